@@ -1,0 +1,102 @@
+#pragma once
+/* The messages between a program (its shim, libberth), the command line and berthd, over the
+ * control socket, and those that travel on a queue. docs/PROTOCOL.md shows the bytes. One
+ * SOCK_SEQPACKET packet is one message; at most one descriptor rides along.
+ *
+ * On the control socket (each request gets one reply, OK or ERROR, unless said otherwise):
+ *   APP      who asks: first on every connection of a program; creates the application or finds it
+ *   BIND     claims the address for the application; reply BOUND with the queue's reading end
+ *   LISTEN   the queue takes connections from now on; the reply comes when they are taken
+ *   UNLISTEN the queue takes no more
+ *   WHY      text, for people: why would a bind to this address fail with this error
+ *   LIST, STATUS   any number of TEXT with pieces of one JSON document, then OK
+ *   STOP     berthd and its dispatch end
+ * On a queue, from the program to berthd, without a reply:
+ *   OPTION   a socket option to set on every connection
+ *   CLOSED   the program closed a descriptor of this queue: look who still holds one
+ *   LISTEN   as above, from where the control socket cannot be reached
+ * On a queue, from dispatch to the program, with the accepted socket:
+ *   CONN */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#define APPMSG_MAX         16384
+#define APPMSG_ROUTES_MAX  32
+#define APPMSG_LISTENS_MAX 8
+#define APPMSG_INSTANCE    16 /* bytes: a random secret; whoever shows it belongs to the application \
+                               */
+#define APPMSG_OPTION_MAX 64
+#define APPMSG_CONN_MAX   2048
+
+enum appmsg_type {
+    APPMSG_APP = 1,
+    APPMSG_BIND,
+    APPMSG_LISTEN,
+    APPMSG_UNLISTEN,
+    APPMSG_WHY,
+    APPMSG_LIST,
+    APPMSG_STATUS,
+    APPMSG_STOP,
+    APPMSG_OPTION,
+    APPMSG_CLOSED,
+    APPMSG_CONN,
+    APPMSG_OK,
+    APPMSG_ERROR,
+    APPMSG_TEXT,
+    APPMSG_BOUND,
+    APPMSG_TYPE_COUNT,
+};
+
+enum {
+    APPMSG_PROXY = 1,     /* the shared listener expects a PROXY header */
+    APPMSG_REUSEPORT = 2, /* the program set SO_REUSEPORT: further binds of the instance share */
+    APPMSG_RICH = 4,      /* CONN carries what was sniffed, for libberth */
+    APPMSG_NATIVE = 8,    /* no program address: the routes' ports are what is listened on */
+};
+
+/* Only the fields of the type are sent, in this order. Slices of a decoded message point into its
+ * bytes. */
+struct appmsg {
+    enum appmsg_type type;
+    uint32_t flags;
+    uint8_t instance[APPMSG_INSTANCE];
+    struct str name;    /* of the application */
+    struct str command; /* what was started, for people */
+    struct str routes[APPMSG_ROUTES_MAX];
+    uint8_t route_count;
+    struct str listens[APPMSG_LISTENS_MAX]; /* addresses beside the program's own */
+    uint8_t listen_count;
+    struct addr addr; /* BIND, WHY: the program's; CONN: the peer's */
+    bool v6only;
+    struct addr local; /* CONN */
+    uint32_t queue;
+    int32_t level, option; /* OPTION */
+    int32_t err;           /* ERROR, WHY: a positive errno */
+    uint8_t proto;         /* CONN: enum proto */
+    struct str value;      /* OPTION: the bytes */
+    struct str text;       /* ERROR, TEXT */
+    struct str host, path; /* CONN, when RICH */
+};
+
+/* Bytes written (positive), or -EMSGSIZE. */
+int appmsg_encode(const struct appmsg *m, void *buf, size_t size) WARN_UNUSED;
+/* 0, or -EBADMSG for anything but exactly one well-formed message. */
+int appmsg_decode(struct appmsg *ret_msg, const void *buf, size_t n) WARN_UNUSED;
+
+/* The abstract name (first byte NUL) that the reading end of a queue is bound to. It tells every
+ * process that holds the descriptor, by whatever way it came there, what it stands for. */
+struct queue_name {
+    struct addr addr; /* what the program bound; AF_INET or AF_INET6 */
+    bool v6only;
+    uint32_t queue;
+    uint32_t nonce; /* of the berthd that made it */
+};
+void queue_name_format(const struct queue_name *n, struct sockaddr_un *ret_un, socklen_t *ret_len);
+/* -EINVAL when the address is not a queue's name. */
+int queue_name_parse(const struct sockaddr_un *un, socklen_t len,
+                     struct queue_name *ret_name) WARN_UNUSED;
