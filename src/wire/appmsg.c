@@ -232,7 +232,13 @@ int queue_name_parse(const struct sockaddr_un *un, socklen_t len, struct queue_n
             return -EINVAL;
         ip[i] = (uint8_t)byte;
     }
-    *ret_name =
-        (struct queue_name){addr_make((int)family, ip, (uint16_t)port), v6only != 0, queue, nonce};
+    struct queue_name n = {addr_make((int)family, ip, (uint16_t)port), v6only != 0, queue, nonce};
+    /* sscanf() takes shorter numbers, too: only the exact text is a name of ours. */
+    struct sockaddr_un again;
+    socklen_t again_len;
+    queue_name_format(&n, &again, &again_len);
+    if (again_len != len || memcmp(&again, un, len) != 0)
+        return -EINVAL;
+    *ret_name = n;
     return 0;
 }
