@@ -5,10 +5,11 @@
  *
  * On the control socket (each request gets one reply, OK or ERROR, unless said otherwise):
  *   APP      who asks: first on every connection of a program; creates the application or finds it
- *   BIND     claims the address for the application; reply BOUND with the queue's reading end
+ *   BIND     claims the address for the application; reply BOUND with the queue's reading end; ERROR
+ *            ENOENT: no route is for this port, bind it natively
  *   LISTEN   the queue takes connections from now on; the reply comes when they are taken
  *   UNLISTEN the queue takes no more
- *   WHY      text, for people: why would a bind to this address fail with this error
+ *   WHY      one TEXT, for people: why a bind to this address fails with this error
  *   LIST, STATUS   any number of TEXT with pieces of one JSON document, then OK
  *   STOP     berthd and its dispatch end
  * On a queue, from the program to berthd, without a reply:
@@ -55,7 +56,8 @@ enum appmsg_type {
 
 enum {
     APPMSG_PROXY = 1,     /* the shared listener expects a PROXY header */
-    APPMSG_REUSEPORT = 2, /* the program set SO_REUSEPORT: further binds of the instance share */
+    APPMSG_REUSEPORT = 2, /* the program set SO_REUSEPORT: further binds of the instance share; also
+                             set by a program that attaches again after berthd was gone */
     APPMSG_RICH = 4,      /* CONN carries what was sniffed, for libberth */
     APPMSG_NATIVE = 8,    /* no program address: the routes' ports are what is listened on */
 };
@@ -80,7 +82,7 @@ struct appmsg {
     int32_t err;           /* ERROR, WHY: a positive errno */
     uint8_t proto;         /* CONN: enum proto */
     struct str value;      /* OPTION: the bytes */
-    struct str text;       /* ERROR, TEXT */
+    struct str text;       /* ERROR, TEXT; BOUND: a notice for people, or empty */
     struct str host, path; /* CONN, when RICH */
 };
 

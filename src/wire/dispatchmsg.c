@@ -26,6 +26,7 @@ static const uint32_t fields[DISPATCH_TYPE_COUNT] = {
     [DISPATCH_DROP_CLAIM] = F_ID,
     [DISPATCH_COMMIT] = F_ID,
     [DISPATCH_COMMITTED] = F_ID,
+    [DISPATCH_RECOVERED] = F_ID,
 };
 
 int dispatchmsg_encode(const struct dispatchmsg *m, void *buf, size_t size)

@@ -45,7 +45,7 @@ enum { DISPATCH_PROXY = 1, DISPATCH_RICH = 2 };
 
 struct dispatchmsg {
     enum dispatchmsg_type type;
-    uint32_t id; /* of the listener, queue or claim; COMMIT: serial */
+    uint32_t id; /* of the listener, queue or claim; COMMIT: serial; RECOVERED: dispatch's pid */
     uint32_t flags;
     uint32_t queue, app; /* CLAIM */
     struct addr addr;    /* LISTENER, CLAIM; Unix addresses with their path */

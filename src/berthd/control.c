@@ -1,0 +1,311 @@
+/* The control socket: programs and the command line ask, one packet a question. A client is known by
+ * SO_PEERCRED; who is neither this berthd's user nor root, nor shows an application's secret, gets
+ * nothing but the refusal. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "berthd/server.h"
+#include "ipc/fdmsg.h"
+#include "ipc/runtime.h"
+#include "why/why.h"
+
+#define CLIENTS_MAX   256
+#define TEXT_PIECE    8192
+#define SEND_WAIT_SEC 2
+
+struct client {
+    struct list link;
+    struct server *server;
+    int fd; /* owned */
+    struct watch watch;
+    struct ucred cred;
+    struct app *app;  /* for whom it speaks; counted in app->users */
+    uint32_t awaited; /* the COMMIT that its answer waits for; 0: none */
+};
+
+static void client_free(struct client *c)
+{
+    struct app *a = c->app;
+    loop_unwatch(&c->server->loop, &c->watch);
+    (void)fd_close(c->fd);
+    list_remove(&c->link);
+    c->server->client_count--;
+    free(c);
+    if (a) {
+        a->users--;
+        app_free_if_idle(a);
+    }
+}
+
+/* A client that does not read its answer is given up at its next event. */
+static void reply(struct client *c, const struct appmsg *m, const int *fds, size_t fd_count)
+{
+    uint8_t buf[APPMSG_MAX];
+    int n = appmsg_encode(m, buf, sizeof buf);
+    int r = n < 0 ? n : fdmsg_send(c->fd, buf, (size_t)n, fds, fd_count, 0);
+    if (r < 0)
+        log_debug("answer lost pid=%d err=%d", c->cred.pid, -r);
+}
+
+static void reply_ok(struct client *c)
+{
+    reply(c, &(struct appmsg){.type = APPMSG_OK}, NULL, 0);
+}
+
+static void reply_error(struct client *c, int err, const char *text)
+{
+    if (*text == 0)
+        text = strerror(-err);
+    reply(c, &(struct appmsg){.type = APPMSG_ERROR, .err = -err, .text = str_of(text)}, NULL, 0);
+}
+
+static void reply_text_consume(struct client *c, char *text)
+{
+    size_t left = text ? strlen(text) : 0;
+    for (const char *p = text; left > 0;) {
+        size_t n = left < TEXT_PIECE ? left : TEXT_PIECE;
+        reply(c, &(struct appmsg){.type = APPMSG_TEXT, .text = {p, n}}, NULL, 0);
+        p += n;
+        left -= n;
+    }
+    free(text);
+    reply_ok(c);
+}
+
+static void reply_when_committed(struct client *c)
+{
+    c->awaited = dispatch_commit(c->server);
+    control_committed(c->server);
+}
+
+static void handle_app(struct client *c, const struct appmsg *m)
+{
+    char reason[REASON_MAX] = "";
+    int err = 0;
+    if (c->app) {
+        reply_error(c, -EEXIST, "one application a connection");
+        return;
+    }
+    size_t count = 0;
+    list_for_each (a, &c->server->apps, struct app, link)
+        count++;
+    struct app *a = count < APPS_MAX ? app_get(c->server, m, &c->cred, reason, &err) : NULL;
+    if (!a) {
+        reply_error(c, err ? err : -ENOSPC, reason);
+        return;
+    }
+    if (list_empty(&a->binds))
+        app_watch_pid(a, c->cred.pid);
+    c->app = a;
+    a->users++;
+    reply_ok(c);
+}
+
+static bool address_makes_sense(const struct appmsg *m)
+{
+    if (m->flags & APPMSG_NATIVE)
+        return m->addr.sa.sa_family == AF_UNSPEC;
+    return (m->addr.sa.sa_family == AF_INET || m->addr.sa.sa_family == AF_INET6) &&
+           addr_port(&m->addr) != 0;
+}
+
+static void handle_bind(struct client *c, const struct appmsg *m)
+{
+    char reason[REASON_MAX] = "";
+    struct bind *b = NULL;
+    if (!address_makes_sense(m)) {
+        reply_error(c, -EINVAL, "");
+        return;
+    }
+    int r = bind_get(c->app, m, c->cred.pid, &b, reason);
+    if (r < 0) {
+        if (r != -ENOENT)
+            log_info("refused reason=Bind app=%s err=%s", c->app->name, strerror(-r));
+        reply_error(c, r, reason);
+        (void)dispatch_commit(c->server);
+        return;
+    }
+    claims_notice(b, reason);
+    struct appmsg bound = {.type = APPMSG_BOUND, .queue = b->id, .text = str_of(reason)};
+    reply(c, &bound, &b->read_fd, 1);
+}
+
+static struct bind *own_bind(struct client *c, const struct appmsg *m)
+{
+    struct bind *b = bind_find(c->server, m->queue);
+    if (b && b->app == c->app)
+        return b;
+    reply_error(c, -EPERM, "this queue is not the application's");
+    return NULL;
+}
+
+static void handle_listen(struct client *c, const struct appmsg *m)
+{
+    char reason[REASON_MAX] = "";
+    struct bind *b = own_bind(c, m);
+    int r = b ? bind_listen(b, reason) : 0;
+    if (!b)
+        return;
+    if (r < 0)
+        reply_error(c, r, reason);
+    else
+        reply_when_committed(c);
+}
+
+static void handle_unlisten(struct client *c, const struct appmsg *m)
+{
+    struct bind *b = own_bind(c, m);
+    if (!b)
+        return;
+    bind_unlisten(b);
+    reply_when_committed(c);
+}
+
+static void handle_why(struct client *c, const struct appmsg *m)
+{
+    char text[REASON_MAX] = "";
+    size_t n = why_bind_failed(&m->addr, m->err, text, sizeof text);
+    reply(c, &(struct appmsg){.type = APPMSG_TEXT, .text = {text, n}}, NULL, 0);
+}
+
+static void handle_list(struct client *c, const struct appmsg *m)
+{
+    (void)m;
+    reply_text_consume(c, report_list(c->server));
+}
+
+static void handle_status(struct client *c, const struct appmsg *m)
+{
+    (void)m;
+    reply_text_consume(c, report_status(c->server));
+}
+
+static void handle_stop(struct client *c, const struct appmsg *m)
+{
+    (void)m;
+    log_info("stopping asked-by=%d", c->cred.pid);
+    reply_ok(c);
+    loop_stop(&c->server->loop);
+}
+
+/* Who may ask what: the one table of rights. */
+enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP };
+static const struct {
+    void (*handle)(struct client *c, const struct appmsg *m);
+    enum right right;
+} requests[APPMSG_TYPE_COUNT] = {
+    [APPMSG_APP] = {handle_app, RIGHT_ANY},
+    [APPMSG_BIND] = {handle_bind, RIGHT_APP},
+    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP},
+    [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
+    [APPMSG_WHY] = {handle_why, RIGHT_USER},
+    [APPMSG_LIST] = {handle_list, RIGHT_USER},
+    [APPMSG_STATUS] = {handle_status, RIGHT_USER},
+    [APPMSG_STOP] = {handle_stop, RIGHT_USER},
+};
+
+static bool may(const struct client *c, enum right right)
+{
+    bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
+    return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
+           (right == RIGHT_APP && c->app);
+}
+
+static void handle(struct client *c, const struct appmsg *m)
+{
+    char text[80];
+    if (!requests[m->type].handle) {
+        reply_error(c, -EBADMSG, "no such request");
+    } else if (!may(c, requests[m->type].right)) {
+        (void)snprintf(text, sizeof text, "this berthd belongs to user %u", c->server->uid);
+        log_warn("refused reason=WrongUser uid=%u request=%d", c->cred.uid, m->type);
+        reply_error(c, -EPERM, text);
+    } else {
+        requests[m->type].handle(c, m);
+    }
+}
+
+static void client_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct client *c = container_of(w, struct client, watch);
+    uint8_t buf[APPMSG_MAX];
+    size_t fd_count = 0;
+    struct appmsg m;
+    ssize_t n = fdmsg_recv(c->fd, buf, sizeof buf, NULL, 0, &fd_count, MSG_DONTWAIT);
+    if (n == -EAGAIN)
+        return;
+    if (n <= 0 || appmsg_decode(&m, buf, (size_t)n) < 0) {
+        if (n != 0)
+            log_warn("refused reason=BadMessage pid=%d uid=%u", c->cred.pid, c->cred.uid);
+        client_free(c);
+        return;
+    }
+    handle(c, &m);
+}
+
+void control_committed(struct server *s)
+{
+    list_for_each (c, &s->clients, struct client, link)
+        if (c->awaited && (int32_t)(s->committed - c->awaited) >= 0) {
+            c->awaited = 0;
+            reply_ok(c);
+        }
+}
+
+static void client_new_consume(struct server *s, int fd)
+{
+    struct client *c = calloc(1, sizeof *c);
+    struct timeval wait = {.tv_sec = SEND_WAIT_SEC};
+    socklen_t len = sizeof c->cred;
+    if (!c || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) < 0) {
+        free(c);
+        (void)fd_close(fd);
+        return;
+    }
+    c->server = s;
+    c->fd = fd;
+    c->watch.fd = -EBADF;
+    c->watch.ready = client_ready;
+    list_append(&s->clients, &c->link);
+    s->client_count++;
+    if (loop_watch(&s->loop, &c->watch, fd, EPOLLIN) < 0)
+        client_free(c);
+}
+
+/* Nobody can keep others out by holding connections: the oldest that waits for nothing gives way. */
+static void client_evict(struct server *s)
+{
+    list_for_each (c, &s->clients, struct client, link)
+        if (!c->awaited) {
+            log_warn("refused reason=Limit pid=%d uid=%u", c->cred.pid, c->cred.uid);
+            client_free(c);
+            return;
+        }
+}
+
+static void control_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct server *s = container_of(w, struct server, control_watch);
+    int fd = accept4(s->control_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        client_evict(s);
+    if (fd < 0)
+        return;
+    if (s->client_count >= CLIENTS_MAX)
+        client_evict(s);
+    client_new_consume(s, fd);
+}
+
+int control_start(struct server *s)
+{
+    /* Programs that gave up root before they bind still come with their application's secret. */
+    s->control_fd = runtime_listen(RUNTIME_CONTROL, s->uid == 0 ? 0666 : 0600);
+    if (s->control_fd < 0)
+        return s->control_fd;
+    s->control_watch.ready = control_ready;
+    return loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN);
+}

@@ -1,0 +1,323 @@
+/* berth-dispatch, seen from berthd: started, told what to serve, revived when it dies, and asked for
+ * everything when this berthd is the successor of one that died. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "base/log.h"
+#include "berthd/recover.h"
+#include "berthd/server.h"
+#include "ipc/fdmsg.h"
+#include "ipc/runtime.h"
+
+#define CHANNEL_FD   3
+#define SUCCESSOR_FD 4
+#define REVIVE_MS    100
+
+static void channel_lost(struct server *s)
+{
+    if (s->channel < 0)
+        return;
+    loop_unwatch(&s->loop, &s->channel_watch);
+    s->channel = fd_close(s->channel);
+    log_warn("dispatch is gone: starting it again");
+    loop_timer(&s->loop, &s->revive, REVIVE_MS);
+}
+
+static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, size_t fd_count)
+{
+    uint8_t buf[DISPATCHMSG_MAX];
+    int n = dispatchmsg_encode(m, buf, sizeof buf);
+    if (n < 0) {
+        log_error("message to dispatch too long type=%d", m->type);
+        return;
+    }
+    s->changed |= m->type != DISPATCH_COMMIT;
+    /* Without a dispatch nothing is lost: the next one is told everything. */
+    if (s->channel >= 0 && fdmsg_send(s->channel, buf, (size_t)n, fds, fd_count, 0) < 0)
+        channel_lost(s);
+}
+
+void dispatch_listener(struct server *s, const struct shared_listener *l)
+{
+    struct dispatchmsg m = {.type = DISPATCH_LISTENER,
+                            .id = l->id,
+                            .flags = l->proxy ? DISPATCH_PROXY : 0,
+                            .addr = l->bound,
+                            .v6only = l->v6only};
+    tell(s, &m, l->fds, l->fd_count);
+}
+
+static void tell_bind(struct server *s, const struct bind *b, const int *fds, size_t fd_count)
+{
+    uint8_t note[RECOVER_NOTE_MAX];
+    struct dispatchmsg m = {.type = DISPATCH_QUEUE,
+                            .id = b->id,
+                            .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
+                            .note = {(char *)note, recover_note(b, note)}};
+    tell(s, &m, fds, fd_count);
+}
+
+void dispatch_bind(struct server *s, const struct bind *b)
+{
+    tell_bind(s, b, (int[]){b->write_fd, b->read_fd}, 2);
+}
+
+void dispatch_bind_note(struct server *s, const struct bind *b)
+{
+    tell_bind(s, b, NULL, 0);
+}
+
+void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o)
+{
+    struct dispatchmsg m = {.type = DISPATCH_OPTION,
+                            .id = b->id,
+                            .level = o->level,
+                            .option = o->name,
+                            .value = {(const char *)o->value, o->len}};
+    tell(s, &m, NULL, 0);
+}
+
+void dispatch_claim(struct server *s, const struct claim *c)
+{
+    char route[ROUTE_TEXT_MAX];
+    struct dispatchmsg m = {.type = DISPATCH_CLAIM,
+                            .id = c->id,
+                            .queue = c->bind->id,
+                            .app = c->bind->app->id,
+                            .addr = c->bound,
+                            .v6only = c->v6only,
+                            .route = str_of(route_format(&c->route, route))};
+    tell(s, &m, NULL, 0);
+}
+
+void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
+{
+    tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
+}
+
+uint32_t dispatch_commit(struct server *s)
+{
+    if (!s->changed)
+        return s->serial;
+    s->changed = false;
+    tell(s, &(struct dispatchmsg){.type = DISPATCH_COMMIT, .id = ++s->serial}, NULL, 0);
+    return s->serial;
+}
+
+/* A dispatch that knows nothing, or another berthd's numbers, is told all that there is. */
+static void tell_everything(struct server *s, bool queues)
+{
+    tell(s, &(struct dispatchmsg){.type = DISPATCH_RESET}, NULL, 0);
+    list_for_each (b, &s->binds, struct bind, link) {
+        if (queues)
+            dispatch_bind(s, b);
+        else
+            dispatch_bind_note(s, b);
+        for (size_t i = 0; queues && i < b->option_count; i++)
+            dispatch_option(s, b, &b->options[i]);
+    }
+    list_for_each (l, &s->listeners, struct shared_listener, link)
+        if (l->listening)
+            dispatch_listener(s, l);
+    list_for_each (b, &s->binds, struct bind, link)
+        if (b->listening)
+            list_for_each (c, &b->claims, struct claim, link)
+                dispatch_claim(s, c);
+    (void)dispatch_commit(s);
+}
+
+static void board_take_consume(struct server *s, int fd)
+{
+    void *at = mmap(NULL, sizeof(struct board), PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) {
+        (void)fd_close(fd);
+        return;
+    }
+    if (s->board)
+        (void)munmap(s->board, sizeof(struct board));
+    (void)fd_close(s->board_fd);
+    s->board = at;
+    s->board_fd = fd;
+}
+
+/* Returns the bytes of one message; negative when there is none or the channel is lost. */
+static int channel_message(struct server *s, struct dispatchmsg *m, uint8_t *buf, int *fds,
+                           size_t *fd_count, int flags)
+{
+    *fd_count = 0;
+    ssize_t n = fdmsg_recv(s->channel, buf, DISPATCHMSG_MAX, fds, FDMSG_FDS_MAX, fd_count, flags);
+    if (n == -EAGAIN)
+        return -EAGAIN;
+    if (n <= 0 || dispatchmsg_decode(m, buf, (size_t)n) < 0) {
+        while (n > 0 && *fd_count > 0)
+            (void)fd_close(fds[--*fd_count]);
+        channel_lost(s);
+        return -EPIPE;
+    }
+    return (int)n;
+}
+
+static void channel_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct server *s = container_of(w, struct server, channel_watch);
+    uint8_t buf[DISPATCHMSG_MAX];
+    int fds[FDMSG_FDS_MAX];
+    size_t fd_count;
+    struct dispatchmsg m;
+    if (channel_message(s, &m, buf, fds, &fd_count, MSG_DONTWAIT) < 0)
+        return;
+    while (fd_count > 0)
+        (void)fd_close(fds[--fd_count]);
+    if (m.type == DISPATCH_COMMITTED) {
+        s->committed = m.id;
+        control_committed(s);
+    }
+}
+
+static void channel_watch(struct server *s)
+{
+    s->channel_watch.ready = channel_ready;
+    if (loop_watch(&s->loop, &s->channel_watch, s->channel, EPOLLIN) < 0)
+        log_error("channel to dispatch not watched");
+}
+
+static const char *dispatch_path(char *buf, size_t size)
+{
+    ssize_t n = readlink("/proc/self/exe", buf, size - 16);
+    char *slash = n < 0 ? NULL : memrchr(buf, '/', (size_t)n);
+    if (!slash)
+        return "berth-dispatch";
+    (void)snprintf(slash + 1, 15, "berth-dispatch");
+    return buf;
+}
+
+static void exec_dispatch(const struct server *s, int channel)
+{
+    char path[4096], threads[16], silence[16], wait[16], level[16];
+    (void)snprintf(threads, sizeof threads, "%zu", s->threads);
+    (void)snprintf(silence, sizeof silence, "%u", s->silence_ms);
+    (void)snprintf(wait, sizeof wait, "%u", s->header_wait_ms);
+    (void)snprintf(level, sizeof level, "%d", log_level());
+    char *argv[] = {"berth-dispatch", threads, silence, wait, level, NULL};
+    /* Above where they go to first: neither must overwrite the other. */
+    int c = fcntl(channel, F_DUPFD_CLOEXEC, 10), k = fcntl(s->successor_fd, F_DUPFD_CLOEXEC, 10);
+    if (dup2(c, CHANNEL_FD) < 0 || dup2(k, SUCCESSOR_FD) < 0)
+        _exit(126);
+    (void)execv(dispatch_path(path, sizeof path), argv);
+    _exit(127);
+}
+
+static int spawn(struct server *s)
+{
+    int pair[2];
+    if (s->successor_fd < 0)
+        s->successor_fd = runtime_listen(RUNTIME_DISPATCH, 0600);
+    if (s->successor_fd < 0)
+        return s->successor_fd;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    pid_t pid = fork();
+    if (pid == 0)
+        exec_dispatch(s, pair[1]);
+    (void)fd_close(pair[1]);
+    if (pid < 0) {
+        (void)fd_close(pair[0]);
+        return -EAGAIN;
+    }
+    s->dispatch_pid = pid;
+    s->channel = pair[0];
+    log_debug("dispatch started pid=%d", pid);
+    return 0;
+}
+
+/* Asks for what dispatch holds. With `rebuild` it becomes ours; without, only the counters are wanted. */
+static int recover(struct server *s, bool rebuild)
+{
+    tell(s, &(struct dispatchmsg){.type = DISPATCH_RECOVER}, NULL, 0);
+    for (;;) {
+        uint8_t buf[DISPATCHMSG_MAX];
+        int fds[FDMSG_FDS_MAX];
+        size_t fd_count;
+        struct dispatchmsg m;
+        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, 0) < 0)
+            return -EPIPE;
+        if (m.type == DISPATCH_QUEUE && rebuild && fd_count == 2) {
+            recover_queue_consume(s, &m, fds);
+            fd_count = 0;
+        } else if (m.type == DISPATCH_LISTENER && rebuild) {
+            recover_listener_consume(s, &m, fds, fd_count);
+            fd_count = 0;
+        } else if (m.type == DISPATCH_BOARD && fd_count == 1) {
+            board_take_consume(s, fds[0]);
+            fd_count = 0;
+        }
+        while (fd_count > 0)
+            (void)fd_close(fds[--fd_count]);
+        if (m.type == DISPATCH_RECOVERED) {
+            s->dispatch_pid = (pid_t)m.id;
+            return 0;
+        }
+    }
+}
+
+static int start_fresh(struct server *s)
+{
+    int r = spawn(s);
+    if (r == 0)
+        r = recover(s, false);
+    if (r < 0)
+        return r;
+    channel_watch(s);
+    tell_everything(s, true);
+    return 0;
+}
+
+static void revive(struct timer *t)
+{
+    struct server *s = container_of(t, struct server, revive);
+    if (s->dispatch_pid > 0)
+        (void)waitpid(s->dispatch_pid, NULL, WNOHANG);
+    s->dispatch_pid = 0;
+    if (start_fresh(s) < 0)
+        channel_lost(s);
+    if (s->channel < 0)
+        loop_timer(&s->loop, &s->revive, REVIVE_MS);
+}
+
+static int take_over(struct server *s, int channel)
+{
+    s->channel = channel;
+    if (recover(s, true) < 0)
+        return -EPIPE;
+    channel_watch(s);
+    recover_finish(s);
+    tell_everything(s, false);
+    log_info("took over from a berthd that died");
+    return 0;
+}
+
+int dispatch_start(struct server *s)
+{
+    s->revive.fire = revive;
+    int channel = runtime_connect(RUNTIME_DISPATCH);
+    if (channel >= 0) {
+        if (take_over(s, channel) == 0)
+            return 0;
+        loop_untimer(&s->revive);
+    }
+    return start_fresh(s);
+}
+
+void dispatch_stop(struct server *s)
+{
+    char path[RUNTIME_PATH_MAX];
+    if (s->dispatch_pid > 0)
+        (void)kill(s->dispatch_pid, SIGTERM);
+    if (runtime_path(RUNTIME_DISPATCH, path) == 0)
+        (void)unlink(path);
+}

@@ -1,0 +1,67 @@
+/* Who holds a queue is not tracked but looked up: the kernel knows, through every fork, exec, dup and
+ * passing of descriptors. A process whose descriptors we may not read does not count as a holder. */
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "berthd/server.h"
+
+static void walk_process(int proc, const char *pid_text,
+                         void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
+{
+    char path[64], link[64];
+    (void)snprintf(path, sizeof path, "%s/fd", pid_text);
+    int fd = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        (void)fd_close(fd);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(d));) {
+        ssize_t n = readlinkat(fd, e->d_name, link, sizeof link - 1);
+        if (n <= 8)
+            continue;
+        link[n] = 0;
+        if (strncmp(link, "socket:[", 8) == 0)
+            fn(ctx, (ino_t)strtoull(link + 8, NULL, 10), (pid_t)atoi(pid_text));
+    }
+    (void)closedir(d);
+}
+
+void holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
+{
+    DIR *d = opendir("/proc");
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));) {
+        if (!isdigit((unsigned char)e->d_name[0]))
+            continue;
+        pid_t pid = (pid_t)atoi(e->d_name);
+        if (pid != getpid() && pid != s->dispatch_pid)
+            walk_process(dirfd(d), e->d_name, fn, ctx);
+    }
+    (void)closedir(d);
+}
+
+struct search {
+    ino_t inode;
+    pid_t *pids;
+    size_t count, max;
+};
+
+static void search_hit(void *ctx, ino_t inode, pid_t pid)
+{
+    struct search *s = ctx;
+    bool known = s->count > 0 && s->pids[s->count - 1] == pid;
+    if (inode == s->inode && !known && s->count < s->max)
+        s->pids[s->count++] = pid;
+}
+
+size_t holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max)
+{
+    struct search search = {inode, ret_pids, 0, max};
+    holders_walk(s, search_hit, &search);
+    return search.count;
+}

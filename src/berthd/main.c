@@ -1,0 +1,307 @@
+/* berthd: holds the shared listeners, the names and who owns them, and every queue. It reads no byte from
+ * the network. */
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "berthd/server.h"
+#include "ipc/runtime.h"
+
+#define CLAIM_BUCKETS (1 << 17)
+#define LISTENERS_MAX 65536
+/* A berthd that a command started ends this long after the last application. */
+#define IDLE_MS 10000
+
+struct options {
+    bool daemon, automatic;
+    size_t threads;
+    uint32_t silence_ms, header_wait_ms;
+};
+
+static const char usage[] =
+    "Usage: berthd [OPTION]...\n"
+    "Opens ports once and hands each connection to the program that owns its name.\n"
+    "`berth run` starts it when it is needed; by hand it stays in the foreground.\n"
+    "\n"
+    "  --daemon             go to the background when ready\n"
+    "  --auto               end when no application is left\n"
+    "  --threads N          threads that accept (default: one per processor)\n"
+    "  --silence MS         a client that says nothing is given to the fallback (default 3000)\n"
+    "  --header-wait MS     a client that says too little is refused (default 10000)\n"
+    "  --log LEVEL          error, warn, info or debug (default info)\n"
+    "  --help, --version\n"
+    "\n"
+    "Sockets are in $BERTH_RUNTIME_DIR, /run/berth (root) or $XDG_RUNTIME_DIR/berth.\n";
+
+static int number_option(const char *name, const char *text, uint32_t max, uint32_t *ret)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+    if (!ascii_is_digit(text[0]) || *end || v == 0 || v > max) {
+        (void)fprintf(stderr, "berthd: --%s takes a number from 1 to %u, not '%s'\n", name, max, text);
+        return -EINVAL;
+    }
+    *ret = (uint32_t)v;
+    return 0;
+}
+
+static const struct option long_options[] = {
+    {"daemon", no_argument, NULL, 'd'},       {"auto", no_argument, NULL, 'a'},
+    {"threads", required_argument, NULL, 't'}, {"silence", required_argument, NULL, 's'},
+    {"header-wait", required_argument, NULL, 'w'}, {"log", required_argument, NULL, 'l'},
+    {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
+    {NULL, 0, NULL, 0}};
+
+/* 0: go on; positive: done, exit with one less. */
+static int options_read(int argc, char **argv, struct options *o)
+{
+    uint32_t threads = 0;
+    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        int r = 0, level;
+        switch (c) {
+        case 'd':
+            o->daemon = true;
+            break;
+        case 'a':
+            o->automatic = true;
+            break;
+        case 't':
+            r = number_option("threads", optarg, DISPATCH_THREADS, &threads);
+            break;
+        case 's':
+            r = number_option("silence", optarg, 3600000, &o->silence_ms);
+            break;
+        case 'w':
+            r = number_option("header-wait", optarg, 3600000, &o->header_wait_ms);
+            break;
+        case 'l':
+            level = log_level_parse(optarg);
+            r = level;
+            if (level < 0)
+                (void)fprintf(stderr, "berthd: --log takes error, warn, info or debug\n");
+            else
+                log_init("berthd", (enum log_level)level);
+            break;
+        case 'h':
+            (void)fputs(usage, stdout);
+            return 1;
+        case 'v':
+            (void)puts("berthd " BERTH_VERSION);
+            return 1;
+        default:
+            r = -EINVAL;
+        }
+        if (r < 0)
+            return 3;
+    }
+    if (threads)
+        o->threads = threads;
+    if (optind == argc)
+        return 0;
+    (void)fprintf(stderr, "berthd: unexpected argument '%s'\n", argv[optind]);
+    return 3;
+}
+
+static int lock_take(void)
+{
+    char path[RUNTIME_PATH_MAX];
+    int r = runtime_path(RUNTIME_LOCK, path);
+    if (r < 0)
+        return r;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    r = -errno;
+    (void)fd_close(fd);
+    return r;
+}
+
+/* The parent waits for one byte: ready. Without it, for the exit status. Returns the descriptor to write it to. */
+static int go_background(void)
+{
+    int ready[2];
+    char path[RUNTIME_PATH_MAX], byte;
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        return -errno;
+    pid_t pid = fork();
+    if (pid < 0)
+        return -errno;
+    if (pid > 0) {
+        (void)close(ready[1]);
+        bool up = read(ready[0], &byte, 1) == 1;
+        int status = 0;
+        if (!up)
+            (void)waitpid(pid, &status, 0);
+        _exit(up ? 0 : WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    }
+    (void)close(ready[0]);
+    (void)setsid();
+    (void)chdir("/");
+    CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    CLEANUP_FD int log = -EBADF;
+    if (runtime_path(RUNTIME_LOG, path) == 0)
+        log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    (void)dup2(null, STDIN_FILENO);
+    (void)dup2(null, STDOUT_FILENO);
+    (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
+    return ready[1];
+}
+
+static void descriptors_raise(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return;
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
+}
+
+static void idle_fired(struct timer *t)
+{
+    struct server *s = container_of(t, struct server, idle);
+    if (list_empty(&s->apps))
+        loop_stop(&s->loop);
+}
+
+void server_idle_check(struct server *s)
+{
+    if (s->quit_when_idle && list_empty(&s->apps))
+        loop_timer(&s->loop, &s->idle, IDLE_MS);
+}
+
+static int server_init(struct server *s, const struct options *o)
+{
+    s->uid = geteuid();
+    s->silence_ms = o->silence_ms;
+    s->header_wait_ms = o->header_wait_ms;
+    s->threads = o->threads;
+    s->quit_when_idle = o->automatic;
+    s->started_ms = clock_now_ms();
+    s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
+    s->channel_watch.fd = s->control_watch.fd = -EBADF;
+    s->idle.fire = idle_fired;
+    list_init(&s->apps);
+    list_init(&s->binds);
+    list_init(&s->listeners);
+    list_init(&s->clients);
+    numbers_init(&s->app_numbers, UINT32_MAX);
+    numbers_init(&s->bind_numbers, BINDS_MAX);
+    numbers_init(&s->claim_numbers, BOARD_CLAIMS_MAX);
+    numbers_init(&s->listener_numbers, LISTENERS_MAX);
+    s->claim_bucket_count = CLAIM_BUCKETS;
+    s->claim_buckets = calloc(s->claim_bucket_count, sizeof *s->claim_buckets);
+    if (!s->claim_buckets)
+        return -ENOMEM;
+    for (size_t i = 0; i < s->claim_bucket_count; i++)
+        list_init(&s->claim_buckets[i]);
+    if (getrandom(&s->nonce, sizeof s->nonce, 0) != sizeof s->nonce)
+        return -EIO;
+    return loop_init(&s->loop);
+}
+
+struct signals {
+    struct watch watch;
+    struct server *server;
+};
+
+static void signal_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct signals *sig = container_of(w, struct signals, watch);
+    struct signalfd_siginfo info;
+    if (read(w->fd, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo == SIGCHLD) {
+        /* Dispatch is noticed by its channel; here only the zombie goes. */
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        return;
+    }
+    log_info("stopping signal=%u", info.ssi_signo);
+    loop_stop(&sig->server->loop);
+}
+
+static int signals_watch(struct signals *sig)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    sig->watch.ready = signal_ready;
+    return fd < 0 ? -errno : loop_watch(&sig->server->loop, &sig->watch, fd, EPOLLIN);
+}
+
+static int serve(struct server *s, int ready)
+{
+    struct signals signals = {.server = s};
+    int r = signals_watch(&signals);
+    if (r == 0)
+        r = dispatch_start(s);
+    if (r == 0)
+        r = control_start(s);
+    if (r < 0) {
+        log_error("cannot start err=%s", strerror(-r));
+        return 1;
+    }
+    if (ready >= 0) {
+        ssize_t written = write(ready, "R", 1);
+        (void)written;
+        (void)close(ready);
+    }
+    log_info("ready threads=%zu", s->threads);
+    server_idle_check(s);
+    loop_run(&s->loop);
+    dispatch_stop(s);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct options o = {.threads = cores < 1                  ? 1
+                                   : cores > DISPATCH_THREADS ? DISPATCH_THREADS
+                                                              : (size_t)cores,
+                        .silence_ms = SILENCE_MS_DEFAULT,
+                        .header_wait_ms = HEADER_WAIT_MS_DEFAULT};
+    log_init("berthd", LOG_INFO);
+    int r = options_read(argc, argv, &o);
+    if (r > 0)
+        return r - 1;
+    r = runtime_make();
+    if (r < 0) {
+        log_error("runtime folder unusable err=%s (BERTH_RUNTIME_DIR names another)", strerror(-r));
+        return 1;
+    }
+    int ready = o.daemon ? go_background() : -EBADF;
+    CLEANUP_FD int lock = lock_take();
+    if (lock == -EWOULDBLOCK && o.daemon)
+        return 0; /* Two commands at once: the other one's berthd serves both. */
+    if (lock < 0) {
+        log_error("another berthd runs for this folder err=%s", strerror(-lock));
+        return 1;
+    }
+    descriptors_raise();
+    struct server *s = calloc(1, sizeof *s);
+    if (!s || server_init(s, &o) < 0) {
+        log_error("no memory");
+        return 1;
+    }
+    return serve(s, ready);
+}

@@ -1,0 +1,164 @@
+/* The note of a bind: the two messages that made it (APP, BIND), who sent them, and its options. A
+ * successor decodes it and is where its predecessor was. */
+#include "berthd/recover.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/rd.h"
+#include "base/wr.h"
+
+static void message_write(struct wr *w, const struct appmsg *m)
+{
+    uint8_t buf[APPMSG_MAX];
+    int n = appmsg_encode(m, buf, sizeof buf);
+    if (n < 0)
+        w->failed = true;
+    else
+        wr_vec16(w, (struct str){(char *)buf, (size_t)n});
+}
+
+static void app_write(struct wr *w, const struct app *a)
+{
+    struct appmsg m = {.type = APPMSG_APP,
+                       .flags = a->flags,
+                       .name = str_of(a->name),
+                       .command = str_of(a->command)};
+    memcpy(m.instance, a->instance, sizeof m.instance);
+    char listens[APPMSG_LISTENS_MAX][ADDR_TEXT_MAX];
+    for (size_t i = 0; i < a->listen_count; i++)
+        m.listens[m.listen_count++] = str_of(addr_format(&a->listens[i], listens[i]));
+    /* The routes as they were given: http and tls of one bare host go as two. */
+    char(*routes)[ROUTE_TEXT_MAX] = calloc(a->route_count + 1, sizeof *routes);
+    for (size_t i = 0; routes && i < a->route_count && i < APPMSG_ROUTES_MAX; i++)
+        m.routes[m.route_count++] = str_of(route_format(&a->routes[i], routes[i]));
+    message_write(w, &m);
+    free(routes);
+}
+
+size_t recover_note(const struct bind *b, uint8_t note[RECOVER_NOTE_MAX])
+{
+    struct wr w = wr_init(note, RECOVER_NOTE_MAX);
+    struct appmsg m = {
+        .type = APPMSG_BIND, .flags = b->flags, .addr = b->addr, .v6only = b->v6only};
+    wr_u32(&w, b->app->uid);
+    wr_u32(&w, (uint32_t)b->app->pid);
+    wr_u32(&w, (uint32_t)b->holder);
+    wr_u8(&w, b->listening);
+    app_write(&w, b->app);
+    message_write(&w, &m);
+    wr_u8(&w, (uint8_t)b->option_count);
+    for (size_t i = 0; i < b->option_count; i++) {
+        wr_u32(&w, (uint32_t)b->options[i].level);
+        wr_u32(&w, (uint32_t)b->options[i].name);
+        wr_vec16(&w, (struct str){(const char *)b->options[i].value, b->options[i].len});
+    }
+    return wr_ok(&w) ? w.used : 0;
+}
+
+static void options_read(struct rd *r, struct bind *b)
+{
+    uint8_t count = rd_u8(r);
+    for (uint8_t i = 0; i < count && i < OPTIONS_MAX; i++) {
+        struct option_value o = {.level = (int)rd_u32(r), .name = (int)rd_u32(r)};
+        struct str value = rd_vec(r, 2);
+        if (!rd_ok(r) || value.n > sizeof o.value)
+            return;
+        o.len = (uint8_t)value.n;
+        memcpy(o.value, value.p, value.n);
+        b->options[b->option_count++] = o;
+    }
+}
+
+static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int fds[2])
+{
+    struct rd r = rd_init(m->note.p, m->note.n);
+    struct appmsg app, bound;
+    struct ucred cred = {.uid = rd_u32(&r), .pid = (pid_t)rd_u32(&r)};
+    pid_t holder = (pid_t)rd_u32(&r);
+    bool listening = rd_u8(&r);
+    struct str app_bytes = rd_vec(&r, 2), bind_bytes = rd_vec(&r, 2);
+    if (!rd_ok(&r) || appmsg_decode(&app, app_bytes.p, app_bytes.n) < 0 ||
+        appmsg_decode(&bound, bind_bytes.p, bind_bytes.n) < 0)
+        return NULL;
+    char reason[REASON_MAX] = "";
+    int err;
+    struct app *a = app_get(s, &app, &cred, reason, &err);
+    if (!a) {
+        log_warn("application not recovered reason=%s", reason);
+        return NULL;
+    }
+    app_watch_pid(a, cred.pid);
+    struct bind *b = bind_new_consume(a, m->id, fd_take(&fds[0]), fd_take(&fds[1]));
+    if (!b)
+        return NULL;
+    b->addr = bound.addr;
+    b->v6only = bound.v6only;
+    b->flags = bound.flags;
+    b->listening = listening;
+    b->holder = holder;
+    options_read(&r, b);
+    return b;
+}
+
+void recover_queue_consume(struct server *s, const struct dispatchmsg *m, int fds[2])
+{
+    if (m->id < s->bind_numbers.max)
+        numbers_reserve(&s->bind_numbers, m->id);
+    if (!note_read(s, m, fds)) {
+        (void)fd_close(fds[0]);
+        (void)fd_close(fds[1]);
+        dispatch_drop(s, DISPATCH_DROP_QUEUE, m->id);
+    }
+}
+
+void recover_listener_consume(struct server *s, const struct dispatchmsg *m, int *fds,
+                              size_t fd_count)
+{
+    struct shared_listener *l = calloc(1, sizeof *l);
+    if (!l || fd_count == 0 || fd_count > DISPATCH_THREADS || m->id >= s->listener_numbers.max) {
+        free(l);
+        while (fd_count > 0)
+            (void)fd_close(fds[--fd_count]);
+        return;
+    }
+    numbers_reserve(&s->listener_numbers, m->id);
+    l->id = m->id;
+    l->bound = m->addr;
+    l->v6only = m->v6only;
+    l->proxy = m->flags & DISPATCH_PROXY;
+    l->listening = true;
+    l->fd_count = s->threads = fd_count;
+    memcpy(l->fds, fds, fd_count * sizeof *fds);
+    list_append(&s->listeners, &l->link);
+}
+
+static void listeners_sweep(struct server *s)
+{
+    list_for_each (l, &s->listeners, struct shared_listener, link) {
+        if (l->refs > 0)
+            continue;
+        for (size_t i = 0; i < l->fd_count; i++)
+            (void)fd_close(l->fds[i]);
+        numbers_give(&s->listener_numbers, l->id);
+        list_remove(&l->link);
+        free(l);
+    }
+}
+
+void recover_finish(struct server *s)
+{
+    char reason[REASON_MAX] = "";
+    list_for_each (b, &s->binds, struct bind, link) {
+        pid_t holder = b->holder;
+        b->holder = 0;
+        if (claims_make(b, reason) < 0) {
+            log_warn("claims not recovered app=%s reason=%s", b->app->name, reason);
+            bind_free(b);
+            continue;
+        }
+        bind_watch_holder(b, holder);
+    }
+    listeners_sweep(s);
+}

@@ -1,0 +1,142 @@
+/* What `berth ls` and `berth status` show, as JSON text. */
+#include <jansson.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
+
+#include "base/clock.h"
+#include "berthd/server.h"
+
+/* Bytes of the CONN message that every waiting connection stands for. */
+#define CONN_BYTES 57
+
+static json_t *user_name(uid_t uid)
+{
+    struct passwd *pw = getpwuid(uid);
+    return pw ? json_string(pw->pw_name) : json_integer(uid);
+}
+
+static void process_name(pid_t pid, char *buf, size_t size)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    FILE *f = fopen(path, "re");
+    (void)snprintf(buf, size, "?");
+    if (!f)
+        return;
+    if (fgets(buf, (int)size, f))
+        buf[strcspn(buf, "\n")] = 0;
+    (void)fclose(f);
+}
+
+void report_owner(const struct bind *b, char *buf, size_t size)
+{
+    char program[64];
+    struct passwd *pw = getpwuid(b->app->uid);
+    process_name(b->holder, program, sizeof program);
+    (void)snprintf(buf, size, "%s (pid %d, %s, user %s)", b->app->name, b->holder, program,
+                   pw ? pw->pw_name : "?");
+}
+
+/* Which processes hold which queue, found in one walk. */
+struct holders {
+    json_t *by_inode;
+};
+
+static void holders_hit(void *ctx, ino_t inode, pid_t pid)
+{
+    struct holders *h = ctx;
+    char key[32];
+    (void)snprintf(key, sizeof key, "%llu", (unsigned long long)inode);
+    json_t *pids = json_object_get(h->by_inode, key);
+    if (!pids)
+        return;
+    size_t n = json_array_size(pids);
+    if (n == 0 || json_integer_value(json_array_get(pids, n - 1)) != pid)
+        (void)json_array_append_new(pids, json_integer(pid));
+}
+
+static json_t *holders_all(const struct server *s)
+{
+    struct holders h = {json_object()};
+    list_for_each (b, &s->binds, struct bind, link) {
+        char key[32];
+        (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
+        (void)json_object_set_new(h.by_inode, key, json_array());
+    }
+    holders_walk(s, holders_hit, &h);
+    return h.by_inode;
+}
+
+static uint64_t delivered(struct server *s, const struct claim *c)
+{
+    return s->board && c->id < BOARD_CLAIMS_MAX ? board_get(&s->board->delivered[c->id]) : 0;
+}
+
+static json_t *claim_json(struct server *s, const struct claim *c)
+{
+    char route[ROUTE_TEXT_MAX], address[ADDR_TEXT_MAX];
+    return json_pack("{s:s, s:s, s:I, s:b}", "route", route_format(&c->route, route), "address",
+                     addr_format(&c->bound, address), "connections", (json_int_t)delivered(s, c),
+                     "shared_host", claims_share_host(c));
+}
+
+static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders)
+{
+    char key[32], address[ADDR_TEXT_MAX];
+    int waiting = 0;
+    json_t *routes = json_array();
+    list_for_each (c, &b->claims, struct claim, link)
+        (void)json_array_append_new(routes, claim_json(s, c));
+    (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
+    (void)ioctl(b->read_fd, SIOCINQ, &waiting);
+    bool native = b->flags & APPMSG_NATIVE;
+    return json_pack("{s:s, s:s, s:b, s:b, s:i, s:O?, s:o}", "address",
+                     native ? "-" : addr_format(&b->addr, address), "rung",
+                     native ? "native" : "preload", "listening", b->listening, "orphaned",
+                     b->orphan, "waiting", waiting / CONN_BYTES, "pids",
+                     json_object_get(holders, key), "routes", routes);
+}
+
+static json_t *app_json(struct server *s, const struct app *a, json_t *holders)
+{
+    json_t *binds = json_array();
+    list_for_each (b, &a->binds, struct bind, app_link)
+        (void)json_array_append_new(binds, bind_json(s, b, holders));
+    return json_pack("{s:s, s:s, s:o, s:i, s:o}", "name", a->name, "command", a->command, "user",
+                     user_name(a->uid), "pid", (int)a->pid, "binds", binds);
+}
+
+static char *dump(json_t *j)
+{
+    char *text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    json_decref(j);
+    return text;
+}
+
+char *report_list(struct server *s)
+{
+    json_t *holders = holders_all(s), *apps = json_array();
+    list_for_each (a, &s->apps, struct app, link)
+        (void)json_array_append_new(apps, app_json(s, a, holders));
+    json_decref(holders);
+    return dump(json_pack("{s:o}", "apps", apps));
+}
+
+char *report_status(struct server *s)
+{
+    json_t *j = json_pack("{s:i, s:i, s:I, s:I, s:I}", "pid", (int)getpid(), "dispatch_pid",
+                          (int)s->dispatch_pid, "threads", (json_int_t)s->threads, "uptime_ms",
+                          (json_int_t)(clock_now_ms() - s->started_ms), "routes",
+                          (json_int_t)s->claim_numbers.next - (json_int_t)s->claim_numbers.free_count);
+    if (s->board) {
+        (void)json_object_set_new(j, "accepted", json_integer((json_int_t)board_get(&s->board->accepted)));
+        (void)json_object_set_new(j, "refused", json_integer((json_int_t)board_get(&s->board->refused)));
+        (void)json_object_set_new(j, "sniffing", json_integer((json_int_t)board_get(&s->board->sniffing)));
+        (void)json_object_set_new(j, "waiting", json_integer((json_int_t)board_get(&s->board->waiting)));
+    }
+    return dump(j);
+}

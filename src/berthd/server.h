@@ -1,0 +1,200 @@
+#pragma once
+/* What berthd knows: applications, what they bound, the claims that follow, the listeners that claims
+ * need. One struct on main's stack holds all of it; each file below runs one part.
+ *
+ *   app.c      applications and binds: who may claim what, and until when
+ *   claim.c    from a bind to its claims and listeners, and conflicts
+ *   dispatch.c berth-dispatch: started, told, revived, recovered from
+ *   control.c  the control socket
+ *   holders.c  which processes hold a queue
+ *   report.c   berth ls, berth status */
+
+#include <sys/types.h>
+
+#include "loop/loop.h"
+#include "share/board.h"
+#include "share/option.h"
+#include "share/queue.h"
+#include "share/route.h"
+#include "wire/appmsg.h"
+#include "wire/dispatchmsg.h"
+
+#define REASON_MAX     4096
+#define OPTIONS_MAX    QUEUE_OPTIONS_MAX
+#define ORPHAN_MS      5000 /* how long waiting connections wait for a successor */
+#define APPS_MAX       4096
+#define BINDS_MAX      16384 /* two descriptors each */
+#define PATIENCE_MS    10000
+#define BIND_ADDRS_MAX (2 * (APPMSG_LISTENS_MAX + APPMSG_ROUTES_MAX))
+
+/* Numbers, the lowest free one first. */
+struct numbers {
+    uint32_t *free;
+    size_t free_count, free_size;
+    uint32_t next, max;
+};
+
+struct server {
+    struct loop loop;
+    uid_t uid;
+    uint32_t nonce;
+    uint32_t silence_ms, header_wait_ms;
+    size_t threads;
+    bool quit_when_idle; /* started by a command, not by hand: ends when nothing is left to do */
+    uint64_t started_ms;
+
+    struct list apps;
+    struct list binds; /* of all applications */
+    struct list listeners;
+    struct list *claim_buckets;
+    size_t claim_bucket_count, claim_count;
+    struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
+    struct timer idle;
+
+    /* dispatch.c */
+    pid_t dispatch_pid; /* 0 when it is not our child */
+    int channel;        /* owned */
+    int successor_fd;   /* listening; dispatch has a copy */
+    int board_fd;
+    struct board *board;
+    struct watch channel_watch;
+    struct timer revive;
+    uint32_t serial;    /* of the last COMMIT */
+    uint32_t committed; /* answered */
+    bool changed;       /* since then */
+
+    /* control.c */
+    int control_fd;
+    struct watch control_watch;
+    struct list clients;
+    size_t client_count;
+};
+
+struct app {
+    struct list link;
+    struct list binds;
+    uint32_t id;
+    uint8_t instance[APPMSG_INSTANCE];
+    uid_t uid;
+    pid_t pid; /* of `berth run`: the program has the same */
+    char *name, *command;
+    struct route *routes; /* as given: ports may be 0 */
+    size_t route_count;
+    struct addr listens[APPMSG_LISTENS_MAX];
+    size_t listen_count;
+    uint32_t flags;
+    unsigned users; /* clients of the control socket that speak for it */
+    int pidfd; /* owned; -EBADF when the process is gone or was never known */
+    struct watch pid_watch;
+    struct server *server;
+};
+
+/* What a program bound, and the queue it takes from. */
+struct bind {
+    struct list link, app_link;
+    struct list claims;
+    struct app *app;
+    struct server *server;
+    uint32_t id;      /* of the queue */
+    struct addr addr; /* as the program gave it; AF_UNSPEC for native ones */
+    bool v6only;
+    uint32_t flags;
+    int write_fd, read_fd; /* owned */
+    ino_t inode;           /* of the reading end */
+    bool listening;
+    bool orphan; /* no process holds it: its waiting connections may get a successor until the timer */
+    struct timer timer;
+    pid_t holder;
+    int holder_fd; /* pidfd, owned */
+    struct watch holder_watch, write_watch;
+    size_t option_count;
+    struct option_value options[OPTIONS_MAX];
+};
+
+struct shared_listener {
+    struct list link;
+    uint32_t id;
+    unsigned refs; /* claims */
+    struct addr bound;
+    bool v6only, proxy, listening;
+    size_t fd_count;
+    int fds[DISPATCH_THREADS]; /* owned */
+};
+
+struct claim {
+    struct list link;   /* of its bind */
+    struct list bucket; /* of claims with the same hash */
+    uint32_t id;
+    struct bind *bind;
+    struct route route; /* port filled in */
+    struct addr bound;
+    bool v6only;
+    struct shared_listener *listener; /* counted */
+};
+
+void numbers_init(struct numbers *n, uint32_t max);
+/* UINT32_MAX when all are taken. */
+uint32_t numbers_take(struct numbers *n);
+void numbers_give(struct numbers *n, uint32_t number);
+/* Takes this very number, which somebody has from an earlier berthd. Only before the first take. */
+void numbers_reserve(struct numbers *n, uint32_t number);
+
+/* app.c */
+/* Finds the instance or creates it; `creator` is checked only then. NULL with a reason. */
+struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred *creator,
+                    char reason[REASON_MAX], int *ret_err);
+/* The process of `berth run` itself has introduced its application. */
+void app_watch_pid(struct app *a, pid_t pid);
+void app_free_if_idle(struct app *a);
+void app_free(struct app *a);
+/* 0 and the bind, whose reading end the caller may pass on; or a negative errno with a reason. */
+int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret_bind,
+             char reason[REASON_MAX]);
+struct bind *bind_find(struct server *s, uint32_t id);
+int bind_listen(struct bind *b, char reason[REASON_MAX]);
+void bind_unlisten(struct bind *b);
+void bind_free(struct bind *b);
+/* Looks who holds the queue; nobody: the bind goes. True when somebody does. */
+bool bind_check(struct bind *b);
+void bind_add_option(struct bind *b, const struct option_value *o);
+/* Takes both ends of a queue into a new bind. Consumes them on failure, too. NULL when memory is short. */
+struct bind *bind_new_consume(struct app *a, uint32_t id, int write_fd, int read_fd);
+void bind_watch_holder(struct bind *b, pid_t pid);
+
+/* claim.c */
+int claims_make(struct bind *b, char reason[REASON_MAX]);
+void claims_free(struct bind *b);
+int claims_listen(struct bind *b, char reason[REASON_MAX]);
+/* Writes a sentence when this bind shares a host with another application; else an empty one. */
+void claims_notice(const struct bind *b, char reason[REASON_MAX]);
+bool claims_share_host(const struct claim *c);
+
+/* dispatch.c: each tells dispatch and remembers that a COMMIT is due */
+int dispatch_start(struct server *s) WARN_UNUSED;
+void dispatch_stop(struct server *s);
+void dispatch_listener(struct server *s, const struct shared_listener *l);
+void dispatch_bind(struct server *s, const struct bind *b);
+void dispatch_bind_note(struct server *s, const struct bind *b);
+void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o);
+void dispatch_claim(struct server *s, const struct claim *c);
+void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
+/* COMMIT, if anything changed; the serial to wait for. */
+uint32_t dispatch_commit(struct server *s);
+
+/* control.c */
+int control_start(struct server *s) WARN_UNUSED;
+void control_committed(struct server *s);
+
+/* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left out */
+size_t holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max);
+/* Several inodes in one walk: fn is called for each descriptor found. */
+void holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx);
+
+/* report.c: JSON text, malloc()ed; NULL when memory is short */
+char *report_list(struct server *s);
+char *report_status(struct server *s);
+/* "NAME (pid 1, python3, user joe)" */
+void report_owner(const struct bind *b, char *buf, size_t size);
+
+/* main.c: one source of text for failed binds */
+void server_idle_check(struct server *s);

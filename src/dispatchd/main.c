@@ -1,0 +1,145 @@
+/* berth-dispatch: started by berthd with a channel (fd 3) and a listening socket for berthd's
+ * successor (fd 4). Messages from the channel change what is served; the threads serve. When berthd
+ * dies, serving goes on and the next berthd is let in. */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "dispatchd/state.h"
+#include "ipc/fdmsg.h"
+#include "sandbox/sandbox.h"
+
+#define CHANNEL_FD   3
+#define SUCCESSOR_FD 4
+
+/* Descriptors that are not connections: channel, listeners, queues. */
+#define FDS_RESERVED 128
+
+struct args {
+    struct state_config config;
+    uid_t uid; /* whose berthd may take over */
+};
+
+static uint32_t number(const char *word)
+{
+    return word ? (uint32_t)strtoul(word, NULL, 10) : 0;
+}
+
+/* berthd is the only caller: "THREADS SILENCE_MS HEADER_WAIT_MS LOG_LEVEL". */
+static void args_read(char **argv, struct args *ret_args)
+{
+    uint32_t threads = number(argv[1]);
+    ret_args->config.threads = threads < 1                  ? 1
+                               : threads > DISPATCH_THREADS ? DISPATCH_THREADS
+                                                            : threads;
+    ret_args->config.limits.silence_ms = number(argv[2]);
+    ret_args->config.limits.header_wait_ms = number(argv[3]);
+    log_init("berth-dispatch", number(argv[4]));
+    ret_args->uid = geteuid();
+}
+
+/* Everything that the hard limit allows, shared out among the threads. */
+static void limits_set(struct state_config *config)
+{
+    struct rlimit r = {1024, 1024};
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+    rlim_t room = r.rlim_cur > 2 * FDS_RESERVED ? r.rlim_cur - FDS_RESERVED : r.rlim_cur / 2;
+    room /= config->threads;
+    config->limits.connections = room > 1 << 20 ? 1 << 20 : room < 4 ? 4 : (uint32_t)room;
+}
+
+/* One message; negative when this berthd is gone or talks nonsense. */
+static int channel_read(struct state *s, int channel)
+{
+    uint8_t buf[DISPATCHMSG_MAX];
+    int fds[FDMSG_FDS_MAX];
+    size_t fd_count = 0;
+    ssize_t n = fdmsg_recv(channel, buf, sizeof buf, fds, FDMSG_FDS_MAX, &fd_count, 0);
+    if (n <= 0)
+        return n == 0 ? -EPIPE : (int)n;
+    struct dispatchmsg m;
+    int r = dispatchmsg_decode(&m, buf, (size_t)n);
+    if (r < 0) {
+        while (fd_count > 0)
+            (void)fd_close(fds[--fd_count]);
+        return r;
+    }
+    return state_handle_consume(s, channel, &m, fds, fd_count);
+}
+
+static int successor_accept(uid_t uid)
+{
+    int fd = accept4(SUCCESSOR_FD, NULL, NULL, SOCK_CLOEXEC);
+    struct ucred cred = {0};
+    socklen_t len = sizeof cred;
+    if (fd >= 0 && (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ||
+                    (cred.uid != uid && cred.uid != 0))) {
+        log_warn("successor refused reason=WrongUser uid=%u", cred.uid);
+        return fd_close(fd);
+    }
+    return fd;
+}
+
+static void serve(struct state *s, uid_t uid)
+{
+    int channel = CHANNEL_FD;
+    for (;;) {
+        struct pollfd p[] = {{.fd = channel, .events = POLLIN},
+                             {.fd = SUCCESSOR_FD, .events = POLLIN}};
+        if (poll(p, 2, -1) < 0)
+            continue;
+        if (channel >= 0 && p[0].revents) {
+            int r = channel_read(s, channel);
+            if (r < 0) {
+                log_warn("berthd is gone err=%d: serving goes on", -r);
+                channel = fd_close(channel);
+            }
+        } else if (p[1].revents) {
+            int next = successor_accept(uid);
+            if (next >= 0 && channel < 0)
+                log_info("berthd is back");
+            /* A berthd that holds the lock of the runtime folder is the one: the old channel is
+             * stale. */
+            if (next >= 0) {
+                (void)fd_close(channel);
+                channel = next;
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 5) {
+        (void)fputs("berth-dispatch is started by berthd, not by hand: see `berth --help`\n",
+                    stderr);
+        return 2;
+    }
+    struct args args;
+    args_read(argv, &args);
+    (void)signal(SIGPIPE, SIG_IGN);
+    /* A Ctrl-C for the program that started berthd is not for us. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    limits_set(&args.config);
+    int r = sandbox_drop_user();
+    if (r < 0)
+        log_warn("sandbox incomplete step=user err=%s", strerror(-r));
+    struct state *s = state_new(&args.config);
+    if (!s) {
+        log_error("cannot start: no threads or memory");
+        return 1;
+    }
+    r = sandbox_dispatch();
+    if (r < 0 && r != -ENOTSUP)
+        log_warn("sandbox incomplete step=seccomp err=%s", strerror(-r));
+    serve(s, args.uid);
+}

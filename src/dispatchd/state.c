@@ -1,0 +1,356 @@
+/* The control side of dispatch: keeps what berthd told in tables by number, freezes them into a
+ * snapshot at COMMIT, and gives everything back to a new berthd that asks. Messages come in,
+ * snapshots go out. */
+#include "dispatchd/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "ipc/fdmsg.h"
+
+/* Numbers are dealt out densely by berthd; a larger one is nonsense. */
+#define NUMBERS_MAX BOARD_CLAIMS_MAX
+
+struct kept_queue {
+    struct queue *queue;
+    char *note;
+    size_t note_len;
+};
+
+struct claim {
+    char *route; /* canonical text; NULL: no claim of this number */
+    struct addr bound;
+    bool v6only;
+    uint32_t queue, app;
+};
+
+/* An array that grows to the number asked for. */
+struct table {
+    void *items;
+    size_t count, item_size;
+};
+
+struct state {
+    struct table listeners, queues, claims; /* struct listener *, struct kept_queue, struct claim */
+    struct queue **dropped;                 /* since the last COMMIT; each a reference */
+    size_t dropped_count;
+    int board_fd;
+    size_t worker_count;
+    struct worker *workers[DISPATCH_THREADS];
+};
+
+static void *table_at(struct table *t, uint32_t i)
+{
+    return i < t->count ? (char *)t->items + i * t->item_size : NULL;
+}
+
+static void *table_grow(struct table *t, uint32_t i)
+{
+    if (i < t->count)
+        return table_at(t, i);
+    if (i >= NUMBERS_MAX)
+        return NULL;
+    size_t count = t->count ? t->count : 16;
+    while (count <= i)
+        count *= 2;
+    char *items = reallocarray(t->items, count, t->item_size);
+    if (!items)
+        return NULL;
+    memset(items + t->count * t->item_size, 0, (count - t->count) * t->item_size);
+    t->items = items;
+    t->count = count;
+    return table_at(t, i);
+}
+
+static struct board *board_map(int *ret_fd)
+{
+    int fd = memfd_create("berth-board", MFD_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    void *at = MAP_FAILED;
+    if (ftruncate(fd, sizeof(struct board)) == 0)
+        at = mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) {
+        (void)fd_close(fd);
+        return NULL;
+    }
+    *ret_fd = fd;
+    return at;
+}
+
+struct state *state_new(const struct state_config *config)
+{
+    struct state *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->listeners.item_size = sizeof(struct listener *);
+    s->queues.item_size = sizeof(struct kept_queue);
+    s->claims.item_size = sizeof(struct claim);
+    struct board *board = board_map(&s->board_fd);
+    if (!board)
+        return NULL;
+    for (size_t i = 0; i < config->threads; i++) {
+        s->workers[i] = worker_new(i, &config->limits, board);
+        if (!s->workers[i] || worker_start(s->workers[i]) < 0)
+            return NULL;
+        s->worker_count++;
+    }
+    return s;
+}
+
+static int handle_listener(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
+{
+    struct listener **at = table_grow(&s->listeners, m->id);
+    struct listener *l = at ? listener_new_consume(m->id, fds, fd_count) : NULL;
+    if (!l || fd_count == 0) {
+        listener_unref(l);
+        return -EBADMSG;
+    }
+    l->bound = m->addr;
+    l->v6only = m->v6only;
+    l->proxy = m->flags & DISPATCH_PROXY;
+    listener_unref(*at);
+    *at = l;
+    return 0;
+}
+
+static void queue_drop(struct state *s, struct kept_queue *k)
+{
+    free(k->note);
+    struct queue **more = reallocarray(s->dropped, s->dropped_count + 1, sizeof *more);
+    if (more) {
+        s->dropped = more;
+        s->dropped[s->dropped_count++] = k->queue;
+    } else {
+        queue_unref(k->queue);
+    }
+    *k = (struct kept_queue){0};
+}
+
+/* A queue that is known already keeps its ends and what waits for it; only the note is new. */
+static int handle_queue(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
+{
+    struct kept_queue *k = table_grow(&s->queues, m->id);
+    char *note = malloc(m->note.n + 1);
+    if (!k || !note || (fd_count != 2 && !(fd_count == 0 && k->queue))) {
+        free(note);
+        return -EBADMSG;
+    }
+    memcpy(note, m->note.p, m->note.n);
+    free(k->note);
+    k->note = note;
+    k->note_len = m->note.n;
+    if (fd_count == 2) {
+        queue_unref(k->queue);
+        k->queue = queue_new_consume(m->id, m->flags, fds[0], fds[1]);
+        fds[0] = fds[1] = -EBADF;
+    }
+    return k->queue ? 0 : -ENOMEM;
+}
+
+static int handle_option(struct state *s, const struct dispatchmsg *m)
+{
+    struct kept_queue *k = table_at(&s->queues, m->id);
+    struct option_value o = {.level = m->level, .name = m->option, .len = (uint8_t)m->value.n};
+    if (!k || !k->queue || m->value.n > sizeof o.value)
+        return -EBADMSG;
+    memcpy(o.value, m->value.p, m->value.n);
+    int r = queue_add_option(k->queue, &o);
+    if (r < 0)
+        log_debug("option passed over queue=%u level=%d option=%d", m->id, m->level, m->option);
+    return 0;
+}
+
+static int handle_claim(struct state *s, const struct dispatchmsg *m)
+{
+    struct claim *c = table_grow(&s->claims, m->id);
+    char *route = c ? strndup(m->route.p, m->route.n) : NULL;
+    if (!route)
+        return -EBADMSG;
+    free(c->route);
+    *c = (struct claim){route, m->addr, m->v6only, m->queue, m->app};
+    return 0;
+}
+
+static int handle_drop(struct state *s, const struct dispatchmsg *m)
+{
+    struct listener **l = table_at(&s->listeners, m->id);
+    struct kept_queue *k = table_at(&s->queues, m->id);
+    struct claim *c = table_at(&s->claims, m->id);
+    if (m->type == DISPATCH_DROP_LISTENER && l) {
+        listener_unref(*l);
+        *l = NULL;
+    } else if (m->type == DISPATCH_DROP_QUEUE && k && k->queue) {
+        queue_drop(s, k);
+    } else if (m->type == DISPATCH_DROP_CLAIM && c) {
+        free(c->route);
+        *c = (struct claim){0};
+    }
+    return 0;
+}
+
+static int handle_reset(struct state *s)
+{
+    for (uint32_t i = 0; i < s->listeners.count; i++)
+        (void)handle_drop(s, &(struct dispatchmsg){.type = DISPATCH_DROP_LISTENER, .id = i});
+    for (uint32_t i = 0; i < s->claims.count; i++)
+        (void)handle_drop(s, &(struct dispatchmsg){.type = DISPATCH_DROP_CLAIM, .id = i});
+    return 0;
+}
+
+static struct queue *claim_queue(struct state *s, const struct claim *c)
+{
+    struct kept_queue *k = table_at(&s->queues, c->queue);
+    return c->route && k ? k->queue : NULL;
+}
+
+/* Fills the routing table's entries and, by claim number, the queues. */
+static size_t claims_freeze(struct state *s, struct route_entry *entries, struct queue **queues)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->claims.count; i++) {
+        struct claim *c = table_at(&s->claims, i);
+        struct queue *q = claim_queue(s, c);
+        char reason[ROUTE_REASON_MAX];
+        if (!q)
+            continue;
+        if (route_parse(c->route, &entries[n].route, reason) < 0) {
+            log_error("route not understood claim=%u reason=%s", i, reason);
+            continue;
+        }
+        entries[n].bound = c->bound;
+        entries[n].v6only = c->v6only;
+        entries[n].claim = i;
+        entries[n].app = c->app;
+        queues[i] = queue_ref(q);
+        n++;
+    }
+    return n;
+}
+
+static struct snapshot *freeze(struct state *s)
+{
+    struct snapshot *snap = calloc(1, sizeof *snap);
+    struct route_entry *entries = calloc(s->claims.count + 1, sizeof *entries);
+    if (snap) {
+        snap->refs = 1;
+        snap->listeners = calloc(s->listeners.count + 1, sizeof(struct listener *));
+        snap->claim_queues = calloc(s->claims.count + 1, sizeof(struct queue *));
+    }
+    if (!snap || !entries || !snap->listeners || !snap->claim_queues) {
+        free(entries);
+        snapshot_unref(snap);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < s->listeners.count; i++) {
+        struct listener **l = table_at(&s->listeners, i);
+        if (*l)
+            snap->listeners[snap->listener_count++] = listener_ref(*l);
+    }
+    snap->claim_count = s->claims.count;
+    snap->routes = route_table_new(entries, claims_freeze(s, entries, snap->claim_queues));
+    free(entries);
+    if (!snap->routes) {
+        snapshot_unref(snap);
+        return NULL;
+    }
+    return snap;
+}
+
+static int reply(int channel, const struct dispatchmsg *m, const int *fds, size_t fd_count)
+{
+    uint8_t buf[DISPATCHMSG_MAX];
+    int n = dispatchmsg_encode(m, buf, sizeof buf);
+    return n < 0 ? n : fdmsg_send(channel, buf, (size_t)n, fds, fd_count, 0);
+}
+
+static int handle_commit(struct state *s, int channel, const struct dispatchmsg *m)
+{
+    struct snapshot *snap = freeze(s);
+    if (!snap) {
+        log_error("change not taken up reason=NoMemory");
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < s->dropped_count; i++)
+        atomic_store(&s->dropped[i]->dropped, true);
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_publish(s->workers[i], snap);
+    snapshot_unref(snap);
+    /* Only now is no thread left that could still put something into them. */
+    for (size_t i = 0; i < s->dropped_count; i++) {
+        worker_drain(s->workers[0], s->dropped[i]);
+        queue_unref(s->dropped[i]);
+    }
+    s->dropped_count = 0;
+    return reply(channel, &(struct dispatchmsg){.type = DISPATCH_COMMITTED, .id = m->id}, NULL, 0);
+}
+
+static int handle_recover(struct state *s, int channel)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < s->queues.count && r >= 0; i++) {
+        struct kept_queue *k = table_at(&s->queues, i);
+        if (!k->queue)
+            continue;
+        struct dispatchmsg m = {.type = DISPATCH_QUEUE,
+                                .id = i,
+                                .flags = k->queue->flags,
+                                .note = {k->note, k->note_len}};
+        r = reply(channel, &m, (int[]){k->queue->write_fd, k->queue->read_fd}, 2);
+    }
+    for (uint32_t i = 0; i < s->listeners.count && r >= 0; i++) {
+        struct listener **l = table_at(&s->listeners, i);
+        if (!*l)
+            continue;
+        struct dispatchmsg m = {.type = DISPATCH_LISTENER,
+                                .id = i,
+                                .flags = (*l)->proxy ? DISPATCH_PROXY : 0,
+                                .addr = (*l)->bound,
+                                .v6only = (*l)->v6only};
+        r = reply(channel, &m, (*l)->fds, (*l)->fd_count);
+    }
+    if (r >= 0)
+        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_BOARD}, &s->board_fd, 1);
+    if (r >= 0)
+        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_RECOVERED, .id = (uint32_t)getpid()},
+                  NULL, 0);
+    return r;
+}
+
+static int handle(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
+                  size_t fd_count)
+{
+    switch (m->type) {
+    case DISPATCH_QUEUE:
+        return handle_queue(s, m, fds, fd_count);
+    case DISPATCH_OPTION:
+        return handle_option(s, m);
+    case DISPATCH_CLAIM:
+        return handle_claim(s, m);
+    case DISPATCH_DROP_LISTENER:
+    case DISPATCH_DROP_QUEUE:
+    case DISPATCH_DROP_CLAIM:
+        return handle_drop(s, m);
+    case DISPATCH_RESET:
+        return handle_reset(s);
+    case DISPATCH_COMMIT:
+        return handle_commit(s, channel, m);
+    case DISPATCH_RECOVER:
+        return handle_recover(s, channel);
+    default:
+        return -EBADMSG;
+    }
+}
+
+int state_handle_consume(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
+                         size_t fd_count)
+{
+    if (m->type == DISPATCH_LISTENER)
+        return handle_listener(s, m, fds, fd_count);
+    int r = handle(s, channel, m, fds, fd_count);
+    for (size_t i = 0; i < fd_count; i++)
+        (void)fd_close(fds[i]);
+    return r;
+}

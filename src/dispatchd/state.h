@@ -1,0 +1,21 @@
+#pragma once
+/* What berthd has told so far, and the threads that serve by it. Owned by the control thread. */
+
+#include "share/board.h"
+#include "share/worker.h"
+#include "wire/dispatchmsg.h"
+
+struct state;
+
+struct state_config {
+    size_t threads;
+    struct worker_limits limits;
+};
+
+/* NULL when threads or memory cannot be had. The threads run until the process ends. */
+struct state *state_new(const struct state_config *config);
+
+/* Carries out one message. The descriptors are consumed. The answer, if there is one, goes to
+ * `channel`. Negative only when the channel is to be given up: -EBADMSG for nonsense, -EPIPE. */
+int state_handle_consume(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
+                         size_t fd_count) WARN_UNUSED;

@@ -1,0 +1,140 @@
+/* Accept: takes the connections that one wake-up brought, all before any of them is looked at, then
+ * judges each, delivers what can be delivered and closes our copies together. */
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "share/worker-internal.h"
+
+#define PAUSE_MS 100
+
+/* Without a descriptor to spare the oldest undecided connection gives way; when there is none,
+ * accepting rests for a moment. It always goes on by itself. */
+static void accept_failed(struct worker *w, int err)
+{
+    if (err != EMFILE && err != ENFILE && err != ENOBUFS && err != ENOMEM)
+        return;
+    if (!worker_evict(w))
+        accept_pause(w);
+}
+
+static size_t accept_some(struct worker *w, struct shard *s, struct conn *batch)
+{
+    size_t n = 0;
+    while (n < WORKER_BATCH) {
+        struct conn *c = &batch[n];
+        socklen_t len = sizeof c->peer.un;
+        c->peer.un.sun_path[0] = 0; /* A Unix client seldom has a name. */
+        int fd = accept4(s->fd, &c->peer.sa, &len, SOCK_CLOEXEC);
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
+            continue;
+        if (fd < 0) {
+            accept_failed(w, errno);
+            break;
+        }
+        c->source.kind = SOURCE_CONN;
+        c->state = CONN_SNIFF;
+        c->fd = fd;
+        c->proxy = s->listener->proxy;
+        c->polled = c->got_bytes = false;
+        c->peer.len = len;
+        list_init(&c->link);
+        n++;
+    }
+    board_add(&w->board->accepted, (int64_t)n);
+    return n;
+}
+
+static void judge_accepted(struct worker *w, struct shard *s, struct conn *c)
+{
+    struct conn_judgement *j = &w->judgement;
+    const struct route_table *routes = w->snapshot->routes;
+    enum route_early early = s->early;
+    uint32_t claim = s->claim;
+    j->sniffed_valid = false;
+    if (!s->uniform) {
+        socklen_t len = sizeof j->local.un;
+        if (getsockname(c->fd, &j->local.sa, &len) < 0)
+            len = 0;
+        j->local = addr_from(&j->local.sa, len);
+        early = route_match_early(routes, &j->local, &c->peer, &claim);
+    }
+    j->verdict = early == ROUTE_CLAIM ? CONN_DELIVER : CONN_REFUSE;
+    j->claim = claim;
+    j->reason = "NoRoute";
+    /* A name that nobody serves is answered in the client's own protocol: that needs its bytes,
+     * too. */
+    if (early != ROUTE_CLAIM)
+        conn_judge(c, routes, CONN_WAIT_BYTES, w->peeked, j);
+}
+
+static void handle_accepted(struct worker *w, struct shard *s, struct conn *c)
+{
+    struct conn_judgement *j = &w->judgement;
+    judge_accepted(w, s, c);
+    if (j->verdict == CONN_DELIVER) {
+        int r = deliver(w, c, j->claim, j);
+        if (r == 0)
+            return;
+        worker_keep(w, c, r == -EAGAIN ? j : NULL);
+    } else {
+        worker_keep(w, c, j);
+    }
+    c->fd = -EBADF;
+}
+
+static size_t handle_batch(struct worker *w, struct shard *s)
+{
+    struct conn batch[WORKER_BATCH];
+    size_t n = accept_some(w, s, batch);
+    for (size_t i = 0; i < n; i++)
+        handle_accepted(w, s, &batch[i]);
+    for (size_t i = 0; i < n; i++)
+        (void)fd_close(batch[i].fd);
+    return n;
+}
+
+void accept_batch(struct worker *w, struct shard *s)
+{
+    (void)handle_batch(w, s);
+}
+
+void accept_rest(struct worker *w, struct shard *s)
+{
+    while (handle_batch(w, s) > 0)
+        ;
+}
+
+static void shard_listen(struct worker *w, struct shard *s, bool on)
+{
+    struct epoll_event e = {.events = on ? EPOLLIN : 0, .data.ptr = s};
+    if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, s->fd, &e) == 0)
+        s->paused = !on;
+}
+
+void accept_pause(struct worker *w)
+{
+    if (w->resume_ms == 0)
+        log_warn("paused reason=NoDescriptors held=%u", w->conn_count);
+    w->resume_ms = w->now_ms + PAUSE_MS;
+    for (size_t i = 0; i < w->shard_count; i++)
+        shard_listen(w, w->shards[i], false);
+}
+
+void accept_resume(struct worker *w)
+{
+    w->resume_ms = 0;
+    for (size_t i = 0; i < w->shard_count; i++)
+        shard_listen(w, w->shards[i], true);
+}
+
+void shard_update(struct worker *w, struct shard *s)
+{
+    const struct listener *l = s->listener;
+    struct addr nowhere = {0};
+    s->uniform = route_early_is_uniform(w->snapshot->routes, &l->bound, l->v6only);
+    s->claim = ROUTE_NONE;
+    s->early = ROUTE_SNIFF;
+    if (s->uniform)
+        s->early = route_match_early(w->snapshot->routes, &l->bound, &nowhere, &s->claim);
+}

@@ -1,0 +1,52 @@
+#pragma once
+/* One accepted connection from accept() until it is delivered or refused. */
+
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/list.h"
+#include "share/route.h"
+
+/* What an epoll event is about: first member of everything that is registered. */
+enum source_kind { SOURCE_WAKE, SOURCE_SHARD, SOURCE_CONN, SOURCE_WAITQ };
+struct source {
+    enum source_kind kind;
+};
+
+enum conn_state {
+    CONN_SNIFF,  /* more bytes are needed */
+    CONN_WAIT,   /* its queue is full */
+    CONN_LINGER, /* refused; the answer is on its way */
+    CONN_GONE,   /* closed; freed at the end of the turn, as an event may still name it */
+};
+
+struct conn {
+    struct source source;
+    enum conn_state state;
+    struct list link; /* in the list of its state: oldest first */
+    uint64_t deadline_ms;
+    int fd;         /* owned */
+    bool proxy;     /* a PROXY header comes first */
+    bool polled;    /* registered with epoll */
+    bool got_bytes; /* it is not silent */
+    uint32_t claim; /* CONN_WAIT: whose */
+    struct addr peer;
+};
+
+/* What is to be done with a connection now. */
+enum conn_verdict { CONN_MORE, CONN_DELIVER, CONN_REFUSE };
+
+struct conn_judgement {
+    enum conn_verdict verdict;
+    uint32_t claim;         /* DELIVER */
+    const char *reason;     /* REFUSE: one word */
+    bool sniffed_valid;     /* sniffed says something about this connection */
+    struct addr local;      /* AF_UNSPEC when it was not asked for */
+    struct sniffed sniffed; /* slices point into the buffer that conn_judge() was given */
+};
+
+enum conn_wait { CONN_WAIT_BYTES, CONN_WAIT_OVER }; /* the time for bytes has run out */
+
+/* Peeks, never consumes, and says what is to be done. `buf` has SNIFF_BYTES_MAX bytes. */
+void conn_judge(const struct conn *c, const struct route_table *routes, enum conn_wait wait,
+                char *buf, struct conn_judgement *ret_judgement);

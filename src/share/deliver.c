@@ -1,0 +1,164 @@
+/* Deliver: the accepted socket goes to its application's queue in one message. A queue without room
+ * keeps a bounded number of connections waiting here, in order; an edge of EPOLLOUT moves them on.
+ */
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "ipc/fdmsg.h"
+#include "share/worker-internal.h"
+#include "wire/appmsg.h"
+#include "wire/dispatchmsg.h"
+
+static int conn_encode(const struct queue *q, const struct conn *c, const struct conn_judgement *j,
+                       uint8_t *buf, size_t size)
+{
+    struct appmsg m = {.type = APPMSG_CONN, .addr = c->peer};
+    if (j->sniffed_valid)
+        m.proto = (uint8_t)j->sniffed.proto;
+    if (q->flags & DISPATCH_RICH) {
+        m.flags = APPMSG_RICH;
+        socklen_t len = sizeof m.local.un;
+        if (getsockname(c->fd, &m.local.sa, &len) == 0)
+            m.local = addr_from(&m.local.sa, len);
+    }
+    if (m.flags & APPMSG_RICH && j->sniffed_valid) {
+        m.host = j->sniffed.host;
+        m.path = j->sniffed.path.n <= ROUTE_PATH_MAX ? j->sniffed.path : STR("");
+    }
+    return appmsg_encode(&m, buf, size);
+}
+
+static int queue_send(struct queue *q, struct conn *c, const struct conn_judgement *j)
+{
+    uint8_t buf[APPMSG_CONN_MAX];
+    int n = conn_encode(q, c, j, buf, sizeof buf);
+    if (n < 0)
+        return n;
+    unsigned options = atomic_load_explicit(&q->option_count, memory_order_acquire);
+    for (unsigned i = 0; i < options; i++)
+        option_apply(c->fd, &q->options[i]);
+    int r = fdmsg_send(q->write_fd, buf, (size_t)n, &c->fd, 1, MSG_DONTWAIT);
+    /* Too many of our descriptors are in flight or the kernel is short: both pass. */
+    return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM ? -EAGAIN : r;
+}
+
+static struct queue *claim_queue(const struct worker *w, uint32_t claim)
+{
+    return claim < w->snapshot->claim_count ? w->snapshot->claim_queues[claim] : NULL;
+}
+
+static struct waitq *waitq_find(struct worker *w, const struct queue *q)
+{
+    list_for_each(wait, &w->waitqs, struct waitq, link) if (wait->queue == q) return wait;
+    return NULL;
+}
+
+int deliver(struct worker *w, struct conn *c, uint32_t claim, const struct conn_judgement *j)
+{
+    struct queue *q = claim_queue(w, claim);
+    if (!q)
+        return -ENOENT;
+    /* First come, first served: nobody overtakes those who wait. */
+    if (!list_empty(&w->waitqs) && waitq_find(w, q))
+        return -EAGAIN;
+    if (c->polled) {
+        /* The open file lives on in the program: closing ours would leave it in the set for ever.
+         */
+        (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+        c->polled = false;
+    }
+    int r = queue_send(q, c, j);
+    if (r == 0) {
+        board_add(&w->board->delivered[claim % BOARD_CLAIMS_MAX], 1);
+        if (log_level() >= LOG_DEBUG)
+            log_debug("delivered queue=%u claim=%u", q->id, claim);
+    }
+    return r;
+}
+
+static struct waitq *waitq_get(struct worker *w, struct queue *q)
+{
+    struct waitq *wait = waitq_find(w, q);
+    if (wait)
+        return wait;
+    wait = calloc(1, sizeof *wait);
+    if (!wait)
+        return NULL;
+    wait->source.kind = SOURCE_WAITQ;
+    wait->queue = queue_ref(q);
+    list_init(&wait->conns);
+    list_append(&w->waitqs, &wait->link);
+    struct epoll_event e = {.events = EPOLLOUT | EPOLLET, .data.ptr = wait};
+    (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, q->write_fd, &e);
+    return wait;
+}
+
+/* The event that is being handled may name it: it is emptied here and freed when the turn is over.
+ */
+static void waitq_free(struct worker *w, struct waitq *wait)
+{
+    (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, wait->queue->write_fd, NULL);
+    queue_unref(wait->queue);
+    list_remove(&wait->link);
+    free(wait);
+}
+
+void deliver_wait(struct worker *w, struct conn *c, uint32_t claim)
+{
+    struct queue *q = claim_queue(w, claim);
+    struct waitq *wait = q && !atomic_load(&q->dropped) ? waitq_get(w, q) : NULL;
+    if (!wait) {
+        refuse(w, c, "AppStopped", NULL);
+        return;
+    }
+    if (atomic_fetch_add(&q->waiting, 1) >= QUEUE_WAITING_MAX) {
+        (void)atomic_fetch_sub(&q->waiting, 1);
+        refuse(w, c, "QueueFull", NULL);
+        return;
+    }
+    if (c->polled)
+        (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    c->polled = false;
+    c->claim = claim;
+    board_add(&w->board->waiting, 1);
+    worker_move(w, c, CONN_WAIT, &wait->conns, 0);
+}
+
+static void unwait(struct worker *w, struct waitq *wait)
+{
+    (void)atomic_fetch_sub(&wait->queue->waiting, 1);
+    board_add(&w->board->waiting, -1);
+}
+
+void deliver_flush(struct worker *w, struct waitq *wait)
+{
+    struct conn_judgement *j = &w->judgement;
+    list_for_each(c, &wait->conns, struct conn, link)
+    {
+        bool dropped = atomic_load(&wait->queue->dropped);
+        j->sniffed_valid = false;
+        int r = dropped ? -EPIPE : queue_send(wait->queue, c, j);
+        if (r == -EAGAIN)
+            return;
+        unwait(w, wait);
+        if (r == 0) {
+            board_add(&w->board->delivered[c->claim % BOARD_CLAIMS_MAX], 1);
+            worker_close(w, c);
+        } else {
+            refuse(w, c, "AppStopped", NULL);
+        }
+    }
+}
+
+void deliver_flush_all(struct worker *w)
+{
+    list_for_each(wait, &w->waitqs, struct waitq, link)
+    {
+        deliver_flush(w, wait);
+        if (list_empty(&wait->conns))
+            waitq_free(w, wait);
+    }
+}
