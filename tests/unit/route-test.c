@@ -159,7 +159,6 @@ TEST("what is refused is refused with what would be right")
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char reason[ROUTE_REASON_MAX];
-        struct route r;
         if (!strstr(reason_of(cases[i][0], reason), cases[i][1]))
             test_fail(__FILE__, __LINE__, cases[i][0], reason, cases[i][1]);
     }
