@@ -61,7 +61,8 @@ struct route {
 /* 0 and *ret_route, or -EINVAL and a sentence in reason: what is wrong and what would be right. */
 int route_parse(const char *text, struct route *ret_route,
                 char reason[ROUTE_REASON_MAX]) WARN_UNUSED;
-/* The canonical text, which route_parse() reads back to the same value. Returns buf. */
+/* The canonical text, which route_parse() reads back to the same value. Returns buf, which is empty
+ * when the text would not fit: never so for what route_parse() gave. */
 const char *route_format(const struct route *r, char buf[ROUTE_TEXT_MAX]);
 /* As route_parse(), and a bare host ("blog.localhost", "blog.localhost:8080") becomes two routes:
  * http and tls. Returns how many (1 or 2) or -EINVAL. */
