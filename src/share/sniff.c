@@ -33,6 +33,10 @@ const char *proto_name(enum proto proto)
 enum sniff_verdict sniff_bytes(struct str in, struct sniffed *ret)
 {
     enum proto maybe = PROTO_NONE;
+    if (in.n == 0) {
+        sniffed_reset(ret, PROTO_NONE);
+        return SNIFF_MORE;
+    }
     bool full = in.n >= SNIFF_BYTES_MAX;
     if (full)
         in.n = SNIFF_BYTES_MAX;

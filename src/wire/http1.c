@@ -101,7 +101,7 @@ static enum sniff_verdict request_line(struct str line, struct head *h, struct s
         return SNIFF_NOT;
     struct str version = str_skip(line, (size_t)(last - line.p) + 1);
     if (!str_starts(version, STR("HTTP/")))
-        return SNIFF_NOT;
+        return memmem(line.p, line.n, " HTTP/1.", 8) ? SNIFF_BAD : SNIFF_NOT;
     out->method = (struct str){line.p, (size_t)(first - line.p)};
     h->target = (struct str){first + 1, (size_t)(last - first) - 1};
     if (version.n != 8 || !str_starts(version, STR("HTTP/1.")) || !ascii_is_digit(version.p[7]))

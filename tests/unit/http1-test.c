@@ -100,7 +100,7 @@ TEST("a head that two servers may read in two ways is refused")
     CHECK_BAD(http1_sniff, "GET / HTTP/1.1\r\nHost\r\n\r\n", "BadRequest");
     CHECK_BAD(http1_sniff, "GET /\0 HTTP/1.1\r\n", "BadRequest");
     CHECK_BAD(http1_sniff, "GET /a b HTTP/1.1\r\n", "BadRequest");
-    CHECK_BAD(http1_sniff, "GET  / HTTP/1.1 HTTP/1.1\r\n", "BadRequest");
+    CHECK_BAD(http1_sniff, "GET / HTTP/1.1 HTTP/1.1\r\n", "BadRequest");
     CHECK_BAD(http1_sniff, "GET / HTTP/1.1 \r\n", "BadRequest");
 }
 

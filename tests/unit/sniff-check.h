@@ -42,7 +42,7 @@ static inline void check_prefixes(sniff_fn *fn, struct str in, const char *file,
         enum sniff_verdict got = sniff_guarded(fn, (struct str){in.p, n}, &s);
         if (got == want)
             continue;
-        char what[64];
+        char what[96];
         (void)snprintf(what, sizeof what, "verdict of the first %zu of %zu bytes", n, in.n);
         test_fail(file, line, what, verdict_name(got), verdict_name(want));
         return;
