@@ -1,138 +1,218 @@
-/* Refuse: one log line with one reason word, an answer in the client's own protocol where it has
- * one, and a close that lets the answer arrive (unread bytes would make the kernel send a reset at
- * once). */
-#include <stdio.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-
-#include "base/log.h"
-#include "ipc/fdmsg.h"
+/* What a refused client is told: what was sniffed of it and a reason come in; a whole answer in its
+ * own protocol goes out, written into the caller's buffer. Nothing is sent here. */
+#include "base/wr.h"
 #include "share/sniff.h"
-#include "share/worker-internal.h"
-#include "wire/appmsg.h"
 
-#define LINGER_MS         1000
-#define LOG_LINES_PER_SEC 20
-#define PAGE_MAX          2048
+#include <stdio.h>
 
-static void log_refusal(struct worker *w, const struct conn *c, const char *reason,
-                        const struct conn_judgement *j)
-{
-    uint64_t second = w->now_ms / 1000;
-    if (second != w->log_second) {
-        if (w->log_count > LOG_LINES_PER_SEC)
-            log_info("refused more=%u", w->log_count - LOG_LINES_PER_SEC);
-        w->log_second = second;
-        w->log_count = 0;
-    }
-    if (++w->log_count > LOG_LINES_PER_SEC)
-        return;
-    char peer[ADDR_TEXT_MAX];
-    const char *proto = j && j->sniffed_valid ? proto_name(j->sniffed.proto) : "-";
-    struct str host = j && j->sniffed_valid && j->sniffed.host.n ? j->sniffed.host : STR("-");
-    log_info("refused reason=%s peer=%s proto=%s host=" STR_FMT, reason,
-             addr_format(&c->peer, peer), proto, STR_ARG(host));
-}
+/* Room that is left for everything but the text, in every protocol. */
+#define REFUSAL_FRAME 256
+/* RFC 9113 4.2: no larger frame without the client's permission. */
+#define H2_DATA_MAX 16384
 
-struct page {
-    char *text;
-    size_t used, size;
+/* RFC 8446 6, RFC 6066 9 */
+enum { ALERT_DECODE_ERROR = 50, ALERT_INTERNAL_ERROR = 80, ALERT_UNRECOGNIZED_NAME = 112 };
+/* RFC 9113 6 and 7 */
+enum { H2_DATA = 0, H2_HEADERS = 1, H2_SETTINGS = 4, H2_GOAWAY = 7 };
+enum { H2_END_STREAM = 1, H2_ACK = 1, H2_END_HEADERS = 4 };
+enum { H2_NO_ERROR = 0, H2_PROTOCOL_ERROR = 1, H2_ENHANCE_YOUR_CALM = 11 };
+
+/* How one kind of refusal is said everywhere. */
+struct refusal {
+    const char *reason;
+    const char *status, *phrase; /* HTTP */
+    uint8_t alert;               /* TLS */
+    uint8_t h2_error;            /* HTTP/2, when no request can be answered */
+    const char *sqlstate;        /* PostgreSQL */
 };
 
-static bool page_add(void *ctx, const struct route_entry *e)
+#define REFUSED_BAD  "400", "Bad Request", ALERT_DECODE_ERROR, H2_PROTOCOL_ERROR, "08P01"
+#define REFUSED_BUSY "503", "Service Unavailable", ALERT_INTERNAL_ERROR, H2_NO_ERROR, "57P03"
+
+static const struct refusal refusals[] = {
+    {"BadRequest", REFUSED_BAD},
+    {"NoHost", REFUSED_BAD},
+    {"TwoHosts", REFUSED_BAD},
+    {"TooLarge", "431", "Request Header Fields Too Large", ALERT_DECODE_ERROR, H2_ENHANCE_YOUR_CALM,
+     "08P01"},
+    {"QueueFull", REFUSED_BUSY},
+    {"AppStopped", REFUSED_BUSY},
+    {"NoMemory", REFUSED_BUSY},
+};
+
+static const struct refusal refused_unknown = {
+    "NoRoute", "404", "Not Found", ALERT_UNRECOGNIZED_NAME, H2_NO_ERROR, "3D000",
+};
+
+static const struct refusal *refusal_find(const char *reason)
 {
-    struct page *p = ctx;
-    char route[ROUTE_TEXT_MAX];
-    (void)route_format(&e->route, route);
-    int n = snprintf(p->text + p->used, p->size - p->used, "  %s\n", route);
-    if (n < 0 || (size_t)n >= p->size - p->used)
-        return false;
-    p->used += (size_t)n;
-    return true;
+    for (size_t i = 0; reason && i < sizeof refusals / sizeof *refusals; i++)
+        if (strcmp(refusals[i].reason, reason) == 0)
+            return &refusals[i];
+    return &refused_unknown;
 }
 
-/* Who comes from this machine is told what there is instead. */
-static struct str page_text(const struct worker *w, const struct conn *c, const char *reason,
-                            const struct conn_judgement *j, char buf[PAGE_MAX])
+static bool is_busy(const struct refusal *f)
 {
-    struct page p = {buf, 0, PAGE_MAX};
-    int n = snprintf(buf, PAGE_MAX, "berth: %s: " STR_FMT "\n", reason, (int)j->sniffed.host.n,
-                     j->sniffed.host.p ? j->sniffed.host.p : "");
-    p.used = n > 0 ? (size_t)n : 0;
-    if (strcmp(reason, "NoRoute") == 0 && addr_is_loopback(&c->peer)) {
-        n = snprintf(buf + p.used, PAGE_MAX - p.used, "served here:\n");
-        p.used += n > 0 ? (size_t)n : 0;
-        route_each(w->snapshot->routes, &j->local, page_add, &p);
+    return f->status[0] == '5';
+}
+
+static void put(struct wr *w, const char *text)
+{
+    wr_bytes(w, text, strlen(text));
+}
+
+/* RFC 9110 9.3.2: no content in an answer to HEAD. */
+static bool wants_content(const struct sniffed *s)
+{
+    return !str_eq(s->method, STR("HEAD"));
+}
+
+static void http1_refuse(struct wr *w, const struct sniffed *s, const struct refusal *f,
+                         struct str text)
+{
+    char head[REFUSAL_FRAME];
+    (void)snprintf(head, sizeof head,
+                   "HTTP/1.1 %s %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                   "Content-Length: %zu\r\n%sConnection: close\r\n\r\n",
+                   f->status, f->phrase, text.n, is_busy(f) ? "Retry-After: 1\r\n" : "");
+    put(w, head);
+    if (wants_content(s))
+        wr_bytes(w, text.p, text.n);
+}
+
+static void h2_frame(struct wr *w, size_t n, uint8_t type, uint8_t flags, uint32_t stream)
+{
+    wr_be(w, n, 3);
+    wr_u8(w, type);
+    wr_u8(w, flags);
+    wr_u32(w, stream);
+}
+
+/* RFC 7541 6.2.2: a literal field without indexing, whose name has this number in the static table
+ * (appendix A). Values are shorter than 127 bytes, so their length is one byte. */
+static void h2_field(struct wr *w, uint8_t name, const char *value)
+{
+    if (name < 15) {
+        wr_u8(w, name);
+    } else {
+        wr_u8(w, 15);
+        wr_u8(w, (uint8_t)(name - 15));
     }
-    return (struct str){buf, p.used};
+    wr_u8(w, (uint8_t)strlen(value));
+    put(w, value);
 }
 
-/* Sends what can be sent at once; returns whether the client has something to read. */
-static bool answer(const struct worker *w, const struct conn *c, const char *reason,
-                   const struct conn_judgement *j)
+static void h2_answer(struct wr *w, const struct sniffed *s, const struct refusal *f,
+                      struct str text)
 {
-    char text[PAGE_MAX], buf[PAGE_MAX + 512];
-    struct str page = page_text(w, c, reason, j, text);
-    struct str bytes = sniff_refusal(&j->sniffed, reason, page, buf, sizeof buf);
-    return bytes.n > 0 && send(c->fd, bytes.p, bytes.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
-}
-
-void refuse(struct worker *w, struct conn *c, const char *reason, const struct conn_judgement *j)
-{
-    board_add(&w->board->refused, 1);
-    struct conn_judgement *own = &w->judgement;
-    if (!j) {
-        /* Decided earlier or elsewhere: look again what it speaks, to answer in it. */
-        conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, own);
-        j = own;
-    }
-    log_refusal(w, c, reason, j);
-    if (!j->sniffed_valid || !answer(w, c, reason, j)) {
-        worker_close(w, c);
+    enum { STATUS = 8, CONTENT_LENGTH = 28, CONTENT_TYPE = 31, RETRY_AFTER = 53 };
+    uint8_t block[96];
+    struct wr b = wr_init(block, sizeof block);
+    char length[24];
+    (void)snprintf(length, sizeof length, "%zu", text.n);
+    h2_field(&b, STATUS, f->status);
+    h2_field(&b, CONTENT_TYPE, "text/plain; charset=utf-8");
+    h2_field(&b, CONTENT_LENGTH, length);
+    if (is_busy(f))
+        h2_field(&b, RETRY_AFTER, "1");
+    bool content = wants_content(s);
+    uint8_t flags = H2_END_HEADERS | (content ? 0 : H2_END_STREAM);
+    h2_frame(w, b.used, H2_HEADERS, flags, s->stream_id);
+    wr_bytes(w, block, b.used);
+    if (!content)
         return;
-    }
-    (void)shutdown(c->fd, SHUT_WR);
-    worker_move(w, c, CONN_LINGER, &w->linger, LINGER_MS);
-    if (worker_poll(w, c, EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
-        worker_close(w, c);
-    else
-        refuse_linger(w, c);
+    h2_frame(w, text.n, H2_DATA, H2_END_STREAM, s->stream_id);
+    wr_bytes(w, text.p, text.n);
 }
 
-void refuse_linger(struct worker *w, struct conn *c)
+static void h2_refuse(struct wr *w, const struct sniffed *s, const struct refusal *f,
+                      struct str text)
 {
-    for (int i = 0; i < 8; i++) {
-        ssize_t n = recv(c->fd, w->peeked, sizeof w->peeked, MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0)
-            break;
-    }
-    /* The end, an error, or somebody who keeps talking to a closed door. */
-    worker_close(w, c);
+    if (text.n > H2_DATA_MAX)
+        text.n = H2_DATA_MAX;
+    h2_frame(w, 0, H2_SETTINGS, 0, 0);
+    h2_frame(w, 0, H2_SETTINGS, H2_ACK, 0);
+    if (s->stream_id)
+        h2_answer(w, s, f, text);
+    h2_frame(w, 8, H2_GOAWAY, 0, 0);
+    wr_u32(w, s->stream_id);
+    wr_u32(w, s->stream_id ? H2_NO_ERROR : f->h2_error);
 }
 
-void refuse_queue(struct worker *w, struct queue *q)
+/* RFC 8446 6: a record with a fatal alert. */
+static void tls_refuse(struct wr *w, const struct refusal *f)
 {
-    for (;;) {
-        uint8_t buf[APPMSG_CONN_MAX];
-        int fd;
-        size_t count = 0;
-        ssize_t n = fdmsg_recv(q->read_fd, buf, sizeof buf, &fd, 1, &count, MSG_DONTWAIT);
-        if (n <= 0 && n != -EBADMSG)
-            return;
-        if (n <= 0 || count == 0)
-            continue;
-        struct conn c = {.source.kind = SOURCE_CONN, .state = CONN_SNIFF, .fd = fd};
-        struct appmsg m;
-        if (appmsg_decode(&m, buf, (size_t)n) == 0)
-            c.peer = m.addr;
-        struct conn_judgement *j = &w->judgement;
-        j->verdict = CONN_REFUSE;
-        j->reason = "AppStopped";
-        conn_judge(&c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
-        j->verdict = CONN_REFUSE;
-        j->reason = "AppStopped";
-        worker_keep(w, &c, j);
+    const uint8_t record[] = {21, 3, 3, 0, 2, 2, f->alert};
+    wr_bytes(w, record, sizeof record);
+}
+
+static void postgres_field(struct wr *w, char type, struct str value)
+{
+    wr_u8(w, (uint8_t)type);
+    wr_bytes(w, value.p, value.n);
+    wr_u8(w, 0);
+}
+
+/* ErrorResponse. In answer to an SSLRequest nothing but one letter would be understood. */
+static void postgres_refuse(struct wr *w, const struct sniffed *s, const struct refusal *f,
+                            struct str text)
+{
+    if (s->ssl_request)
+        return;
+    struct str state = str_of(f->sqlstate);
+    const char *nul = text.n > 0 ? memchr(text.p, 0, text.n) : NULL;
+    if (nul)
+        text.n = (size_t)(nul - text.p);
+    while (text.n > 0 && text.p[text.n - 1] == '\n')
+        text.n--;
+    size_t n = 4 + 2 * (1 + STR("FATAL").n + 1) + (1 + state.n + 1) + (1 + text.n + 1) + 1;
+    wr_u8(w, 'E');
+    wr_u32(w, (uint32_t)n);
+    postgres_field(w, 'S', STR("FATAL"));
+    postgres_field(w, 'V', STR("FATAL"));
+    postgres_field(w, 'C', state);
+    postgres_field(w, 'M', text);
+    wr_u8(w, 0);
+}
+
+/* A simple error is one line: only the first of the text. */
+static void redis_refuse(struct wr *w, struct str text)
+{
+    size_t n = 0;
+    while (n < text.n && text.p[n] != '\r' && text.p[n] != '\n')
+        n++;
+    put(w, "-ERR ");
+    wr_bytes(w, text.p, n);
+    put(w, "\r\n");
+}
+
+struct str sniff_refusal(const struct sniffed *s, const char *reason, struct str text, char *buf,
+                         size_t size)
+{
+    struct wr w = wr_init(buf, size);
+    const struct refusal *f = refusal_find(reason);
+    size_t room = size > REFUSAL_FRAME ? size - REFUSAL_FRAME : 0;
+    if (text.n > room)
+        text.n = room;
+    switch (s->proto) {
+    case PROTO_HTTP:
+        http1_refuse(&w, s, f, text);
+        break;
+    case PROTO_H2:
+        h2_refuse(&w, s, f, text);
+        break;
+    case PROTO_TLS:
+        tls_refuse(&w, f);
+        break;
+    case PROTO_POSTGRES:
+        postgres_refuse(&w, s, f, text);
+        break;
+    case PROTO_REDIS:
+        redis_refuse(&w, text);
+        break;
+    default:
+        break;
     }
+    return (struct str){buf, wr_ok(&w) ? w.used : 0};
 }

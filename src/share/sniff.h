@@ -1,14 +1,20 @@
 #pragma once
-/* The sniffers in one table, and the answers to those who are refused. */
+/* All sniffers behind one call, and what a client that is refused is told in its own protocol. */
 
+#include "base/str.h"
 #include "wire/sniffed.h"
 
-/* Asks each sniffer; the first DONE or BAD wins, MORE if any still may. Never MORE for
- * SNIFF_BYTES_MAX bytes: that is BAD, TooLarge. Initialises *ret. */
+/* `in` is everything that has arrived so far; of more than SNIFF_BYTES_MAX bytes only so many are
+ * looked at. DONE and BAD fill *ret. MORE: ret->proto is the first protocol that it may become.
+ * NOT: ret->proto is PROTO_NONE. A full buffer that still asks for more is BAD with "TooLarge". */
 enum sniff_verdict sniff_bytes(struct str in, struct sniffed *ret);
-const char *proto_name(enum proto p);
 
-/* What a refused client is sent in its own protocol, written into buf; empty for protocols that
- * have no word for it. `reason` chooses the status; `text` is for people. */
+/* "http", "h2", "tls", ...; "none" for PROTO_NONE and for numbers that are no protocol. */
+const char *proto_name(enum proto proto);
+
+/* The bytes to send before a refused client is closed, written to buf; empty when its protocol has
+ * no word for it, or when buf is too small. `reason` is what it is refused for: one of sniffed's,
+ * QueueFull, AppStopped, or anything else for "nobody here serves that name". `text` is for people,
+ * and is cut where it does not fit. */
 struct str sniff_refusal(const struct sniffed *s, const char *reason, struct str text, char *buf,
                          size_t size);

@@ -1,0 +1,138 @@
+/* Refuse: one log line with one reason word, an answer in the client's own protocol where it has
+ * one, and a close that lets the answer arrive (unread bytes would make the kernel send a reset at
+ * once). */
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "ipc/fdmsg.h"
+#include "share/sniff.h"
+#include "share/worker-internal.h"
+#include "wire/appmsg.h"
+
+#define LINGER_MS         1000
+#define LOG_LINES_PER_SEC 20
+#define PAGE_MAX          2048
+
+static void log_refusal(struct worker *w, const struct conn *c, const char *reason,
+                        const struct conn_judgement *j)
+{
+    uint64_t second = w->now_ms / 1000;
+    if (second != w->log_second) {
+        if (w->log_count > LOG_LINES_PER_SEC)
+            log_info("refused more=%u", w->log_count - LOG_LINES_PER_SEC);
+        w->log_second = second;
+        w->log_count = 0;
+    }
+    if (++w->log_count > LOG_LINES_PER_SEC)
+        return;
+    char peer[ADDR_TEXT_MAX];
+    const char *proto = j && j->sniffed_valid ? proto_name(j->sniffed.proto) : "-";
+    struct str host = j && j->sniffed_valid && j->sniffed.host.n ? j->sniffed.host : STR("-");
+    log_info("refused reason=%s peer=%s proto=%s host=" STR_FMT, reason,
+             addr_format(&c->peer, peer), proto, STR_ARG(host));
+}
+
+struct page {
+    char *text;
+    size_t used, size;
+};
+
+static bool page_add(void *ctx, const struct route_entry *e)
+{
+    struct page *p = ctx;
+    char route[ROUTE_TEXT_MAX];
+    (void)route_format(&e->route, route);
+    int n = snprintf(p->text + p->used, p->size - p->used, "  %s\n", route);
+    if (n < 0 || (size_t)n >= p->size - p->used)
+        return false;
+    p->used += (size_t)n;
+    return true;
+}
+
+/* Who comes from this machine is told what there is instead. */
+static struct str page_text(const struct worker *w, const struct conn *c, const char *reason,
+                            const struct conn_judgement *j, char buf[PAGE_MAX])
+{
+    struct page p = {buf, 0, PAGE_MAX};
+    int n = snprintf(buf, PAGE_MAX, "berth: %s: " STR_FMT "\n", reason, (int)j->sniffed.host.n,
+                     j->sniffed.host.p ? j->sniffed.host.p : "");
+    p.used = n > 0 ? (size_t)n : 0;
+    if (strcmp(reason, "NoRoute") == 0 && addr_is_loopback(&c->peer)) {
+        n = snprintf(buf + p.used, PAGE_MAX - p.used, "served here:\n");
+        p.used += n > 0 ? (size_t)n : 0;
+        route_each(w->snapshot->routes, &j->local, page_add, &p);
+    }
+    return (struct str){buf, p.used};
+}
+
+/* Sends what can be sent at once; returns whether the client has something to read. */
+static bool answer(const struct worker *w, const struct conn *c, const char *reason,
+                   const struct conn_judgement *j)
+{
+    char text[PAGE_MAX], buf[PAGE_MAX + 512];
+    struct str page = page_text(w, c, reason, j, text);
+    struct str bytes = sniff_refusal(&j->sniffed, reason, page, buf, sizeof buf);
+    return bytes.n > 0 && send(c->fd, bytes.p, bytes.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+}
+
+void refuse(struct worker *w, struct conn *c, const char *reason, const struct conn_judgement *j)
+{
+    board_add(&w->board->refused, 1);
+    struct conn_judgement *own = &w->judgement;
+    if (!j) {
+        /* Decided earlier or elsewhere: look again what it speaks, to answer in it. */
+        conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, own);
+        j = own;
+    }
+    log_refusal(w, c, reason, j);
+    if (!j->sniffed_valid || !answer(w, c, reason, j)) {
+        worker_close(w, c);
+        return;
+    }
+    (void)shutdown(c->fd, SHUT_WR);
+    worker_move(w, c, CONN_LINGER, &w->linger, LINGER_MS);
+    if (worker_poll(w, c, EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
+        worker_close(w, c);
+    else
+        refuse_linger(w, c);
+}
+
+void refuse_linger(struct worker *w, struct conn *c)
+{
+    for (int i = 0; i < 8; i++) {
+        ssize_t n = recv(c->fd, w->peeked, sizeof w->peeked, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0)
+            break;
+    }
+    /* The end, an error, or somebody who keeps talking to a closed door. */
+    worker_close(w, c);
+}
+
+void refuse_queue(struct worker *w, struct queue *q)
+{
+    for (;;) {
+        uint8_t buf[APPMSG_CONN_MAX];
+        int fd;
+        size_t count = 0;
+        ssize_t n = fdmsg_recv(q->read_fd, buf, sizeof buf, &fd, 1, &count, MSG_DONTWAIT);
+        if (n <= 0 && n != -EBADMSG)
+            return;
+        if (n <= 0 || count == 0)
+            continue;
+        struct conn c = {.source.kind = SOURCE_CONN, .state = CONN_SNIFF, .fd = fd};
+        struct appmsg m;
+        if (appmsg_decode(&m, buf, (size_t)n) == 0)
+            c.peer = m.addr;
+        struct conn_judgement *j = &w->judgement;
+        j->verdict = CONN_REFUSE;
+        j->reason = "AppStopped";
+        conn_judge(&c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
+        j->verdict = CONN_REFUSE;
+        j->reason = "AppStopped";
+        worker_keep(w, &c, j);
+    }
+}
