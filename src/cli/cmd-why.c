@@ -102,7 +102,7 @@ static void print_socket(const struct why_report *r, size_t i)
     if (holders > SHOWN)
         (void)printf("    and %zu more processes\n", holders - SHOWN);
     if (holders == 0)
-        (void)printf("    no process that %s can see\n", r->user);
+        (void)printf("    no process that user %s can see\n", r->user);
 }
 
 static void print_sockets(const struct why_report *r)

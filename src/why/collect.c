@@ -109,19 +109,3 @@ void why_report_done(struct why_report *r)
     free(r->holds);
     *r = (struct why_report){.uid = 0};
 }
-
-size_t why_holders(const struct why_report *r, size_t sock)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < r->holds_count; i++)
-        n += r->holds[i].sock == sock;
-    return n;
-}
-
-const struct why_proc *why_holder(const struct why_report *r, size_t sock, size_t i)
-{
-    for (size_t h = 0; h < r->holds_count; h++)
-        if (r->holds[h].sock == sock && i-- == 0)
-            return &r->procs[r->holds[h].proc];
-    return NULL;
-}

@@ -36,7 +36,7 @@ static void note_invisible(const struct why_report *r, const struct why_sock *s,
 {
     if (r->uid != 0)
         words_note(a,
-                   "the processes of user %s cannot be seen by %s: run as root to see which "
+                   "the processes of user %s cannot be seen by user %s: run as root to see which "
                    "program it is",
                    s->user, r->user);
     else
@@ -219,8 +219,8 @@ static void note_rules(const struct why_report *r, struct why_answer *a)
     const struct why_rules *rules = &r->rules;
     if (r->target.port < rules->unprivileged_start)
         words_note(a,
-                   "ports below %d are privileged (net.ipv4.ip_unprivileged_port_start), and %s "
-                   "%s bind them",
+                   "ports below %d are privileged (net.ipv4.ip_unprivileged_port_start), and user "
+                   "%s %s bind them",
                    rules->unprivileged_start, r->user, rules->may_bind_low ? "may" : "may not");
     if (rules->reserved)
         words_note(a, "the port is in net.ipv4.ip_local_reserved_ports: outgoing connections do "

@@ -14,16 +14,16 @@
 typedef void sockdiag_fn(void *ctx, const struct why_sock *sock);
 
 /* Calls fn for every IPv4 and IPv6 socket of `port` (0: of any) in the states of the mask. */
-int sockdiag_dump(uint16_t port, uint32_t states, sockdiag_fn *fn, void *ctx) WARN_UNUSED;
+int sockdiag_dump(uint16_t port, uint32_t states, sockdiag_fn *fn, void *ctx);
 /* The same for MPTCP sockets that listen. -ENOENT or -EINVAL where the kernel has none. */
-int sockdiag_dump_mptcp(uint16_t port, sockdiag_fn *fn, void *ctx) WARN_UNUSED;
+int sockdiag_dump_mptcp(uint16_t port, sockdiag_fn *fn, void *ctx);
 
 /* --- procs.c: who has those sockets open --- */
 
 /* Fills procs and holds of the report from its socks. */
 int procs_collect(struct why_report *r) WARN_UNUSED;
 /* Socket inodes of one process: calls fn for each. -ENOENT, -EACCES. */
-int procs_each_inode(pid_t pid, void (*fn)(void *ctx, uint32_t inode), void *ctx) WARN_UNUSED;
+int procs_each_inode(pid_t pid, void (*fn)(void *ctx, uint32_t inode), void *ctx);
 /* Reads a short file of /proc, always terminated. Its length, or a negative errno. */
 ssize_t procs_read(const char *path, char *buf, size_t size) WARN_UNUSED;
 void procs_user_name(uint32_t uid, char name[WHY_NAME_MAX]);

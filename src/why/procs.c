@@ -70,8 +70,14 @@ static void read_exe(struct why_proc *p)
     make_printable(p->exe, strlen(p->exe));
 }
 
-/* The kernel's comm is cut at 15 bytes and is a thread's name in node and Java; the executable's
- * name is what the user typed. For an interpreter both say the same or the command line tells. */
+/* A script's name is only in comm (gunicorn, not python3.11), so that goes first; but comm is cut
+ * at 15 bytes, and in node and others it may be the name of the main thread. */
+static const char *name_choose(const char *comm, const char *program)
+{
+    bool cut = strlen(comm) == 15 && strncmp(program, comm, 15) == 0;
+    return program[0] && (cut || !comm[0] || strstr(comm, "MainThread")) ? program : comm;
+}
+
 static void set_name(struct why_proc *p)
 {
     char path[PATH_SIZE], comm[32];
@@ -81,8 +87,11 @@ static void set_name(struct why_proc *p)
     comm[strcspn(comm, "\n")] = 0;
     make_printable(comm, strlen(comm));
     const char *slash = strrchr(p->exe, '/');
-    const char *name = slash && slash[1] ? slash + 1 : comm;
-    (void)snprintf(p->name, sizeof p->name, "%.*s", (int)strcspn(name, " "), name);
+    const char *program = slash ? slash + 1 : "";
+    size_t cut = strcspn(program, " "); /* "node (deleted)" */
+    char exe[WHY_NAME_MAX];
+    (void)snprintf(exe, sizeof exe, "%.*s", (int)cut, program);
+    (void)snprintf(p->name, sizeof p->name, "%s", name_choose(comm, exe));
 }
 
 static void read_cgroup(struct why_proc *p)

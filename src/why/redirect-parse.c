@@ -136,7 +136,7 @@ static void line_read(struct why_report *r, struct str line)
     else if (!str_eq(jump, STR("DNAT")))
         return;
     (void)snprintf(what, sizeof what, "to %s%.*s (chain %.*s)",
-                   memchr(to.p, ':', to.n) ? "" : "port ", (int)(to.n > 60 ? 60 : to.n), to.p,
+                   str_eq(jump, STR("DNAT")) ? "" : "port ", (int)(to.n > 60 ? 60 : to.n), to.p,
                    (int)(chain.n > 40 ? 40 : chain.n), chain.p);
     redir_add(r, "iptables", what);
 }

@@ -50,13 +50,14 @@ static pid_t tool_start(const char *const argv[], int out)
 {
     posix_spawn_file_actions_t actions;
     pid_t pid = -1;
-    char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
+    const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     if (posix_spawn_file_actions_init(&actions) != 0)
         return -1;
     bool ready = posix_spawn_file_actions_adddup2(&actions, out, 1) == 0 &&
                  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) == 0 &&
                  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0) == 0;
-    if (!ready || posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)argv, environment) != 0)
+    if (!ready || posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)argv,
+                              (char *const *)environment) != 0)
         pid = -1;
     (void)posix_spawn_file_actions_destroy(&actions);
     return pid;

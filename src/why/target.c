@@ -67,6 +67,8 @@ static int host_parse(const char *host, unsigned long port, struct why_target *r
 {
     const char *bracket = strrchr(host, ']');
     const char *colon = strrchr(bracket ? bracket : host, ':');
+    if (colon && !bracket && strchr(host, ':') != colon)
+        return fail(reason, "an IPv6 address is written [ADDRESS]:PORT", host);
     if (colon && (number_parse(colon + 1, UINT16_MAX, &port) < 0 || port == 0))
         return fail(reason, "a port is a number from 1 to 65535", host);
     if (port == 0)

@@ -56,6 +56,22 @@ struct str words_option(const char *cmdline, const char *option)
     return (struct str){at, strcspn(at, " ")};
 }
 
+size_t why_holders(const struct why_report *r, size_t sock)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->holds_count; i++)
+        n += r->holds[i].sock == sock;
+    return n;
+}
+
+const struct why_proc *why_holder(const struct why_report *r, size_t sock, size_t i)
+{
+    for (size_t h = 0; h < r->holds_count; h++)
+        if (r->holds[h].sock == sock && i-- == 0)
+            return &r->procs[r->holds[h].proc];
+    return NULL;
+}
+
 const struct why_proc *words_owner(const struct why_report *r, size_t sock)
 {
     for (size_t i = 0; r->target.kind == WHY_PID && i < why_holders(r, sock); i++)
@@ -151,7 +167,9 @@ static const char *in_use_reason(const struct why_report *r, const struct why_pr
         return buf;
     }
     const struct why_proc *owner = words_owner(r, (size_t)(s - r->socks));
-    const char *name = owner ? owner->name : "somebody";
+    char hidden[WHY_NAME_MAX + 24];
+    (void)snprintf(hidden, sizeof hidden, "a process of user %s", s->user);
+    const char *name = owner ? owner->name : hidden;
     const char *verb = s->state == TCP_LISTEN ? "listens on" : "has bound";
     char host[ADDR_TEXT_MAX];
     const char *tail = ", and a wildcard needs every address";
