@@ -135,7 +135,7 @@ static void note_reuseport(const struct why_report *r, size_t first, struct why_
             continue;
         members++;
         const struct why_proc *p = words_owner(r, first), *q = words_owner(r, i);
-        if (p && q && (strcmp(p->exe, q->exe) != 0 || strcmp(p->cmdline, q->cmdline) != 0))
+        if (p && q && p->identity != q->identity)
             (void)words_who(r, i, other);
     }
     if (members < 2)

@@ -102,6 +102,30 @@ static void read_cgroup(struct why_proc *p)
         why_cgroup_parse(text, &p->cgroup);
 }
 
+/* FNV-1a: it need not be strong, only differ for different programs. */
+static uint64_t hash(uint64_t seed, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        seed = (seed ^ (uint8_t)p[i]) * 0x100000001b3u;
+    return seed;
+}
+
+/* The same interpreter with another script, or the same command in another project's folder, is
+ * another program. */
+static void read_cmdline(struct why_proc *p)
+{
+    char path[PATH_SIZE], text[4096];
+    (void)snprintf(path, sizeof path, "/proc/%d/cwd", p->pid);
+    ssize_t n = readlink(path, text, sizeof text);
+    p->identity = hash(0xcbf29ce484222325u, text, n > 0 ? (size_t)n : 0);
+    (void)snprintf(path, sizeof path, "/proc/%d/cmdline", p->pid);
+    n = procs_read(path, text, sizeof text);
+    p->identity = hash(p->identity, text, n > 0 ? (size_t)n : 0);
+    p->identity = hash(p->identity, p->exe, strlen(p->exe));
+    make_printable(text, n > 0 ? (size_t)n : 0);
+    (void)snprintf(p->cmdline, sizeof p->cmdline, "%.*s", (int)sizeof p->cmdline - 1, text);
+}
+
 static void proc_read(struct why_proc *p, pid_t pid)
 {
     char path[PATH_SIZE];
@@ -113,9 +137,7 @@ static void proc_read(struct why_proc *p, pid_t pid)
     procs_user_name(p->uid, p->user);
     read_exe(p);
     set_name(p);
-    (void)snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
-    ssize_t n = procs_read(path, p->cmdline, sizeof p->cmdline);
-    make_printable(p->cmdline, n > 0 ? (size_t)n : 0);
+    read_cmdline(p);
     read_cgroup(p);
     uint64_t netns = procs_netns(pid);
     p->foreign_netns = netns != 0 && netns != procs_netns(0);

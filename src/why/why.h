@@ -83,6 +83,7 @@ struct why_proc {
     char exe[WHY_CMDLINE_MAX];
     char cmdline[WHY_CMDLINE_MAX];
     struct why_cgroup cgroup;
+    uint64_t identity;  /* equal for processes with the same executable, arguments and folder */
     bool foreign_netns; /* lives in another network namespace than we do */
 };
 

@@ -36,7 +36,7 @@ static void machine_new(uint16_t port, uint32_t uid)
 static struct why_proc *program(const char *name, int pid, uint32_t uid)
 {
     struct why_proc *p = &m.procs[m.r.procs_count++];
-    *p = (struct why_proc){.pid = pid, .uid = uid};
+    *p = (struct why_proc){.pid = pid, .uid = uid, .identity = (uint64_t)name[0]};
     (void)snprintf(p->name, sizeof p->name, "%s", name);
     (void)snprintf(p->exe, sizeof p->exe, "/usr/bin/%s", name);
     (void)snprintf(p->cmdline, sizeof p->cmdline, "%s --serve", name);
