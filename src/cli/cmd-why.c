@@ -171,6 +171,9 @@ static int answer(const struct options *o, const struct why_target *target, stru
         return cli_fail("why", "there is no process %d", target->pid);
     if (rc == -EACCES && target->kind == WHY_PID)
         return cli_fail("why", "process %d belongs to another user: run as root", target->pid);
+    if (rc == -EPERM && target->kind == WHY_PID)
+        return cli_fail("why", "process %d lives in another network namespace: run as root",
+                        target->pid);
     if (rc < 0)
         return cli_fail("why", "the sockets cannot be listed: %s", strerror(-rc));
     why_explain(r, a);

@@ -69,10 +69,16 @@ static void on_socket_of(void *ctx, const struct why_sock *s)
 
 static int collect_process(struct why_report *r)
 {
+    const uint32_t states = SOCKDIAG_LISTENING | SOCKDIAG_UNUSED;
+    pid_t pid = r->target.pid;
     struct inodes all = {.report = r};
-    int rc = procs_each_inode(r->target.pid, on_inode, &all);
-    if (rc == 0)
-        rc = sockdiag_dump(0, SOCKDIAG_LISTENING | SOCKDIAG_UNUSED, on_socket_of, &all);
+    uint64_t netns = procs_netns(pid);
+    int rc = procs_each_inode(pid, on_inode, &all);
+    r->foreign = netns != 0 && netns != procs_netns(0);
+    if (rc == 0 && r->foreign)
+        rc = netns_dump(pid, 0, states, (struct netns_reader){on_socket_of, &all});
+    else if (rc == 0)
+        rc = sockdiag_dump(0, states, on_socket_of, &all);
     free(all.list);
     return rc < 0 ? rc : procs_collect(r);
 }

@@ -1,59 +1,26 @@
 /* Looks for listeners of the port in the other network namespaces of this machine, so that "held by
- * a container, but that does not conflict" can be said. Entering a namespace needs root; without it
- * nothing is found. A child does the entering, so that the caller's own namespace never changes. */
+ * a container, but that does not conflict" can be said. Needs root; without it nothing is found. */
 #include <dirent.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "why/parts.h"
 
 #define NAMESPACES_MAX 256
 
+struct visit {
+    struct why_report *report;
+    struct why_elsewhere who;
+};
+
 static void on_listener(void *ctx, const struct why_sock *s)
 {
-    int *pipe_out = ctx;
-    /* One record is far below PIPE_BUF: the write is whole or not at all. */
-    if (write(*pipe_out, &s->local, sizeof s->local) < 0)
-        *pipe_out = -EBADF;
-}
-
-static void child_run(int ns, uint16_t port, int out)
-{
-    int fd = out;
-    if (setns(ns, CLONE_NEWNET) == 0)
-        (void)sockdiag_dump(port, SOCKDIAG_LISTENING, on_listener, &fd);
-    _exit(0);
-}
-
-static void answers_read(struct why_report *r, int in, const struct why_elsewhere *who)
-{
-    struct addr local;
-    while (read(in, &local, sizeof local) == (ssize_t)sizeof local) {
-        if (r->elsewhere_count == WHY_ELSEWHERE_MAX)
-            continue;
-        r->elsewhere[r->elsewhere_count] = *who;
-        r->elsewhere[r->elsewhere_count++].local = local;
-    }
-}
-
-static void namespace_search(struct why_report *r, int ns, const struct why_elsewhere *who)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0)
+    struct visit *v = ctx;
+    struct why_report *r = v->report;
+    if (r->elsewhere_count == WHY_ELSEWHERE_MAX)
         return;
-    CLEANUP_FD int in = ends[0];
-    CLEANUP_FD int out = ends[1];
-    pid_t child = fork();
-    if (child < 0)
-        return;
-    if (child == 0)
-        child_run(ns, r->target.port, out);
-    out = fd_close(out);
-    answers_read(r, in, who);
-    (void)waitpid(child, NULL, 0);
+    r->elsewhere[r->elsewhere_count] = v->who;
+    r->elsewhere[r->elsewhere_count++].local = s->local;
 }
 
 static bool is_known(const uint64_t *seen, size_t count, uint64_t netns)
@@ -73,15 +40,13 @@ static void name_read(struct why_elsewhere *who)
     who->name[strcspn(who->name, "\n")] = 0;
 }
 
-static void namespace_open(struct why_report *r, struct why_elsewhere who)
+static void visit(struct why_report *r, uint64_t netns, pid_t pid)
 {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/%d/ns/net", who.pid);
-    CLEANUP_FD int ns = open(path, O_RDONLY | O_CLOEXEC);
-    if (ns < 0)
-        return;
-    name_read(&who);
-    namespace_search(r, ns, &who);
+    struct visit v = {.report = r, .who = {.netns = netns, .pid = pid}};
+    name_read(&v.who);
+    /* The process may be gone by now, and a namespace that cannot be entered is left out. */
+    (void)netns_dump(pid, r->target.port, SOCKDIAG_LISTENING,
+                     (struct netns_reader){on_listener, &v});
 }
 
 void elsewhere_collect(struct why_report *r)
@@ -97,7 +62,7 @@ void elsewhere_collect(struct why_report *r)
         if (netns == 0 || is_known(seen, count, netns))
             continue;
         seen[count++] = netns;
-        namespace_open(r, (struct why_elsewhere){.netns = netns, .pid = pid});
+        visit(r, netns, pid);
     }
     (void)closedir(dir);
 }

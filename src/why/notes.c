@@ -255,6 +255,11 @@ static void note_steering(const struct why_report *r, struct why_answer *a)
 void notes_add(const struct why_report *r, struct why_answer *a)
 {
     note_sockets(r, a);
+    if (r->foreign)
+        words_note(a,
+                   "process %d lives in another network namespace: its ports do not conflict "
+                   "with ours",
+                   r->target.pid);
     if (r->target.kind == WHY_PID)
         return;
     note_connections(r, a);

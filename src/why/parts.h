@@ -18,6 +18,14 @@ int sockdiag_dump(uint16_t port, uint32_t states, sockdiag_fn *fn, void *ctx);
 /* The same for MPTCP sockets that listen. -ENOENT or -EINVAL where the kernel has none. */
 int sockdiag_dump_mptcp(uint16_t port, sockdiag_fn *fn, void *ctx);
 
+/* --- netns.c: the same list in the network namespace of a process; needs root --- */
+
+struct netns_reader {
+    sockdiag_fn *fn;
+    void *ctx;
+};
+int netns_dump(pid_t pid, uint16_t port, uint32_t states, struct netns_reader to);
+
 /* --- procs.c: who has those sockets open --- */
 
 /* Fills procs and holds of the report from its socks. */

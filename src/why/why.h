@@ -127,6 +127,7 @@ struct why_elsewhere {
 struct why_report {
     struct why_target target;
     uint32_t uid; /* whose view this is */
+    bool foreign; /* WHY_PID: the process lives in another network namespace */
     char user[WHY_NAME_MAX];
     struct why_sock *socks;
     size_t socks_count;
@@ -153,8 +154,8 @@ enum why_depth {
     WHY_FULL,
 };
 
-/* Fills a zeroed report; why_report_done() frees it, also after an error. -ENOENT: no such process.
- */
+/* Fills a zeroed report; why_report_done() frees it, also after an error. -ENOENT: no such process;
+ * -EACCES: it is another user's; -EPERM: its network namespace cannot be entered. */
 int why_collect(const struct why_target *target, enum why_depth depth,
                 struct why_report *report) WARN_UNUSED;
 void why_report_done(struct why_report *report);

@@ -163,7 +163,9 @@ static const char *in_use_reason(const struct why_report *r, const struct why_pr
             (void)snprintf(buf, WHY_TEXT_MAX, "%u connection%s in TIME_WAIT", waiting,
                            waiting == 1 ? " is" : "s are");
         else
-            (void)snprintf(buf, WHY_TEXT_MAX, "held by a socket that the kernel does not list");
+            (void)snprintf(buf, WHY_TEXT_MAX,
+                           "a socket that the kernel does not list holds it, or held it a "
+                           "moment ago");
         return buf;
     }
     const struct why_proc *owner = words_owner(r, (size_t)(s - r->socks));

@@ -227,6 +227,14 @@ def test_another_users_program_is_not_named_without_root():
 
 
 @root
+def test_another_users_process_is_not_answered_without_root():
+    with public_berth() as berth, holder(LISTEN, "127.0.0.1", 0) as (pid, _):
+        result = why("--pid", pid, prefix=NOBODY, berth=berth)
+    assert result.returncode == 1
+    assert "belongs to another user" in result.stderr
+
+
+@root
 def test_root_names_the_program_of_another_user():
     with holder(LISTEN, "127.0.0.1", 0, prefix=NOBODY) as (_, port):
         assert "user nobody) on 127.0.0.1" in why(port).stdout
@@ -284,10 +292,13 @@ def test_a_holder_in_another_namespace_does_not_conflict():
         with holder(LISTEN, "127.0.0.1", 0, prefix=there) as (pid, port):
             answer = why_json(port, prefix=here)
             inside = why_json(port, prefix=there)
+            of_process = why("--pid", pid)
     assert answer["trouble"] is False
     assert [e["pid"] for e in answer["elsewhere"]] == [pid]
     assert any("does not conflict" in n for n in answer["notes"])
     assert inside["trouble"] is True and inside["elsewhere"] == []
+    assert f"listens on 127.0.0.1:{port}" in of_process.stdout
+    assert "lives in another network namespace" in of_process.stdout
 
 
 def attach_sk_lookup(name):
