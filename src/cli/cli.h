@@ -1,0 +1,26 @@
+#pragma once
+/* What every verb of the command line needs. A verb is one file, cmd-VERB.c, with one function. */
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Exit codes of every verb. */
+enum { CLI_OK = 0, CLI_TROUBLE = 1, CLI_USAGE = 2 };
+
+struct cli_verb {
+    const char *name, *args, *summary;
+    int (*run)(int argc, char **argv); /* argv[0] is the verb */
+};
+
+int cmd_why(int argc, char **argv);
+
+/* Colours: only on a terminal that can show them, and never when NO_COLOR is set. */
+enum cli_style { STYLE_NONE, STYLE_BOLD, STYLE_DIM, STYLE_GOOD, STYLE_BAD, STYLE_COUNT };
+bool cli_color(FILE *f);
+/* The escape sequence that begins a style (STYLE_NONE ends it), or "" without colours. */
+const char *cli_style(FILE *f, enum cli_style style);
+
+/* Prints "berth VERB: message" and where help is, to standard error. Returns CLI_USAGE. */
+int cli_usage(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Prints "berth VERB: message" to standard error. Returns CLI_TROUBLE. */
+int cli_fail(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
