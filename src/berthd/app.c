@@ -25,9 +25,8 @@ static int pidfd_of(pid_t pid)
 
 static struct app *app_find(struct server *s, const uint8_t instance[APPMSG_INSTANCE])
 {
-    list_for_each (a, &s->apps, struct app, link)
-        if (memcmp(a->instance, instance, APPMSG_INSTANCE) == 0)
-            return a;
+    list_for_each(a, &s->apps, struct app,
+                  link) if (memcmp(a->instance, instance, APPMSG_INSTANCE) == 0) return a;
     return NULL;
 }
 
@@ -50,8 +49,10 @@ static int app_read_routes(struct app *a, const struct appmsg *m, char reason[RE
         char text[ADDR_TEXT_MAX];
         (void)snprintf(text, sizeof text, STR_FMT, STR_ARG(m->listens[i]));
         if (addr_parse(text, &a->listens[i]) < 0) {
-            (void)snprintf(reason, REASON_MAX, "'%s' is no address: write 0.0.0.0:80, [::]:80 or "
-                                               "unix:/path", text);
+            (void)snprintf(reason, REASON_MAX,
+                           "'%s' is no address: write 0.0.0.0:80, [::]:80 or "
+                           "unix:/path",
+                           text);
             return -EINVAL;
         }
         a->listen_count++;
@@ -77,7 +78,8 @@ static int app_admit(const struct server *s, const struct appmsg *m, const struc
     }
     if (m->name.n == 0 || m->name.n > 64 || !text_is_printable(m->name) ||
         !text_is_printable(m->command)) {
-        (void)snprintf(reason, REASON_MAX, "an application's name has 1 to 64 printable characters");
+        (void)snprintf(reason, REASON_MAX,
+                       "an application's name has 1 to 64 printable characters");
         return -EINVAL;
     }
     if (m->route_count == 0) {
@@ -148,8 +150,7 @@ void app_free_if_idle(struct app *a)
 void app_free(struct app *a)
 {
     struct server *s = a->server;
-    list_for_each (b, &a->binds, struct bind, app_link)
-        bind_free(b);
+    list_for_each(b, &a->binds, struct bind, app_link) bind_free(b);
     loop_unwatch(&s->loop, &a->pid_watch);
     a->pidfd = fd_close(a->pidfd);
     list_remove(&a->link);
@@ -237,8 +238,8 @@ static void message_option(struct bind *b, const struct appmsg *m)
     bind_add_option(b, &o);
 }
 
-/* Programs speak to us through their own end of the queue, too: it works in every process that holds
- * it, whatever it may not reach any more. */
+/* Programs speak to us through their own end of the queue, too: it works in every process that
+ * holds it, whatever it may not reach any more. */
 static void queue_readable(struct watch *w, uint32_t events)
 {
     (void)events;
@@ -318,10 +319,9 @@ static struct bind *bind_open(struct app *a, const struct appmsg *m)
 /* The same application has bound this address before: a worker beside it, or what it left. */
 static struct bind *bind_find_own(struct app *a, const struct appmsg *m)
 {
-    list_for_each (b, &a->binds, struct bind, app_link)
-        if (addr_equal(&b->addr, &m->addr) && b->v6only == m->v6only &&
-            (m->addr.sa.sa_family != AF_UNSPEC))
-            return b;
+    list_for_each(b, &a->binds, struct bind,
+                  app_link) if (addr_equal(&b->addr, &m->addr) && b->v6only == m->v6only &&
+                                (m->addr.sa.sa_family != AF_UNSPEC)) return b;
     return NULL;
 }
 
@@ -334,7 +334,8 @@ static bool same_place(const struct bind *b, const struct app *a, const struct a
 /* The queue of a predecessor that died with connections waiting, moved to its successor. */
 static struct bind *bind_inherit(struct app *a, const struct appmsg *m)
 {
-    list_for_each (b, &a->server->binds, struct bind, link) {
+    list_for_each(b, &a->server->binds, struct bind, link)
+    {
         if (!same_place(b, a, m))
             continue;
         struct app *old = b->app;
@@ -387,9 +388,7 @@ int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret
 
 struct bind *bind_find(struct server *s, uint32_t id)
 {
-    list_for_each (b, &s->binds, struct bind, link)
-        if (b->id == id)
-            return b;
+    list_for_each(b, &s->binds, struct bind, link) if (b->id == id) return b;
     return NULL;
 }
 
@@ -401,7 +400,8 @@ int bind_listen(struct bind *b, char reason[REASON_MAX])
     if (r < 0)
         return r;
     b->listening = true;
-    /* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it. */
+    /* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it.
+     */
     (void)setsockopt(b->read_fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority);
     dispatch_bind_note(b->server, b);
     return 0;

@@ -1,6 +1,6 @@
-/* From a bind to its claims: each route of the application, at each address that the program bound or
- * asked for beside it, with the listener that brings its connections. A claim that another living
- * program has already is refused with that program's name. */
+/* From a bind to its claims: each route of the application, at each address that the program bound
+ * or asked for beside it, with the listener that brings its connections. A claim that another
+ * living program has already is refused with that program's name. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,7 +17,8 @@ struct place {
 
 static struct list *bucket_of(struct server *s, const struct route *r)
 {
-    uint32_t h = 2166136261u ^ (uint32_t)r->scheme << 8 ^ (uint32_t)r->kind ^ (uint32_t)r->port << 16;
+    uint32_t h =
+        2166136261u ^ (uint32_t)r->scheme << 8 ^ (uint32_t)r->kind ^ (uint32_t)r->port << 16;
     for (const char *p = r->host; *p; p++)
         h = (h ^ (uint8_t)*p) * 16777619u;
     return &s->claim_buckets[h % s->claim_bucket_count];
@@ -45,7 +46,8 @@ static void place_add_split(struct place *places, size_t *count, struct addr add
     place_add(places, count, addr, addr.sa.sa_family == AF_INET6);
 }
 
-/* A program that speaks berth's own language bound no address: it is reached where its names point to. */
+/* A program that speaks berth's own language bound no address: it is reached where its names point
+ * to. */
 static void places_native(const struct app *a, uint16_t port, struct place *places, size_t *count)
 {
     bool local = true;
@@ -90,10 +92,10 @@ static bool route_applies(const struct bind *b, const struct route *r)
 
 static struct claim *conflict_find(struct server *s, const struct claim *c)
 {
-    list_for_each (other, bucket_of(s, &c->route), struct claim, bucket)
-        if (other->bind != c->bind && route_same(&other->route, &c->route) &&
-            addr_overlap(&other->bound, other->v6only, &c->bound, c->v6only))
-            return other;
+    list_for_each(
+        other, bucket_of(s, &c->route), struct claim,
+        bucket) if (other->bind != c->bind && route_same(&other->route, &c->route) &&
+                    addr_overlap(&other->bound, other->v6only, &c->bound, c->v6only)) return other;
     return NULL;
 }
 
@@ -137,12 +139,14 @@ static int listener_get(struct server *s, struct claim *c, char reason[REASON_MA
 {
     char text[ADDR_TEXT_MAX];
     bool alone = true, proxy = c->bind->app->flags & APPMSG_PROXY;
-    list_for_each (l, &s->listeners, struct shared_listener, link) {
+    list_for_each(l, &s->listeners, struct shared_listener, link)
+    {
         alone &= addr_port(&l->bound) != addr_port(&c->bound);
         if (!addr_equal(&l->bound, &c->bound))
             continue;
         if (l->proxy != proxy) {
-            (void)snprintf(reason, REASON_MAX, "%s is shared %s --proxy: all that share a port must agree",
+            (void)snprintf(reason, REASON_MAX,
+                           "%s is shared %s --proxy: all that share a port must agree",
                            addr_format(&c->bound, text), l->proxy ? "with" : "without");
             return -EADDRINUSE;
         }
@@ -177,7 +181,8 @@ static void claim_free(struct claim *c)
     free(c);
 }
 
-static int conflict_refuse(const struct claim *c, const struct claim *other, char reason[REASON_MAX])
+static int conflict_refuse(const struct claim *c, const struct claim *other,
+                           char reason[REASON_MAX])
 {
     char route[ROUTE_TEXT_MAX], owner[512];
     report_owner(other->bind, owner, sizeof owner);
@@ -229,8 +234,10 @@ static int claims_make_route(struct bind *b, const struct route *r, char reason[
 {
     struct place places[BIND_ADDRS_MAX];
     if (b->addr.sa.sa_family == AF_UNSPEC && r->port == 0) {
-        (void)snprintf(reason, REASON_MAX, "a route of a program that binds no address names its port: "
-                                           "%s:8080/", r->host);
+        (void)snprintf(reason, REASON_MAX,
+                       "a route of a program that binds no address names its port: "
+                       "%s:8080/",
+                       r->host);
         return -EINVAL;
     }
     size_t count = places_of(b, r, places);
@@ -260,8 +267,7 @@ int claims_make(struct bind *b, char reason[REASON_MAX])
 
 void claims_free(struct bind *b)
 {
-    list_for_each (c, &b->claims, struct claim, link)
-        claim_free(c);
+    list_for_each(c, &b->claims, struct claim, link) claim_free(c);
 }
 
 int claims_listen(struct bind *b, char reason[REASON_MAX])
@@ -270,7 +276,8 @@ int claims_listen(struct bind *b, char reason[REASON_MAX])
     int r = list_empty(&b->claims) ? claims_make(b, reason) : 0;
     if (r < 0)
         return r;
-    list_for_each (c, &b->claims, struct claim, link) {
+    list_for_each(c, &b->claims, struct claim, link)
+    {
         struct shared_listener *l = c->listener;
         if (!l->listening) {
             r = listen_start(l->fds, l->fd_count);
@@ -290,23 +297,23 @@ bool claims_share_host(const struct claim *c)
 {
     if (c->route.scheme != SCHEME_HTTP)
         return false;
-    list_for_each (other, bucket_of(c->bind->server, &c->route), struct claim, bucket)
-        if (other->bind->app != c->bind->app && other->route.scheme == SCHEME_HTTP &&
-            other->route.kind == c->route.kind && other->route.port == c->route.port &&
-            strcmp(other->route.host, c->route.host) == 0)
-            return true;
+    list_for_each(
+        other, bucket_of(c->bind->server, &c->route), struct claim,
+        bucket) if (other->bind->app != c->bind->app && other->route.scheme == SCHEME_HTTP &&
+                    other->route.kind == c->route.kind && other->route.port == c->route.port &&
+                    strcmp(other->route.host, c->route.host) == 0) return true;
     return false;
 }
 
 void claims_notice(const struct bind *b, char reason[REASON_MAX])
 {
     reason[0] = 0;
-    list_for_each (c, &b->claims, struct claim, link)
-        if (claims_share_host(c)) {
-            (void)snprintf(reason, REASON_MAX,
-                           "%s:%u is served by several programs: later requests on a kept-alive "
-                           "connection stay with the program that got its first one",
-                           c->route.host[0] ? c->route.host : "*", c->route.port);
-            return;
-        }
+    list_for_each(c, &b->claims, struct claim, link) if (claims_share_host(c))
+    {
+        (void)snprintf(reason, REASON_MAX,
+                       "%s:%u is served by several programs: later requests on a kept-alive "
+                       "connection stay with the program that got its first one",
+                       c->route.host[0] ? c->route.host : "*", c->route.port);
+        return;
+    }
 }

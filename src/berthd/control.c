@@ -1,6 +1,6 @@
-/* The control socket: programs and the command line ask, one packet a question. A client is known by
- * SO_PEERCRED; who is neither this berthd's user nor root, nor shows an application's secret, gets
- * nothing but the refusal. */
+/* The control socket: programs and the command line ask, one packet a question. A client is known
+ * by SO_PEERCRED; who is neither this berthd's user nor root, nor shows an application's secret,
+ * gets nothing but the refusal. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -88,8 +88,7 @@ static void handle_app(struct client *c, const struct appmsg *m)
         return;
     }
     size_t count = 0;
-    list_for_each (a, &c->server->apps, struct app, link)
-        count++;
+    list_for_each(a, &c->server->apps, struct app, link) count++;
     struct app *a = count < APPS_MAX ? app_get(c->server, m, &c->cred, reason, &err) : NULL;
     if (!a) {
         reply_error(c, err ? err : -ENOSPC, reason);
@@ -195,14 +194,10 @@ static const struct {
     void (*handle)(struct client *c, const struct appmsg *m);
     enum right right;
 } requests[APPMSG_TYPE_COUNT] = {
-    [APPMSG_APP] = {handle_app, RIGHT_ANY},
-    [APPMSG_BIND] = {handle_bind, RIGHT_APP},
-    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP},
-    [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
-    [APPMSG_WHY] = {handle_why, RIGHT_USER},
-    [APPMSG_LIST] = {handle_list, RIGHT_USER},
-    [APPMSG_STATUS] = {handle_status, RIGHT_USER},
-    [APPMSG_STOP] = {handle_stop, RIGHT_USER},
+    [APPMSG_APP] = {handle_app, RIGHT_ANY},        [APPMSG_BIND] = {handle_bind, RIGHT_APP},
+    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP},  [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
+    [APPMSG_WHY] = {handle_why, RIGHT_USER},       [APPMSG_LIST] = {handle_list, RIGHT_USER},
+    [APPMSG_STATUS] = {handle_status, RIGHT_USER}, [APPMSG_STOP] = {handle_stop, RIGHT_USER},
 };
 
 static bool may(const struct client *c, enum right right)
@@ -247,11 +242,12 @@ static void client_ready(struct watch *w, uint32_t events)
 
 void control_committed(struct server *s)
 {
-    list_for_each (c, &s->clients, struct client, link)
-        if (c->awaited && (int32_t)(s->committed - c->awaited) >= 0) {
-            c->awaited = 0;
-            reply_ok(c);
-        }
+    list_for_each(c, &s->clients, struct client,
+                  link) if (c->awaited && (int32_t)(s->committed - c->awaited) >= 0)
+    {
+        c->awaited = 0;
+        reply_ok(c);
+    }
 }
 
 static void client_new_consume(struct server *s, int fd)
@@ -275,15 +271,16 @@ static void client_new_consume(struct server *s, int fd)
         client_free(c);
 }
 
-/* Nobody can keep others out by holding connections: the oldest that waits for nothing gives way. */
+/* Nobody can keep others out by holding connections: the oldest that waits for nothing gives way.
+ */
 static void client_evict(struct server *s)
 {
-    list_for_each (c, &s->clients, struct client, link)
-        if (!c->awaited) {
-            log_warn("refused reason=Limit pid=%d uid=%u", c->cred.pid, c->cred.uid);
-            client_free(c);
-            return;
-        }
+    list_for_each(c, &s->clients, struct client, link) if (!c->awaited)
+    {
+        log_warn("refused reason=Limit pid=%d uid=%u", c->cred.pid, c->cred.uid);
+        client_free(c);
+        return;
+    }
 }
 
 static void control_ready(struct watch *w, uint32_t events)

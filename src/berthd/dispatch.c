@@ -1,5 +1,5 @@
-/* berth-dispatch, seen from berthd: started, told what to serve, revived when it dies, and asked for
- * everything when this berthd is the successor of one that died. */
+/* berth-dispatch, seen from berthd: started, told what to serve, revived when it dies, and asked
+ * for everything when this berthd is the successor of one that died. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -112,7 +112,8 @@ uint32_t dispatch_commit(struct server *s)
 static void tell_everything(struct server *s, bool queues)
 {
     tell(s, &(struct dispatchmsg){.type = DISPATCH_RESET}, NULL, 0);
-    list_for_each (b, &s->binds, struct bind, link) {
+    list_for_each(b, &s->binds, struct bind, link)
+    {
         if (queues)
             dispatch_bind(s, b);
         else
@@ -120,13 +121,10 @@ static void tell_everything(struct server *s, bool queues)
         for (size_t i = 0; queues && i < b->option_count; i++)
             dispatch_option(s, b, &b->options[i]);
     }
-    list_for_each (l, &s->listeners, struct shared_listener, link)
-        if (l->listening)
-            dispatch_listener(s, l);
-    list_for_each (b, &s->binds, struct bind, link)
-        if (b->listening)
-            list_for_each (c, &b->claims, struct claim, link)
-                dispatch_claim(s, c);
+    list_for_each(l, &s->listeners, struct shared_listener, link) if (l->listening)
+        dispatch_listener(s, l);
+    list_for_each(b, &s->binds, struct bind, link) if (b->listening)
+        list_for_each(c, &b->claims, struct claim, link) dispatch_claim(s, c);
     (void)dispatch_commit(s);
 }
 
@@ -203,7 +201,11 @@ static void exec_dispatch(const struct server *s, int channel)
     (void)snprintf(silence, sizeof silence, "%u", s->silence_ms);
     (void)snprintf(wait, sizeof wait, "%u", s->header_wait_ms);
     (void)snprintf(level, sizeof level, "%d", log_level());
-    char *argv[] = {"berth-dispatch", threads, silence, wait, level, NULL};
+    char name[] = "berth-dispatch";
+    char *argv[] = {name, threads, silence, wait, level, NULL};
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     /* Above where they go to first: neither must overwrite the other. */
     int c = fcntl(channel, F_DUPFD_CLOEXEC, 10), k = fcntl(s->successor_fd, F_DUPFD_CLOEXEC, 10);
     if (dup2(c, CHANNEL_FD) < 0 || dup2(k, SUCCESSOR_FD) < 0)
@@ -235,7 +237,8 @@ static int spawn(struct server *s)
     return 0;
 }
 
-/* Asks for what dispatch holds. With `rebuild` it becomes ours; without, only the counters are wanted. */
+/* Asks for what dispatch holds. With `rebuild` it becomes ours; without, only the counters are
+ * wanted. */
 static int recover(struct server *s, bool rebuild)
 {
     tell(s, &(struct dispatchmsg){.type = DISPATCH_RECOVER}, NULL, 0);

@@ -1,5 +1,6 @@
-/* Who holds a queue is not tracked but looked up: the kernel knows, through every fork, exec, dup and
- * passing of descriptors. A process whose descriptors we may not read does not count as a holder. */
+/* Who holds a queue is not tracked but looked up: the kernel knows, through every fork, exec, dup
+ * and passing of descriptors. A process whose descriptors we may not read does not count as a
+ * holder. */
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,7 +12,7 @@
 static void walk_process(int proc, const char *pid_text,
                          void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
 {
-    char path[64], link[64];
+    char path[300], link[64];
     (void)snprintf(path, sizeof path, "%s/fd", pid_text);
     int fd = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);

@@ -1,5 +1,5 @@
-/* berthd: holds the shared listeners, the names and who owns them, and every queue. It reads no byte from
- * the network. */
+/* berthd: holds the shared listeners, the names and who owns them, and every queue. It reads no
+ * byte from the network. */
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "berthd/server.h"
 #include "ipc/runtime.h"
+#include "share/worker.h"
 
 #define CLAIM_BUCKETS (1 << 17)
 #define LISTENERS_MAX 65536
@@ -48,19 +49,23 @@ static int number_option(const char *name, const char *text, uint32_t max, uint3
     char *end;
     unsigned long v = strtoul(text, &end, 10);
     if (!ascii_is_digit(text[0]) || *end || v == 0 || v > max) {
-        (void)fprintf(stderr, "berthd: --%s takes a number from 1 to %u, not '%s'\n", name, max, text);
+        (void)fprintf(stderr, "berthd: --%s takes a number from 1 to %u, not '%s'\n", name, max,
+                      text);
         return -EINVAL;
     }
     *ret = (uint32_t)v;
     return 0;
 }
 
-static const struct option long_options[] = {
-    {"daemon", no_argument, NULL, 'd'},       {"auto", no_argument, NULL, 'a'},
-    {"threads", required_argument, NULL, 't'}, {"silence", required_argument, NULL, 's'},
-    {"header-wait", required_argument, NULL, 'w'}, {"log", required_argument, NULL, 'l'},
-    {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
-    {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
+                                             {"auto", no_argument, NULL, 'a'},
+                                             {"threads", required_argument, NULL, 't'},
+                                             {"silence", required_argument, NULL, 's'},
+                                             {"header-wait", required_argument, NULL, 'w'},
+                                             {"log", required_argument, NULL, 'l'},
+                                             {"help", no_argument, NULL, 'h'},
+                                             {"version", no_argument, NULL, 'v'},
+                                             {NULL, 0, NULL, 0}};
 
 /* 0: go on; positive: done, exit with one less. */
 static int options_read(int argc, char **argv, struct options *o)
@@ -128,7 +133,8 @@ static int lock_take(void)
     return r;
 }
 
-/* The parent waits for one byte: ready. Without it, for the exit status. Returns the descriptor to write it to. */
+/* The parent waits for one byte: ready. Without it, for the exit status. Returns the descriptor to
+ * write it to. */
 static int go_background(void)
 {
     int ready[2];
@@ -148,7 +154,8 @@ static int go_background(void)
     }
     (void)close(ready[0]);
     (void)setsid();
-    (void)chdir("/");
+    if (chdir("/") < 0)
+        return -errno;
     CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     CLEANUP_FD int log = -EBADF;
     if (runtime_path(RUNTIME_LOG, path) == 0)

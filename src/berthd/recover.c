@@ -136,7 +136,8 @@ void recover_listener_consume(struct server *s, const struct dispatchmsg *m, int
 
 static void listeners_sweep(struct server *s)
 {
-    list_for_each (l, &s->listeners, struct shared_listener, link) {
+    list_for_each(l, &s->listeners, struct shared_listener, link)
+    {
         if (l->refs > 0)
             continue;
         for (size_t i = 0; i < l->fd_count; i++)
@@ -150,7 +151,8 @@ static void listeners_sweep(struct server *s)
 void recover_finish(struct server *s)
 {
     char reason[REASON_MAX] = "";
-    list_for_each (b, &s->binds, struct bind, link) {
+    list_for_each(b, &s->binds, struct bind, link)
+    {
         pid_t holder = b->holder;
         b->holder = 0;
         if (claims_make(b, reason) < 0) {

@@ -62,7 +62,8 @@ static void holders_hit(void *ctx, ino_t inode, pid_t pid)
 static json_t *holders_all(const struct server *s)
 {
     struct holders h = {json_object()};
-    list_for_each (b, &s->binds, struct bind, link) {
+    list_for_each(b, &s->binds, struct bind, link)
+    {
         char key[32];
         (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
         (void)json_object_set_new(h.by_inode, key, json_array());
@@ -89,8 +90,8 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
     char key[32], address[ADDR_TEXT_MAX];
     int waiting = 0;
     json_t *routes = json_array();
-    list_for_each (c, &b->claims, struct claim, link)
-        (void)json_array_append_new(routes, claim_json(s, c));
+    list_for_each(c, &b->claims, struct claim, link)(void)
+        json_array_append_new(routes, claim_json(s, c));
     (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
     (void)ioctl(b->read_fd, SIOCINQ, &waiting);
     bool native = b->flags & APPMSG_NATIVE;
@@ -104,8 +105,8 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
 static json_t *app_json(struct server *s, const struct app *a, json_t *holders)
 {
     json_t *binds = json_array();
-    list_for_each (b, &a->binds, struct bind, app_link)
-        (void)json_array_append_new(binds, bind_json(s, b, holders));
+    list_for_each(b, &a->binds, struct bind, app_link)(void)
+        json_array_append_new(binds, bind_json(s, b, holders));
     return json_pack("{s:s, s:s, s:o, s:i, s:o}", "name", a->name, "command", a->command, "user",
                      user_name(a->uid), "pid", (int)a->pid, "binds", binds);
 }
@@ -120,23 +121,28 @@ static char *dump(json_t *j)
 char *report_list(struct server *s)
 {
     json_t *holders = holders_all(s), *apps = json_array();
-    list_for_each (a, &s->apps, struct app, link)
-        (void)json_array_append_new(apps, app_json(s, a, holders));
+    list_for_each(a, &s->apps, struct app, link)(void)
+        json_array_append_new(apps, app_json(s, a, holders));
     json_decref(holders);
     return dump(json_pack("{s:o}", "apps", apps));
 }
 
 char *report_status(struct server *s)
 {
-    json_t *j = json_pack("{s:i, s:i, s:I, s:I, s:I}", "pid", (int)getpid(), "dispatch_pid",
-                          (int)s->dispatch_pid, "threads", (json_int_t)s->threads, "uptime_ms",
-                          (json_int_t)(clock_now_ms() - s->started_ms), "routes",
-                          (json_int_t)s->claim_numbers.next - (json_int_t)s->claim_numbers.free_count);
+    json_t *j =
+        json_pack("{s:i, s:i, s:I, s:I, s:I}", "pid", (int)getpid(), "dispatch_pid",
+                  (int)s->dispatch_pid, "threads", (json_int_t)s->threads, "uptime_ms",
+                  (json_int_t)(clock_now_ms() - s->started_ms), "routes",
+                  (json_int_t)s->claim_numbers.next - (json_int_t)s->claim_numbers.free_count);
     if (s->board) {
-        (void)json_object_set_new(j, "accepted", json_integer((json_int_t)board_get(&s->board->accepted)));
-        (void)json_object_set_new(j, "refused", json_integer((json_int_t)board_get(&s->board->refused)));
-        (void)json_object_set_new(j, "sniffing", json_integer((json_int_t)board_get(&s->board->sniffing)));
-        (void)json_object_set_new(j, "waiting", json_integer((json_int_t)board_get(&s->board->waiting)));
+        (void)json_object_set_new(j, "accepted",
+                                  json_integer((json_int_t)board_get(&s->board->accepted)));
+        (void)json_object_set_new(j, "refused",
+                                  json_integer((json_int_t)board_get(&s->board->refused)));
+        (void)json_object_set_new(j, "sniffing",
+                                  json_integer((json_int_t)board_get(&s->board->sniffing)));
+        (void)json_object_set_new(j, "waiting",
+                                  json_integer((json_int_t)board_get(&s->board->waiting)));
     }
     return dump(j);
 }

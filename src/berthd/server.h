@@ -1,6 +1,6 @@
 #pragma once
-/* What berthd knows: applications, what they bound, the claims that follow, the listeners that claims
- * need. One struct on main's stack holds all of it; each file below runs one part.
+/* What berthd knows: applications, what they bound, the claims that follow, the listeners that
+ * claims need. One struct on main's stack holds all of it; each file below runs one part.
  *
  *   app.c      applications and binds: who may claim what, and until when
  *   claim.c    from a bind to its claims and listeners, and conflicts
@@ -84,7 +84,7 @@ struct app {
     size_t listen_count;
     uint32_t flags;
     unsigned users; /* clients of the control socket that speak for it */
-    int pidfd; /* owned; -EBADF when the process is gone or was never known */
+    int pidfd;      /* owned; -EBADF when the process is gone or was never known */
     struct watch pid_watch;
     struct server *server;
 };
@@ -102,7 +102,8 @@ struct bind {
     int write_fd, read_fd; /* owned */
     ino_t inode;           /* of the reading end */
     bool listening;
-    bool orphan; /* no process holds it: its waiting connections may get a successor until the timer */
+    bool orphan; /* no process holds it: its waiting connections may get a successor until the timer
+                  */
     struct timer timer;
     pid_t holder;
     int holder_fd; /* pidfd, owned */
@@ -157,7 +158,8 @@ void bind_free(struct bind *b);
 /* Looks who holds the queue; nobody: the bind goes. True when somebody does. */
 bool bind_check(struct bind *b);
 void bind_add_option(struct bind *b, const struct option_value *o);
-/* Takes both ends of a queue into a new bind. Consumes them on failure, too. NULL when memory is short. */
+/* Takes both ends of a queue into a new bind. Consumes them on failure, too. NULL when memory is
+ * short. */
 struct bind *bind_new_consume(struct app *a, uint32_t id, int write_fd, int read_fd);
 void bind_watch_holder(struct bind *b, pid_t pid);
 
@@ -185,7 +187,8 @@ uint32_t dispatch_commit(struct server *s);
 int control_start(struct server *s) WARN_UNUSED;
 void control_committed(struct server *s);
 
-/* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left out */
+/* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left
+ * out */
 size_t holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max);
 /* Several inodes in one walk: fn is called for each descriptor found. */
 void holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx);

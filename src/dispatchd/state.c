@@ -314,8 +314,9 @@ static int handle_recover(struct state *s, int channel)
     if (r >= 0)
         r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_BOARD}, &s->board_fd, 1);
     if (r >= 0)
-        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_RECOVERED, .id = (uint32_t)getpid()},
-                  NULL, 0);
+        r = reply(channel,
+                  &(struct dispatchmsg){.type = DISPATCH_RECOVERED, .id = (uint32_t)getpid()}, NULL,
+                  0);
     return r;
 }
 

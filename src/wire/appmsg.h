@@ -5,15 +5,12 @@
  *
  * On the control socket (each request gets one reply, OK or ERROR, unless said otherwise):
  *   APP      who asks: first on every connection of a program; creates the application or finds it
- *   BIND     claims the address for the application; reply BOUND with the queue's reading end; ERROR
- *            ENOENT: no route is for this port, bind it natively
- *   LISTEN   the queue takes connections from now on; the reply comes when they are taken
- *   UNLISTEN the queue takes no more
- *   WHY      one TEXT, for people: why a bind to this address fails with this error
- *   LIST, STATUS   any number of TEXT with pieces of one JSON document, then OK
- *   STOP     berthd and its dispatch end
- * On a queue, from the program to berthd, without a reply:
- *   OPTION   a socket option to set on every connection
+ *   BIND     claims the address for the application; reply BOUND with the queue's reading end;
+ * ERROR ENOENT: no route is for this port, bind it natively LISTEN   the queue takes connections
+ * from now on; the reply comes when they are taken UNLISTEN the queue takes no more WHY      one
+ * TEXT, for people: why a bind to this address fails with this error LIST, STATUS   any number of
+ * TEXT with pieces of one JSON document, then OK STOP     berthd and its dispatch end On a queue,
+ * from the program to berthd, without a reply: OPTION   a socket option to set on every connection
  *   CLOSED   the program closed a descriptor of this queue: look who still holds one
  *   LISTEN   as above, from where the control socket cannot be reached
  * On a queue, from dispatch to the program, with the accepted socket:
