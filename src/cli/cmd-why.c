@@ -2,6 +2,7 @@
  * lets src/why find the answer, prints it as text. No daemon is needed. */
 #include <getopt.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,16 +88,23 @@ static void print_process(const struct why_proc *p)
 
 static void print_socket(const struct why_report *r, size_t i)
 {
-    enum { SHOWN = 5 };
     const struct why_sock *s = &r->socks[i];
+    const struct why_proc *p = why_holder(r, i, 0);
     char text[ADDR_TEXT_MAX];
-    size_t holders = why_holders(r, i);
     (void)printf("  %s%s%s  %s", cli_style(stdout, STYLE_BOLD), addr_format(&s->local, text),
                  cli_style(stdout, STYLE_NONE), why_state_name(s->state));
     if (s->state == TCP_LISTEN)
         (void)printf(", %u of %u waiting", s->queued, s->backlog);
-    (void)printf("%s%s, made by user %s\n", s->v6only ? ", IPv6 only" : "",
-                 s->mptcp ? ", Multipath TCP" : "", s->user);
+    (void)printf("%s%s", s->v6only ? ", IPv6 only" : "", s->mptcp ? ", Multipath TCP" : "");
+    if (!p || strcmp(p->user, s->user) != 0)
+        (void)printf(", made by user %s", s->user);
+    (void)printf("\n");
+}
+
+static void print_holders(const struct why_report *r, size_t i)
+{
+    enum { SHOWN = 5 };
+    size_t holders = why_holders(r, i);
     for (size_t k = 0; k < holders && k < SHOWN; k++)
         print_process(why_holder(r, i, k));
     if (holders > SHOWN)
@@ -105,15 +113,39 @@ static void print_socket(const struct why_report *r, size_t i)
         (void)printf("    no process that user %s can see\n", r->user);
 }
 
+static bool same_holders(const struct why_report *r, size_t a, size_t b)
+{
+    size_t n = why_holders(r, a), k = 0;
+    while (k < n && why_holder(r, a, k) == why_holder(r, b, k))
+        k++;
+    return k == n && why_holders(r, b) == n;
+}
+
+static bool is_printed(const struct why_report *r, size_t sock)
+{
+    for (size_t i = 0; i < sock; i++)
+        if (same_holders(r, i, sock))
+            return true;
+    return false;
+}
+
+/* Sockets with the same processes stand together above them. */
 static void print_sockets(const struct why_report *r)
 {
     enum { SHOWN = 16 };
-    if (r->socks_count > 0)
+    size_t count = r->socks_count < SHOWN ? r->socks_count : SHOWN;
+    if (count > 0)
         (void)printf("\n");
-    for (size_t i = 0; i < r->socks_count && i < SHOWN; i++)
-        print_socket(r, i);
-    if (r->socks_count > SHOWN)
-        (void)printf("  and %zu more sockets\n", r->socks_count - SHOWN);
+    for (size_t i = 0; i < count; i++) {
+        if (is_printed(r, i))
+            continue;
+        for (size_t k = i; k < count; k++)
+            if (same_holders(r, i, k))
+                print_socket(r, k);
+        print_holders(r, i);
+    }
+    if (r->socks_count > count)
+        (void)printf("  and %zu more sockets\n", r->socks_count - count);
 }
 
 static const char *answer_word(int err)
@@ -200,6 +232,8 @@ int cmd_why(int argc, char **argv)
     }
     if (why_target_parse(o.subject, &target, reason) < 0)
         return cli_usage("why", "%s", reason);
+    /* A parent that ignores SIGCHLD must not keep us from hearing how our children ended. */
+    (void)signal(SIGCHLD, SIG_DFL);
     struct why_report *r = calloc(1, sizeof *r);
     struct why_answer *a = calloc(1, sizeof *a);
     rc = r && a ? answer(&o, &target, r, a) : cli_fail("why", "memory is short");

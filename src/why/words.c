@@ -20,7 +20,7 @@ const char *why_state_name(int state)
         [TCP_LAST_ACK] = "last-ack",
         [TCP_LISTEN] = "listening",
         [TCP_CLOSING] = "closing",
-        [12] = "syn-received",
+
         [WHY_STATE_INACTIVE] = "bound",
     };
     return state >= 0 && state < WHY_STATES && names[state] ? names[state] : "unknown";
