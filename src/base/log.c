@@ -20,6 +20,8 @@ void log_init(const char *name, enum log_level level)
 {
     log_name = name;
     log_limit = level;
+    /* The first conversion of a time opens a file, which a sandbox forbids later. */
+    tzset();
 }
 
 int log_level_parse(const char *word)

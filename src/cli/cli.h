@@ -12,7 +12,16 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
 };
 
+int cmd_ls(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
 int cmd_why(int argc, char **argv);
+
+/* For verbs that read: takes --json and --help, refuses all else. CLI_OK or the exit status. */
+int cli_json_flag(int argc, char **argv, const char *help, bool *ret_json);
+/* Asks berthd for a report (an enum appmsg_type) and gives its JSON text, to be free()d. */
+int cli_report(const char *verb, int type, char **ret_text);
 
 /* Colours: only on a terminal that can show them, and never when NO_COLOR is set. */
 enum cli_style { STYLE_NONE, STYLE_BOLD, STYLE_DIM, STYLE_GOOD, STYLE_BAD, STYLE_COUNT };

@@ -9,7 +9,12 @@
 #endif
 
 static const struct cli_verb verbs[] = {
+    {"run", "[--as ROUTE] -- PROGRAM", "starts a program and shares the ports it listens on",
+     cmd_run},
+    {"ls", "", "lists who is served under which name", cmd_ls},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},
+    {"status", "", "shows berthd's processes and counters", cmd_status},
+    {"stop", "", "ends berthd and frees its ports", cmd_stop},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 

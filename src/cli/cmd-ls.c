@@ -1,0 +1,141 @@
+/* berth ls: which programs share which ports, under which names, and how they are attached. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/daemon.h"
+
+static const char help[] =
+    "usage: berth ls [--json]\n"
+    "\n"
+    "Lists the routes that are served, with their programs, processes, how each program is "
+    "attached\n"
+    "(preload: by `berth run`; native: by libberth or LISTEN_FDS) and the connections so far.\n"
+    "\n"
+    "  * behind a route: several programs share this host; later requests on a kept-alive "
+    "connection\n"
+    "    stay with the program that got its first one\n";
+
+static void pids_print(const json_t *pids)
+{
+    size_t i;
+    json_t *pid;
+    if (json_array_size(pids) == 0)
+        (void)printf("-");
+    json_array_foreach(pids, i, pid)
+    {
+        if (i == 4) {
+            (void)printf(",+%zu", json_array_size(pids) - i);
+            return;
+        }
+        (void)printf("%s%lld", i ? "," : "", (long long)json_integer_value(pid));
+    }
+}
+
+static const char *bind_state(const json_t *bind)
+{
+    if (json_is_true(json_object_get(bind, "orphaned")))
+        return "orphaned";
+    return json_is_true(json_object_get(bind, "listening")) ? "" : "not listening yet";
+}
+
+static void bind_print(const json_t *app, const json_t *bind, bool *shared)
+{
+    size_t i;
+    json_t *route;
+    json_array_foreach(json_object_get(bind, "routes"), i, route)
+    {
+        bool star = json_is_true(json_object_get(route, "shared_host"));
+        *shared |= star;
+        (void)printf("%-16s %-34s%s %-22s %-8s %8lld  ",
+                     json_string_value(json_object_get(app, "name")),
+                     json_string_value(json_object_get(route, "route")), star ? "*" : " ",
+                     json_string_value(json_object_get(route, "address")),
+                     json_string_value(json_object_get(bind, "rung")),
+                     (long long)json_integer_value(json_object_get(route, "connections")));
+        pids_print(json_object_get(bind, "pids"));
+        (void)printf("  %s\n", bind_state(bind));
+    }
+    if (json_array_size(json_object_get(bind, "routes")) == 0)
+        (void)printf("%-16s (%s)\n", json_string_value(json_object_get(app, "name")),
+                     bind_state(bind));
+}
+
+static void table_print(const json_t *list)
+{
+    size_t i, k;
+    json_t *app, *bind;
+    bool shared = false;
+    json_t *apps = json_object_get(list, "apps");
+    if (json_array_size(apps) == 0) {
+        (void)printf("nothing is shared yet: berth run -- PROGRAM\n");
+        return;
+    }
+    (void)printf("%s%-16s %-35s %-22s %-8s %8s  %s%s\n", cli_style(stdout, STYLE_BOLD), "NAME",
+                 "ROUTE", "ADDRESS", "ATTACHED", "CONNS", "PIDS", cli_style(stdout, STYLE_NONE));
+    json_array_foreach(apps, i, app)
+    {
+        json_t *binds = json_object_get(app, "binds");
+        json_array_foreach(binds, k, bind) bind_print(app, bind, &shared);
+        if (json_array_size(binds) == 0)
+            (void)printf("%-16s (started, listens on nothing yet: %s)\n",
+                         json_string_value(json_object_get(app, "name")),
+                         json_string_value(json_object_get(app, "command")));
+    }
+    if (shared)
+        (void)printf("* several programs share this host: later requests on a kept-alive "
+                     "connection stay with the first one's program\n");
+}
+
+int cli_report(const char *verb, int type, char **ret_text)
+{
+    CLEANUP_FD int fd = daemon_connect(false);
+    if (fd == -ENOENT)
+        return cli_fail(verb, "no berthd runs: `berth run -- PROGRAM` starts one");
+    if (fd < 0)
+        return cli_fail(verb, "berthd cannot be reached: %s", strerror(-fd));
+    int r = daemon_ask(fd, &(struct appmsg){.type = (enum appmsg_type)type}, ret_text);
+    if (r == 0)
+        return CLI_OK;
+    int status = cli_fail(verb, "%s", *ret_text ? *ret_text : strerror(-r));
+    free(*ret_text);
+    return status;
+}
+
+int cli_json_flag(int argc, char **argv, const char *text, bool *ret_json)
+{
+    *ret_json = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            (void)fputs(text, stdout);
+            exit(CLI_OK);
+        }
+        if (strcmp(argv[i], "--json") != 0)
+            return cli_usage(argv[0], "unexpected argument '%s'", argv[i]);
+        *ret_json = true;
+    }
+    return CLI_OK;
+}
+
+int cmd_ls(int argc, char **argv)
+{
+    bool as_json;
+    char *text = NULL;
+    int status = cli_json_flag(argc, argv, help, &as_json);
+    if (status == CLI_OK)
+        status = cli_report("ls", APPMSG_LIST, &text);
+    if (status != CLI_OK)
+        return status;
+    json_t *list = json_loads(text, 0, NULL);
+    if (!list)
+        status = cli_fail("ls", "berthd's answer makes no sense: is it of another version?");
+    else if (as_json)
+        (void)puts(text);
+    else
+        table_print(list);
+    json_decref(list);
+    free(text);
+    return status;
+}

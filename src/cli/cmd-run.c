@@ -1,0 +1,295 @@
+/* berth run: starts a program whose listening ports are shared. It prepares the environment,
+ * introduces the application to berthd, and becomes the program: same process, same terminal, same
+ * signals. */
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "base/addr.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/daemon.h"
+#include "cli/program.h"
+#include "ipc/runtime.h"
+#include "share/route.h"
+
+struct run {
+    const char *name;
+    char name_buf[65];
+    const char *routes[APPMSG_ROUTES_MAX];
+    size_t route_count;
+    const char *listens[APPMSG_LISTENS_MAX];
+    size_t listen_count;
+    char ports[256];
+    bool proxy, queue;
+    char folder_route[96];
+    uint8_t instance[APPMSG_INSTANCE];
+    char **command;
+};
+
+static const char help[] =
+    "usage: berth run [OPTION...] -- PROGRAM [ARGUMENT...]\n"
+    "\n"
+    "Starts PROGRAM, unchanged, and shares the ports that it listens on: other programs started\n"
+    "so may listen on the same port, and each is reached by its name.\n"
+    "\n"
+    "  --as ROUTE      what the program answers to (repeatable): a host name, or a route such as\n"
+    "                  http://blog.localhost/api/  tls://*.example:443  ssh://  any://\n"
+    "                  Default: the name of this folder, as in http://shop.localhost/\n"
+    "  --port PORTS    share only these of its ports, as in 8080,8443; others are left alone\n"
+    "  --listen ADDR   reach it at this address, too (repeatable): 0.0.0.0:80, [::1]:80, "
+    "unix:/path\n"
+    "  --name NAME     what `berth ls` calls it\n"
+    "  --proxy         the shared port stands behind a load balancer that sends PROXY headers;\n"
+    "                  the header is looked through and left for the program to read\n"
+    "  --queue         for programs that take sockets from a queue in LISTEN_FDS: see libberth(3)\n"
+    "  --help\n"
+    "\n"
+    "examples:\n"
+    "  berth run --as blog.localhost -- python3 -m http.server 8080\n"
+    "  berth run --as api.localhost -- node server.js\n"
+    "  cd ~/shop && berth run -- npm run dev\n"
+    "  berth run --as ssh://:443 --listen 0.0.0.0:443 -- /usr/sbin/sshd -D -p 2222\n"
+    "\n"
+    "A program that listens on a name that is taken gets \"Address already in use\", and the "
+    "reason\n"
+    "on standard error. Exit status: the program's own; 2 when it was not started.\n";
+
+static int ports_read(const char *text, char ports[256])
+{
+    struct addr a;
+    char copy[256], probe[16];
+    (void)snprintf(copy, sizeof copy, "%s", text);
+    if (strlen(text) >= sizeof copy || !*text)
+        return -EINVAL;
+    for (char *save, *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
+        (void)snprintf(probe, sizeof probe, "*:%.8s", p);
+        if (addr_parse(probe, &a) < 0 || addr_port(&a) == 0)
+            return -EINVAL;
+    }
+    (void)snprintf(ports, 256, "%s", text);
+    return 0;
+}
+
+static int route_add(struct run *r, const char *text)
+{
+    struct route routes[2];
+    char reason[ROUTE_REASON_MAX];
+    if (r->route_count == APPMSG_ROUTES_MAX)
+        return cli_usage("run", "at most %d routes", APPMSG_ROUTES_MAX);
+    if (strpbrk(text, " \t\n"))
+        return cli_usage("run", "--as '%s': a route has no blanks", text);
+    if (route_expand(text, routes, reason) < 0)
+        return cli_usage("run", "--as %s: %s", text, reason);
+    r->routes[r->route_count++] = text;
+    return CLI_OK;
+}
+
+static int listen_add(struct run *r, const char *text)
+{
+    struct addr a;
+    if (r->listen_count == APPMSG_LISTENS_MAX)
+        return cli_usage("run", "at most %d addresses", APPMSG_LISTENS_MAX);
+    if (strchr(text, ' ') || addr_parse(text, &a) < 0)
+        return cli_usage("run", "--listen '%s': write 0.0.0.0:80, [::]:80 or unix:/path", text);
+    r->listens[r->listen_count++] = text;
+    return CLI_OK;
+}
+
+enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_HELP };
+static const struct option options[] = {
+    {"as", required_argument, NULL, O_AS},         {"port", required_argument, NULL, O_PORT},
+    {"listen", required_argument, NULL, O_LISTEN}, {"name", required_argument, NULL, O_NAME},
+    {"proxy", no_argument, NULL, O_PROXY},         {"queue", no_argument, NULL, O_QUEUE},
+    {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
+
+static int option_read(struct run *r, int option)
+{
+    switch (option) {
+    case O_AS:
+        return route_add(r, optarg);
+    case O_PORT:
+        if (ports_read(optarg, r->ports) < 0)
+            return cli_usage("run", "--port '%s': write ports as in 8080 or 8080,8443", optarg);
+        return CLI_OK;
+    case O_LISTEN:
+        return listen_add(r, optarg);
+    case O_NAME:
+        if (!*optarg || strlen(optarg) > 64)
+            return cli_usage("run", "--name has 1 to 64 characters");
+        r->name = optarg;
+        return CLI_OK;
+    case O_PROXY:
+        r->proxy = true;
+        return CLI_OK;
+    case O_QUEUE:
+        r->queue = true;
+        return CLI_OK;
+    default:
+        return cli_usage("run", "unknown option");
+    }
+}
+
+/* The folder's name as a host name: letters, digits and dashes. */
+static int folder_name(struct run *r)
+{
+    char folder[4096], label[64];
+    size_t n = 0;
+    const char *base = getcwd(folder, sizeof folder) ? strrchr(folder, '/') : NULL;
+    for (const char *p = base ? base + 1 : ""; *p && n < sizeof label - 1; p++) {
+        char c = ascii_lower(*p);
+        bool plain = ascii_is_digit(c) || ascii_is_alpha(c);
+        if (plain)
+            label[n++] = c;
+        else if (n > 0 && label[n - 1] != '-')
+            label[n++] = '-';
+    }
+    while (n > 0 && label[n - 1] == '-')
+        n--;
+    label[n] = 0;
+    if (n == 0)
+        return cli_usage("run", "this folder's name makes no host name: use --as NAME");
+    (void)snprintf(r->folder_route, sizeof r->folder_route, "%s.localhost", label);
+    return route_add(r, r->folder_route);
+}
+
+/* What `berth ls` calls it: the first route's first label, or the program. */
+static void name_choose(struct run *r)
+{
+    struct route routes[2];
+    char reason[ROUTE_REASON_MAX];
+    if (r->name)
+        return;
+    const char *from = r->command[0];
+    size_t n;
+    if (route_expand(r->routes[0], routes, reason) > 0 && routes[0].host[0]) {
+        from = routes[0].host;
+        n = strcspn(from, ".");
+    } else {
+        const char *slash = strrchr(from, '/');
+        from = slash ? slash + 1 : from;
+        n = strlen(from);
+    }
+    (void)snprintf(r->name_buf, sizeof r->name_buf, "%.*s", n > 64 ? 64 : (int)n, from);
+    r->name = r->name_buf;
+}
+
+static int arguments_read(struct run *r, int argc, char **argv)
+{
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+        if (c == O_HELP) {
+            (void)fputs(help, stdout);
+            exit(CLI_OK);
+        }
+        if (c == '?')
+            return cli_usage("run", "%s: unknown option or a missing value", argv[optind - 1]);
+        int status = option_read(r, c);
+        if (status != CLI_OK)
+            return status;
+    }
+    r->command = argv + optind;
+    if (optind == argc)
+        return cli_usage("run", "which program? As in: berth run -- python3 -m http.server 8080");
+    int status = r->route_count == 0 ? folder_name(r) : CLI_OK;
+    if (status == CLI_OK)
+        name_choose(r);
+    return status;
+}
+
+static void join(const char *const *items, size_t count, char *buf, size_t size)
+{
+    size_t used = 0;
+    buf[0] = 0;
+    for (size_t i = 0; i < count && used < size; i++) {
+        int n = snprintf(buf + used, size - used, "%s%s", i ? " " : "", items[i]);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static size_t command_count(const struct run *r)
+{
+    size_t n = 0;
+    while (r->command[n])
+        n++;
+    return n;
+}
+
+static void instance_hex(const struct run *r, char hex[2 * APPMSG_INSTANCE + 1])
+{
+    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
+        (void)snprintf(hex + 2 * i, 3, "%02x", r->instance[i]);
+}
+
+static int environment_set(const struct run *r, const char *preload, const char *command)
+{
+    char control[RUNTIME_PATH_MAX], hex[2 * APPMSG_INSTANCE + 1], text[16384], list[8192];
+    const char *other = getenv("LD_PRELOAD");
+    (void)snprintf(list, sizeof list, "%s%s%s", preload, other && *other ? ":" : "",
+                   other ? other : "");
+    instance_hex(r, hex);
+    join(r->routes, r->route_count, text, sizeof text);
+    if (runtime_path(RUNTIME_CONTROL, control) < 0)
+        return cli_fail("run", "the runtime folder's path is too long");
+    int bad = setenv("LD_PRELOAD", list, 1) | setenv("BERTH_CONTROL", control, 1) |
+              setenv("BERTH_APP", r->name, 1) | setenv("BERTH_INSTANCE", hex, 1) |
+              setenv("BERTH_ROUTES", text, 1) | setenv("BERTH_COMMAND", command, 1) |
+              setenv("BERTH_FLAGS", r->proxy ? "proxy" : "", 1);
+    join(r->listens, r->listen_count, text, sizeof text);
+    bad |= setenv("BERTH_LISTEN", text, 1);
+    bad |= r->ports[0] ? setenv("BERTH_PORTS", r->ports, 1) : unsetenv("BERTH_PORTS");
+    return bad ? cli_fail("run", "no memory") : CLI_OK;
+}
+
+/* Introduces the application, so that it is known from now on and by this process. */
+static int introduce(const struct run *r, const char *command, int *ret_fd)
+{
+    CLEANUP_FD int fd = daemon_connect(true);
+    if (fd < 0)
+        return cli_fail("run", "berthd cannot be started: %s; its log is beside its socket",
+                        strerror(-fd));
+    struct appmsg m = {.type = APPMSG_APP,
+                       .flags = r->proxy ? APPMSG_PROXY : 0,
+                       .name = str_of(r->name),
+                       .command = {command, strnlen(command, 1024)}};
+    memcpy(m.instance, r->instance, sizeof m.instance);
+    for (size_t i = 0; i < r->route_count; i++)
+        m.routes[m.route_count++] = str_of(r->routes[i]);
+    for (size_t i = 0; i < r->listen_count; i++)
+        m.listens[m.listen_count++] = str_of(r->listens[i]);
+    char *text;
+    int err = daemon_ask(fd, &m, &text);
+    if (err < 0)
+        (void)cli_fail("run", "berthd refused: %s", text ? text : strerror(-err));
+    free(text);
+    *ret_fd = fd_take(&fd);
+    return err < 0 ? CLI_USAGE : CLI_OK;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    static struct run r;
+    char preload[4096], command[1024];
+    int status = arguments_read(&r, argc, argv);
+    if (status != CLI_OK)
+        return status;
+    join((const char *const *)r.command, command_count(&r), command, sizeof command);
+    if (!daemon_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
+        return cli_fail("run", "libberth-preload.so is not where it was installed");
+    if (getrandom(r.instance, sizeof r.instance, 0) != sizeof r.instance)
+        return cli_fail("run", "no random numbers");
+    if (!r.queue && (status = program_check(r.command[0])) != CLI_OK)
+        return status;
+    int fd = -EBADF;
+    status = introduce(&r, command, &fd);
+    if (status == CLI_OK)
+        status = r.queue ? program_queue_consume(fd, &r.instance, r.routes[0])
+                         : environment_set(&r, preload, command);
+    if (status != CLI_OK)
+        return status;
+    (void)execvp(r.command[0], r.command);
+    (void)cli_fail("run", "%s: %s", r.command[0], strerror(errno));
+    return errno == ENOENT ? 127 : 126;
+}

@@ -1,0 +1,114 @@
+/* Finds, starts and asks berthd. */
+#include "cli/daemon.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "ipc/fdmsg.h"
+#include "ipc/runtime.h"
+
+/* How long a berthd that is starting may take until it answers. */
+#define START_MS 5000
+
+const char *daemon_file(const char *built, const char *installed, char *buf, size_t size)
+{
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return NULL;
+    self[n] = 0;
+    char *slash = strrchr(self, '/');
+    *slash = 0;
+    const char *tries[] = {built, installed};
+    for (size_t i = 0; i < 2; i++) {
+        int len = snprintf(buf, size, "%s/%s", self, tries[i]);
+        if (len > 0 && (size_t)len < size && access(buf, R_OK) == 0)
+            return buf;
+    }
+    return NULL;
+}
+
+static int start_daemon(void)
+{
+    char path[4096];
+    if (!daemon_file("berthd", "../sbin/berthd", path, sizeof path))
+        return -ENOENT;
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)execl(path, "berthd", "--daemon", "--auto", (char *)NULL);
+        _exit(127);
+    }
+    int status;
+    if (pid < 0 || waitpid(pid, &status, 0) < 0)
+        return -errno;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ESRCH;
+}
+
+/* Two commands may start berthd at once: the one that came second waits for the first one's. */
+static int connect_soon(void)
+{
+    for (int waited = 0;; waited += 20) {
+        int fd = runtime_connect(RUNTIME_CONTROL);
+        if (fd >= 0 || waited >= START_MS)
+            return fd;
+        (void)poll(NULL, 0, 20);
+    }
+}
+
+/* Dispatch without berthd: programs are served, but nobody can be asked. */
+static bool orphaned_dispatch(void)
+{
+    CLEANUP_FD int fd = runtime_connect(RUNTIME_DISPATCH);
+    return fd >= 0;
+}
+
+int daemon_connect(bool start)
+{
+    int fd = runtime_connect(RUNTIME_CONTROL);
+    if (fd >= 0 || (fd != -ENOENT && fd != -ECONNREFUSED))
+        return fd;
+    if (!start && !orphaned_dispatch())
+        return -ENOENT;
+    int r = runtime_make();
+    if (r == 0)
+        r = start_daemon();
+    return r < 0 ? r : connect_soon();
+}
+
+static int text_add(char **text, size_t *len, struct str piece)
+{
+    char *more = realloc(*text, *len + piece.n + 1);
+    if (!more)
+        return -ENOMEM;
+    memcpy(more + *len, piece.p, piece.n);
+    *len += piece.n;
+    more[*len] = 0;
+    *text = more;
+    return 0;
+}
+
+int daemon_ask(int fd, const struct appmsg *m, char **ret_text)
+{
+    uint8_t buf[APPMSG_MAX];
+    size_t len = 0, fd_count = 0;
+    *ret_text = NULL;
+    int n = appmsg_encode(m, buf, sizeof buf);
+    int r = n < 0 ? n : fdmsg_send(fd, buf, (size_t)n, NULL, 0, 0);
+    while (r == 0) {
+        struct appmsg reply;
+        ssize_t got = fdmsg_recv(fd, buf, sizeof buf, NULL, 0, &fd_count, 0);
+        if (got <= 0)
+            return got == 0 ? -EPIPE : (int)got;
+        if (appmsg_decode(&reply, buf, (size_t)got) < 0)
+            return -EPROTO;
+        if (reply.type == APPMSG_OK)
+            return 0;
+        r = text_add(ret_text, &len, reply.text);
+        if (reply.type == APPMSG_ERROR)
+            return reply.err > 0 ? -reply.err : -EPROTO;
+    }
+    return r;
+}

@@ -1,0 +1,19 @@
+#pragma once
+/* Talking to berthd from the command line. */
+
+#include <sys/types.h>
+
+#include "wire/appmsg.h"
+
+/* A connection to berthd, which is started first when none runs and `start` says so. Also started
+ * when one died and left programs behind that dispatch still serves. Negative errno: -ENOENT when
+ * none runs. */
+int daemon_connect(bool start) WARN_UNUSED;
+
+/* Sends m and collects the answer: all TEXT in *ret_text (malloc()ed, may be NULL), until OK (0) or
+ * ERROR (its negative errno, the reason in *ret_text). */
+int daemon_ask(int fd, const struct appmsg *m, char **ret_text) WARN_UNUSED;
+
+/* Finds a file of ours: beside the running program (a build folder), or where it is installed. NULL
+ * when it is nowhere. */
+const char *daemon_file(const char *built, const char *installed, char *buf, size_t size);
