@@ -94,7 +94,8 @@ def stop_tree(root):
 
 def cpu_ns(pids):
     """User and system time, from the scheduler's own nanoseconds, of all threads; and of children
-    that were waited for (a server that forks for each connection), which the kernel counts in ticks."""
+    that were waited for (a server that forks for each connection), which the kernel counts in
+    ticks."""
     total = 0
     for pid in pids:
         try:
