@@ -271,7 +271,8 @@ class Berth(Front):
 
     @classmethod
     def available(cls, build):
-        return (build / "berth").exists()
+        names = ("berth", "berthd", "berth-dispatch")
+        return all((build / name).exists() for name in names)
 
     def version(self):
         return run_text([self.command, "--version"])
