@@ -70,9 +70,7 @@ static enum sniff_verdict guess_target(struct str rest, bool connect)
  * place of a target nothing but HTTP is likely any more, so odd bytes are BAD from there on. */
 static enum sniff_verdict guess_line(struct str line)
 {
-    size_t n = 0;
-    while (n < line.n && uri_is_token_char(line.p[n]))
-        n++;
+    size_t n = uri_token_span(line);
     if (n > HTTP1_METHOD_MAX || str_starts(line, STR("SSH-")))
         return SNIFF_NOT;
     if (n == line.n)
@@ -137,12 +135,13 @@ static struct str trim(struct str s)
     return s;
 }
 
+/* Without a branch in the loop the compiler makes vectors of it: most of a head is values. */
 static bool is_field_value(struct str s)
 {
+    bool odd = false;
     for (size_t i = 0; i < s.n; i++)
-        if (((unsigned char)s.p[i] < 0x20 && s.p[i] != '\t') || s.p[i] == 0x7f)
-            return false;
-    return true;
+        odd |= ((uint8_t)s.p[i] < 0x20 && s.p[i] != '\t') || s.p[i] == 0x7f;
+    return !odd;
 }
 
 static bool take_length(struct head *h, struct str value)
@@ -171,9 +170,7 @@ static const char *take_host(struct head *h, struct str value, struct sniffed *o
  * which no name does (RFC 9112 5.2: a server MUST reject or unfold). */
 static const char *take_field(struct head *h, struct str line, struct sniffed *out)
 {
-    size_t n = 0;
-    while (n < line.n && uri_is_token_char(line.p[n]))
-        n++;
+    size_t n = uri_token_span(line);
     if (n == 0 || n == line.n || line.p[n] != ':')
         return "BadRequest";
     struct str name = {line.p, n}, value = trim(str_skip(line, n + 1));
@@ -279,7 +276,7 @@ enum sniff_verdict http1_sniff(struct str in, struct sniffed *out)
         rest = str_skip(rest, 2);
     if (rest.n == 0)
         return SNIFF_MORE;
-    if (!uri_is_token_char(rest.p[0]) && rest.p[0] != '\r')
+    if (uri_token_span((struct str){rest.p, 1}) == 0 && rest.p[0] != '\r')
         return SNIFF_NOT;
     struct head h = {0};
     sniffed_reset(out, PROTO_HTTP);

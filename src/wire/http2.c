@@ -127,10 +127,8 @@ static enum sniff_verdict block_find(struct str in, struct block *b)
 
 static bool take_method(struct request *q, struct str value)
 {
-    for (size_t i = 0; i < value.n; i++)
-        if (!uri_is_token_char(value.p[i]))
-            return false;
-    if (value.n == 0 || value.n > H2_METHOD_MAX || q->methods++ > 0)
+    if (value.n == 0 || uri_token_span(value) < value.n || value.n > H2_METHOD_MAX ||
+        q->methods++ > 0)
         return false;
     q->out->method = sniffed_keep(q->out, value);
     return q->out->method.p;

@@ -50,7 +50,8 @@ static bool is_command(struct str word, bool ended)
     return false;
 }
 
-/* The whole line is waited for: what ends in a version of HTTP is a request of that. */
+/* The whole line is waited for: what has a path for its first argument, or a version of HTTP
+ * anywhere, is left to HTTP, so that no bytes are both. */
 static enum sniff_verdict inline_command(struct str in)
 {
     size_t n = 0;
@@ -60,14 +61,14 @@ static enum sniff_verdict inline_command(struct str in)
         return SNIFF_NOT;
     if (!is_command((struct str){in.p, n}, n < in.n))
         return SNIFF_NOT;
+    if (str_starts(str_skip(in, n), STR(" /")))
+        return SNIFF_NOT;
     for (; n < in.n && in.p[n] != '\n'; n++)
-        if ((uint8_t)in.p[n] < 0x20 && in.p[n] != '\r' && in.p[n] != '\t')
+        if ((uint8_t)in.p[n] < 0x20 && in.p[n] != '\r')
             return SNIFF_NOT;
     if (n == in.n)
         return SNIFF_MORE;
-    n -= in.p[n - 1] == '\r';
-    bool http = n > 9 && str_starts(str_skip((struct str){in.p, n}, n - 9), STR(" HTTP/"));
-    return http ? SNIFF_NOT : SNIFF_DONE;
+    return memmem(in.p, n, " HTTP/", 6) ? SNIFF_NOT : SNIFF_DONE;
 }
 
 enum sniff_verdict redis_sniff(struct str in, struct sniffed *out)

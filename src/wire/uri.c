@@ -12,9 +12,15 @@ static bool is_alnum(char c)
     return ascii_is_alpha(c) || ascii_is_digit(c);
 }
 
-bool uri_is_token_char(char c)
+/* One bit for each character that a token may have. */
+static const uint64_t token_chars[4] = {0x03ff6cfa00000000, 0x57ffffffc7fffffe};
+
+size_t uri_token_span(struct str s)
 {
-    return is_alnum(c) || (c != 0 && strchr("!#$%&'*+-.^_`|~", c));
+    size_t n = 0;
+    while (n < s.n && token_chars[(uint8_t)s.p[n] / 64] >> (uint8_t)s.p[n] % 64 & 1)
+        n++;
+    return n;
 }
 
 int uri_name(struct str raw, struct sniffed *s, struct str *ret_host)

@@ -18,5 +18,5 @@ int uri_host(struct str raw, struct sniffed *s, struct str *ret_host) WARN_UNUSE
  * percent-decoded, then `.` and `..` are resolved, never above "/". A path longer than the scratch
  * is cut behind a whole segment, with a final slash. */
 int uri_path(struct str raw, struct sniffed *s, struct str *ret_path) WARN_UNUSED;
-/* RFC 9110 5.6.2: what methods and field names are made of. */
-bool uri_is_token_char(char c);
+/* How many bytes in front are what methods and field names are made of (RFC 9110 5.6.2). */
+size_t uri_token_span(struct str s);

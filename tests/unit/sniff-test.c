@@ -30,7 +30,7 @@ static const struct sample samples[] = {
     {PROTO_POSTGRES, S("\0\0\0\x08\4\xd2\x16\x2f")},
     {PROTO_REDIS, S("*1\r\n$4\r\n")},
     {PROTO_REDIS, S("PING\r\n")},
-    {PROTO_REDIS, S("ECHO /a b\r\n")},
+    {PROTO_REDIS, S("ECHO a /b\r\n")},
     {PROTO_MQTT, S("\x10\x0e\0\4MQTT\4\2\0\x3c\0\2id")},
     {PROTO_XMPP, S("<?xml version='1.0'?><stream:stream to='a'>")},
     {PROTO_RDP, S("\3\0\0\x0b\6\xe0\0\0\0\0\0")},

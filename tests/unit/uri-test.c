@@ -1,8 +1,6 @@
 /* Hosts and paths in their one form. */
 #include "wire/uri.h"
 
-#include <stdlib.h>
-
 #include "test.h"
 #include "wire/scratch.h"
 
@@ -48,6 +46,18 @@ TEST("a host that is none is refused")
         struct str host;
         sniffed_reset(&s, PROTO_HTTP);
         CHECK_INT(uri_host(str_of(bad[i]), &s, &host), -EBADMSG);
+    }
+}
+
+TEST("a token ends where a character is none of its own")
+{
+    const char *const chars = "!#$%&'*+-.^_`|~0123456789"
+                              "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    CHECK_INT(uri_token_span(STR("a-B: c")), 3);
+    CHECK_INT(uri_token_span(STR("")), 0);
+    for (int c = 0; c < 256; c++) {
+        char one = (char)c;
+        CHECK_INT(uri_token_span((struct str){&one, 1}), c && strchr(chars, c) ? 1 : 0);
     }
 }
 
@@ -100,30 +110,30 @@ TEST("a path that is none is refused")
     }
 }
 
-/* "/a" and then so many segments of ten characters, each followed by `tail`. */
-static struct str long_path(char *buf, size_t segments, const char *tail)
+/* "/a", and then `count` times `segment`, and then so many times `tail`. */
+static struct str long_path(char *buf, size_t count, const char *segment, const char *tail)
 {
-    size_t n = (size_t)sprintf(buf, "/a");
-    for (size_t i = 0; i < segments; i++)
-        n += (size_t)sprintf(buf + n, "/123456789");
-    n += (size_t)sprintf(buf + n, "%s", tail);
+    size_t n = 2;
+    memcpy(buf, "/a", n);
+    for (size_t i = 0; i < 2 * count; i++) {
+        const char *s = i < count ? segment : tail;
+        memcpy(buf + n, s, strlen(s));
+        n += strlen(s);
+    }
     return (struct str){buf, n};
 }
 
 TEST("a path beyond the scratch is cut behind a segment, and its dots still count")
 {
-    char buf[8192], *tail = calloc(1, 4096);
+    static char buf[8192];
     struct sniffed s;
     struct str path;
     sniffed_reset(&s, PROTO_HTTP);
-    CHECK_INT(uri_path(long_path(buf, 500, ""), &s, &path), 0);
+    CHECK_INT(uri_path(long_path(buf, 500, "/123456789", ""), &s, &path), 0);
     CHECK(path.n > SNIFFED_SCRATCH - 20 && path.n <= SNIFFED_SCRATCH);
     CHECK_INT(path.p[path.n - 1], '/');
     CHECK_INT(path.n % 10, 3);
-    for (int i = 0; tail && i < 500; i++)
-        strcat(tail, "/%2e.");
     sniffed_reset(&s, PROTO_HTTP);
-    CHECK_INT(uri_path(long_path(buf, 500, tail ? tail : ""), &s, &path), 0);
+    CHECK_INT(uri_path(long_path(buf, 500, "/123456789", "/%2e."), &s, &path), 0);
     CHECK_STR(path, "/a/");
-    free(tail);
 }

@@ -1,0 +1,11 @@
+/* Any bytes come in as the first ones of a connection; the PostgreSQL sniffer's answer is checked.
+ */
+#include "sniff-fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_sniffer(postgres_sniff, data, size);
+    return 0;
+}

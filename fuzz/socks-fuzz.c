@@ -1,0 +1,10 @@
+/* Any bytes come in as the first ones of a connection; the SOCKS sniffer's answer is checked. */
+#include "sniff-fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_sniffer(socks_sniff, data, size);
+    return 0;
+}
