@@ -99,6 +99,9 @@ const struct route_host *route_find_host(const struct route_table *t, uint32_t s
         if (slot->tag != tag)
             continue;
         const struct route_host *h = &t->hosts[slot->host];
+        /* In a large table these are three cache misses: let them run at the same time. */
+        __builtin_prefetch(&t->paths[h->path]);
+        __builtin_prefetch(&t->leaves[h->leaf]);
         if (h->scope == scope && h->scheme == scheme && h->kind == kind &&
             str_eq((struct str){t->text + h->text, h->len}, key->text))
             return h;
@@ -128,19 +131,49 @@ static bool path_is_behind(struct str path, const struct wanted *w)
     return next > '/' || (next == '/' && path.n > n + 1);
 }
 
-/* The first path of the host that sorts behind the wanted one. */
-static uint32_t path_bound(const struct route_table *t, const struct route_host *h,
-                           const struct wanted *w)
+/* The wanted path's bytes behind those that the host's paths share, as keys_fill() made theirs. */
+static uint64_t wanted_key(const struct wanted *w, size_t shared)
 {
-    uint32_t low = h[0].path, high = h[1].path;
+    uint64_t key = 0;
+    for (size_t i = shared; i < shared + KEY_BYTES; i++) {
+        uint8_t next = w->slash && i == w->path.n ? '/' : 0;
+        key = key << 8 | (i < w->path.n ? (uint8_t)w->path.p[i] : next);
+    }
+    return key;
+}
+
+/* The same as path_bound() among all paths but the first, all of which begin with what is shared.
+ */
+static uint32_t path_bound_keyed(const struct route_table *t, const struct route_host *h,
+                                 const struct wanted *w)
+{
+    uint32_t low = h[0].path + 1, high = h[1].path;
+    struct str shared = {route_path_text(t, low).p, h->shared};
+    if (path_is_behind(shared, w))
+        return low;
+    if (common_bytes(shared, w) < shared.n)
+        return high;
+    uint64_t key = wanted_key(w, shared.n);
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
-        if (path_is_behind(route_path_text(t, mid), w))
+        bool behind =
+            t->keys[mid] == key ? path_is_behind(route_path_text(t, mid), w) : t->keys[mid] > key;
+        if (behind)
             high = mid;
         else
             low = mid + 1;
     }
     return low;
+}
+
+/* The first path of the host that sorts behind the wanted one. */
+static uint32_t path_bound(const struct route_table *t, const struct route_host *h,
+                           const struct wanted *w)
+{
+    uint32_t first = h[0].path, end = h[1].path;
+    if (path_is_behind(route_path_text(t, first), w))
+        return first;
+    return first + 1 == end ? end : path_bound_keyed(t, h, w);
 }
 
 static bool from_fits(const struct search *s, const struct route_leaf *l)

@@ -290,6 +290,12 @@ static bool has_bad_segment(struct str path)
     return false;
 }
 
+static int path_is_long(char *reason)
+{
+    return fail(reason, "the path is too long: at most %d bytes with its final slash",
+                ROUTE_PATH_MAX - 1);
+}
+
 static int http_path_parse(struct str s, struct route *r, char *reason)
 {
     size_t n = 0;
@@ -301,13 +307,16 @@ static int http_path_parse(struct str s, struct route *r, char *reason)
                                 "sign), which are not 00");
         char out[4];
         size_t size = path_put(out, b, encoded);
-        if (n + size + 2 > ROUTE_PATH_MAX)
-            return fail(reason, "the path is too long: at most %d bytes", ROUTE_PATH_MAX - 2);
+        if (n + size >= ROUTE_PATH_MAX)
+            return path_is_long(reason);
         memcpy(r->path + n, out, size);
         n += size;
     }
-    if (n == 0 || r->path[n - 1] != '/')
+    if (n == 0 || r->path[n - 1] != '/') {
+        if (n + 1 >= ROUTE_PATH_MAX)
+            return path_is_long(reason);
         r->path[n++] = '/';
+    }
     r->path_len = (uint16_t)n;
     if (has_bad_segment((struct str){r->path, n}))
         return fail(reason, "the path has an empty, \".\" or \"..\" segment: write it as /a/b/");

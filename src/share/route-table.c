@@ -122,7 +122,7 @@ static struct str entry_path(const struct route *r)
 static uint64_t head_of(struct str s)
 {
     uint64_t v = 0;
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < KEY_BYTES; i++)
         v = v << 8 | (i < s.n ? (uint8_t)s.p[i] : 0);
     return v;
 }
@@ -297,6 +297,7 @@ static size_t table_layout(struct route_table *t, char *block, const struct size
     t->scopes = cut(block, &at, s->scopes + 1, sizeof *t->scopes);
     t->hosts = cut(block, &at, s->hosts + 1, sizeof *t->hosts);
     t->paths = cut(block, &at, s->paths + 1, sizeof *t->paths);
+    t->keys = cut(block, &at, s->paths, sizeof *t->keys);
     t->leaves = cut(block, &at, s->leaves, sizeof *t->leaves);
     t->text = cut(block, &at, s->text, 1);
     t->mask = (uint32_t)(slot_count(s->hosts) - 1);
@@ -377,6 +378,7 @@ static void put_host(struct build *b, const struct draft *d)
     t->scopes[scope].kinds[d->scheme] |= (uint8_t)(1 << d->kind);
     t->hosts[t->host_count++] = (struct route_host){.text = put_text(b, host),
                                                     .path = t->path_count,
+                                                    .leaf = t->leaf_count,
                                                     .scope = scope,
                                                     .len = (uint16_t)host.n,
                                                     .scheme = d->scheme,
@@ -455,6 +457,30 @@ static void table_fill(struct route_table *t, const struct draft *d, size_t n)
     t->paths[t->path_count].leaf = t->leaf_count;
 }
 
+static uint16_t shared_bytes(struct str a, struct str b)
+{
+    uint16_t n = 0;
+    while (n < a.n && n < b.n && a.p[n] == b.p[n])
+        n++;
+    return n;
+}
+
+/* A binary search that reads text misses the cache twice a step. So the bytes that tell a host's
+ * paths apart lie next to each other: those behind what all paths share. The first path is left
+ * out, as it is often "/" and would leave nothing to share. */
+static void keys_fill(struct route_table *t)
+{
+    for (uint32_t i = 0; i < t->host_count; i++) {
+        struct route_host *h = &t->hosts[i];
+        uint32_t second = h[0].path + 1, end = h[1].path;
+        if (second >= end)
+            continue;
+        h->shared = shared_bytes(route_path_text(t, second), route_path_text(t, end - 1));
+        for (uint32_t path = second; path < end; path++)
+            t->keys[path] = head_of(str_skip(route_path_text(t, path), h->shared));
+    }
+}
+
 static void index_fill(struct route_table *t)
 {
     memset(t->slots, 0xff, ((size_t)t->mask + 1) * sizeof *t->slots);
@@ -485,6 +511,7 @@ struct route_table *route_table_new(const struct route_entry *entries, size_t co
     struct route_table *t = table_alloc(&sizes);
     if (t) {
         table_fill(t, drafts, n);
+        keys_fill(t);
         index_fill(t);
     }
     free(drafts);

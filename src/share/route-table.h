@@ -16,6 +16,9 @@
 
 #define INDEX_NONE UINT32_MAX
 
+/* How many bytes of a path make its key. */
+#define KEY_BYTES 8
+
 /* An address as a key: without port, and with IPv4-mapped IPv6 unmapped. */
 struct ipkey {
     uint8_t family; /* AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC for anything else */
@@ -42,8 +45,10 @@ struct route_path {
 struct route_host {
     uint32_t text; /* the name, or the 4 or 16 bytes of an address */
     uint32_t path;
+    uint32_t leaf; /* of the first path, to fetch it early */
     uint32_t scope;
     uint16_t len;
+    uint16_t shared; /* bytes that all paths but the first begin with */
     uint8_t scheme, kind;
 };
 
@@ -78,6 +83,7 @@ struct route_table {
     struct route_scope *scopes;
     struct route_host *hosts;
     struct route_path *paths;
+    uint64_t *keys; /* for each path, see route_path_key(); not used for a host's first path */
     struct route_leaf *leaves;
     char *text;
     size_t bytes;

@@ -3,12 +3,16 @@
  *
  *   scheme://host:port/path/?key=value&key=value
  *
- * scheme   http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp any   (https: needs the
- * gateway) host     name | *.name (one left-most label) | + (strong wildcard) | * or empty (weak
- * wildcard) | IPv4 | [IPv6] (the local address that the connection came to) port     1..65535, or
- * left out: the port that the program listens on path     http: whole segments, percent-decoded;
- * the final slash is added when missing postgres: /database; prefix: the bytes, percent-encoded
- * query    alpn=ID (tls), user=NAME (postgres, mqtt, rdp), from=PREFIX (any scheme: source address)
+ * scheme  http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp any   (https: needs the
+ *         gateway)
+ * host    name | *.name (one left-most label) | + (strong wildcard) | * or empty (weak wildcard) |
+ *         IPv4 | [IPv6] (the local address that the connection came to). Names only where the
+ *         protocol shows one: http, tls, xmpp, any
+ * port    1..65535, or left out: the port that the program listens on
+ * path    http: whole segments, in the normal form of RFC 3986 6.2.2 (unreserved characters
+ *         decoded, others as they are, %XX in capitals), case-sensitive; the final slash is added
+ *         when missing. postgres: /database; prefix: the bytes, percent-encoded
+ * query   alpn=ID (tls), user=NAME (postgres, mqtt, rdp), from=PREFIX (any scheme: source address)
  */
 
 #include <stdbool.h>
@@ -110,13 +114,20 @@ enum route_early route_match_early(const struct route_table *t, const struct add
  * the caller may ask once per listener with any covered local address and keep the answer. */
 bool route_early_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only);
 
-/* The claim for a sniffed (or silent) connection, or ROUTE_NONE. Pure. */
+/* The claim for a sniffed (or silent) connection, or ROUTE_NONE. Pure. The protocol's own scheme
+ * (ssh for a silent one) is asked first, then prefix, then any. In a scheme the categories of enum
+ * host_kind are asked in their order. In a category win, one after the other: the longer path, the
+ * longer from=, alpn= or user= over none, the narrower bound address (an address, the wildcard of
+ * one family, the dual-stack wildcard), and the entry that came first. tcp:// is not asked here: it
+ * was decided early, where the longer from= wins, then an address, then "+", then "*". */
 uint32_t route_match(const struct route_table *t, const struct route_query *q);
 
 /* Could a prefix route of this port still match once more bytes have come? */
 bool route_wants_more(const struct route_table *t, const struct addr *local, struct str head);
 
-/* Calls fn for each distinct claim's entry on the port that covers local, for the page that lists
- * what is served; stops when fn returns false. */
+/* Calls fn for each route of each claim on the port that covers local, once (a program that bound
+ * two covering addresses is not shown twice), sorted by bound address, scheme, category, host and
+ * path; stops when fn returns false. The entry lives as long as the call; its bound address is
+ * unmapped. */
 void route_each(const struct route_table *t, const struct addr *local,
                 bool (*fn)(void *ctx, const struct route_entry *e), void *ctx);

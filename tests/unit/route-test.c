@@ -191,6 +191,16 @@ static int parse_long(const char *head, size_t n, const char *pattern)
     return route_parse(text, &r, reason);
 }
 
+TEST("the longest path is read back, too")
+{
+    char text[ROUTE_TEXT_MAX] = "http://a/", again[ROUTE_TEXT_MAX];
+    fill(text + strlen(text), ROUTE_PATH_MAX - 3, "b");
+    struct route r = parse(text);
+    CHECK_INT(r.path_len, ROUTE_PATH_MAX - 1);
+    struct route s = parse(route_format(&r, again));
+    CHECK(route_same(&r, &s));
+}
+
 TEST("lengths are accepted up to the limit and not beyond")
 {
     CHECK_INT(parse_long("http://", 63, "a"), 0);
