@@ -83,6 +83,13 @@ def can_bind(port, address="127.0.0.1"):
     return True
 
 
+def port_is_listening(port):
+    """Looked up, not tried: a program that serves one connection shall not be given an empty one."""
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        rows = [line.split() for line in f.readlines()[1:]]
+    return any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows)
+
+
 def has_ipv6():
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as s:
@@ -176,6 +183,13 @@ def as_user(user, argv):
         return list(argv)
     group = str(pwd.getpwnam(user).pw_gid)
     return ["setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--", *argv]
+
+
+def cpu_share(pid, seconds=1.0):
+    """How much of one processor it used over an interval: for finding what spins."""
+    before = cpu_seconds(pid)
+    time.sleep(seconds)  # the length of the measurement; nothing is waited for
+    return (cpu_seconds(pid) - before) / seconds
 
 
 class Proc:

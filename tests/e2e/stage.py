@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 from harness import (Proc, Target, alive, as_user, descendants, end_strays, exe_name, free_port,
-                     process_table, reap_orphans, wait_until)
+                     port_is_listening, process_table, reap_orphans, wait_until)
 from programs import Running
 
 NATIVE, BERTH = "native", "berth"
@@ -98,6 +98,16 @@ class Stage:
     def lists_a_process_of(self, running):
         return any(self.listed(pid) for pid in running.group())
 
+    def wait_listening(self, running):
+        """For programs that cannot be asked yet: until connections to them have a queue to go to."""
+        def listens():
+            assert running.is_running(), f"{running.program} ended:\n{running.proc.output()}"
+            if self.mode == BERTH:
+                return self.lists_a_process_of(running)
+            return port_is_listening(running.target.port)
+
+        wait_until(listens, 15, f"{running.program} listening")
+
     def daemons(self):
         """name -> pid of this stage's berthd and berth-dispatch, as far as they live. They are told
         from those that were there before by being new descendants of this process."""
@@ -141,7 +151,7 @@ class Stage:
               options=(), prefix=(), ready=True):
         """Starts a program and waits until it answers. `prefix` goes before the berth command (or the
         program), `options` are further ones for `berth run`."""
-        port = port or self.port
+        port = port or self._port()
         address = address or program.address
         folder = tempfile.mkdtemp(prefix=f"{program}-", dir=self.files)
         os.chmod(folder, 0o755)
@@ -156,6 +166,11 @@ class Stage:
                           launch.argv)
         self.running.append(running)
         return running.wait_ready() if ready else running
+
+    def _port(self):
+        """The one shared port; natively each program needs its own, which is why berth exists."""
+        taken = any(r.target.port == self.port and r.group() for r in self.running)
+        return free_port() if self.mode == NATIVE and taken else self.port
 
     def _give(self, folder):
         """What launch() made as root belongs to the user who is to run the program."""
@@ -173,21 +188,30 @@ class Stage:
 
     def close(self):
         """Stops everything, and fails when something had to be killed that should have gone."""
-        for running in self.running:
-            running.kill()
         complaints = []
-        if self.mode == BERTH and self.daemons():
-            done = self.berth("stop")
-            if done.returncode != 0:
-                complaints.append(f"berth stop failed: {done.stderr}")
-        try:
-            wait_until(lambda: not self._left(), 10, "the end of all processes of the test")
-        except AssertionError:
-            complaints.append(f"left behind: {end_strays(self._left())}")
-        reap_orphans()
+        for step in (self._kill_programs, self._stop_daemon, self._wait_for_the_end):
+            try:
+                step()
+            except (AssertionError, OSError, subprocess.SubprocessError) as e:
+                complaints.append(str(e))
+        strays = end_strays(self._left())
+        if strays:
+            complaints.append(f"left behind: {strays}")
         shutil.rmtree(self.files, ignore_errors=True)
         shutil.rmtree(self.runtime, ignore_errors=True)
         assert not complaints, "; ".join(complaints)
+
+    def _kill_programs(self):
+        for running in self.running:
+            running.kill()
+
+    def _stop_daemon(self):
+        if self.mode == BERTH and self.daemons():
+            done = self.berth("stop")
+            assert done.returncode == 0, f"berth stop failed: {done.stderr}"
+
+    def _wait_for_the_end(self):
+        wait_until(lambda: not self._left(), 10, "the end of all processes of the test")
 
     def _left(self):
         reap_orphans()

@@ -180,6 +180,7 @@ def test_a_busy_worker_does_not_hold_up_its_neighbour(stage, program):
     holder = threading.Thread(target=lambda: held.append(running.check(path="/hold")))
     holder.start()
     try:
+        wait_until(lambda: os.path.exists(release + ".held"), 10, "a held request")
         others = {running.check().pid for _ in range(10)}
         assert not held, "the held request was answered before its time"
     finally:

@@ -1,5 +1,5 @@
 """A WSGI application: says its marker, and who asked. /hold keeps this worker busy until the file
-that E2E_RELEASE names exists, so that a test can see another worker answer."""
+that E2E_RELEASE names exists (and says so by a file of that name and ".held"), so that a test can see another worker answer."""
 
 import os
 import time
@@ -7,6 +7,8 @@ import time
 
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/hold":
+        with open(os.environ["E2E_RELEASE"] + ".held", "w", encoding="ascii"):
+            pass
         deadline = time.monotonic() + 20
         while not os.path.exists(os.environ["E2E_RELEASE"]) and time.monotonic() < deadline:
             time.sleep(0.01)
