@@ -1,5 +1,5 @@
-"""Fixtures. BERTH_BUILD names the build folder; BERTH_E2E_NATIVE=1 runs the same programs and clients
-without berth, which proves that the tests themselves are right."""
+"""Fixtures. BERTH_BUILD names the build folder; BERTH_E2E_NATIVE=1 runs the same programs and
+clients without berth, which proves that the tests themselves are right."""
 
 import os
 import resource
@@ -85,7 +85,7 @@ def stage(new_stage):
 
 @pytest.fixture
 def netns():
-    """The pid of a process in a network namespace of its own, with a dummy device that has 10.99.0.1."""
+    """The pid of a process in a network namespace of its own, whose dummy device has 10.99.0.1."""
     if os.geteuid() != 0:
         pytest.skip("a network namespace needs root")
     holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo ready; exec sleep 600"],

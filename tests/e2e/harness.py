@@ -42,8 +42,8 @@ def wait_until(predicate, timeout=10.0, what="the condition"):
 
 
 def fresh_source():
-    """A loopback address that no earlier client of this run has used, so that a log line which shows
-    it can only be about this client."""
+    """A loopback address that no earlier client of this run has used, so that a log line which
+    shows it can only be about this client."""
     n = next(_sources)
     return f"127.77.{n // 250 % 250}.{n % 250 + 1}"
 
@@ -81,13 +81,6 @@ def can_bind(port, address="127.0.0.1"):
         except OSError:
             return False
     return True
-
-
-def port_is_listening(port):
-    """Looked up, not tried: a program that serves one connection shall not be given an empty one."""
-    with open("/proc/net/tcp", encoding="ascii") as f:
-        rows = [line.split() for line in f.readlines()[1:]]
-    return any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows)
 
 
 def has_ipv6():
@@ -150,12 +143,10 @@ def alive(pid):
     return entry is not None and entry[2] not in "ZX"
 
 
-def exe_name(pid):
-    """The base name of the program that pid runs, also after the file was replaced."""
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
-    except OSError:
-        return ""
+def command_name(pid):
+    """What the kernel calls it: readable for every process, whoever it runs as."""
+    entry = process_table().get(pid)
+    return entry[3] if entry else ""
 
 
 def cpu_seconds(pid):
@@ -201,8 +192,8 @@ class Proc:
         self.argv = [str(a) for a in argv]
         self.log = log
         with open(log, "ab") as out:
-            self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                          env=env, cwd=cwd, start_new_session=True)
+            self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out,
+                                          stderr=out, env=env, cwd=cwd, start_new_session=True)
         self.pid = self.popen.pid
         Proc.running[self.pid] = self
 
@@ -281,7 +272,7 @@ class Target:
 
 
 def socket_in(netns, family):
-    """A socket that belongs to another network namespace: it is made by a thread that went there."""
+    """A socket that belongs to another network namespace: made by a thread that went there."""
     made = []
 
     def make():
@@ -298,7 +289,10 @@ def socket_in(netns, family):
 
 def connect(target, source=None, timeout=10.0):
     family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
-    s = socket_in(target.netns, family) if target.netns else socket.socket(family, socket.SOCK_STREAM)
+    if target.netns:
+        s = socket_in(target.netns, family)
+    else:
+        s = socket.socket(family, socket.SOCK_STREAM)
     try:
         s.settimeout(timeout)
         if source:

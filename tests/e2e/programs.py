@@ -186,7 +186,7 @@ class Script(Program):
 
 
 class Logged(Program):
-    """Serves a file, and shows the client's address only in the log that it writes to its output."""
+    """Serves a file, and shows the client's address only in the log that is its output."""
 
     log_line = r"{source}\b"
 
@@ -221,8 +221,8 @@ class Busybox(Logged):
 
     def launch(self, port, folder, address, marker):
         write(folder, "www/marker.txt", marker)
-        return Launch(["/bin/busybox", "httpd", "-f", "-vv", "-p", f"{literal(address)}:{port}", "-h",
-                       os.path.join(folder, "www")])
+        return Launch(["/bin/busybox", "httpd", "-f", "-vv", "-p", f"{literal(address)}:{port}",
+                       "-h", os.path.join(folder, "www")])
 
 
 class MuslStatic(Program):
@@ -244,7 +244,7 @@ class Nginx(Program):
         self.name, self.listen_option, self.daemon = name, listen_option, daemon
 
     def leader(self, running):
-        """In the background the first master leads its own session, whatever becomes of it later."""
+        """In the background the first master leads its own session, whatever becomes of it."""
         if not self.daemon:
             return running.proc.pid
         return read_number(os.path.join(running.folder, "nginx.pid"))
@@ -305,7 +305,7 @@ Header always set X-Seen "expr=peer=%{{REMOTE_ADDR}} port=%{{REMOTE_PORT}}"
 
 
 class Lighttpd(Program):
-    """Its access log is written late, so that a page with server-side includes tells the address."""
+    """Its access log is written late, so a page with server-side includes tells the address."""
 
     name = "lighttpd"
 
@@ -326,6 +326,7 @@ class Haproxy(Program):
     name = "haproxy"
 
     def launch(self, port, folder, address, marker):
+        answer = f"{marker} peer=%[src] port=%[src_port] pid=%pid\\n"
         conf = write(folder, "haproxy.cfg", f"""global
     maxconn 256
 defaults
@@ -335,7 +336,7 @@ defaults
     timeout connect 5s
 frontend all
     bind {address}:{port}
-    http-request return status 200 content-type text/plain lf-string "{marker} peer=%[src] port=%[src_port] pid=%pid\\n"
+    http-request return status 200 content-type text/plain lf-string "{answer}"
 """)
         return Launch(["/usr/sbin/haproxy", "-db", "-f", conf])
 
@@ -347,8 +348,8 @@ class Redis(Program):
         return ["redis://"]
 
     def launch(self, port, folder, address, marker):
-        return Launch(["/usr/bin/redis-server", "--port", str(port), "--bind", address, "--dir", folder,
-                       "--save", "", "--daemonize", "no", "--protected-mode", "no",
+        return Launch(["/usr/bin/redis-server", "--port", str(port), "--bind", address, "--dir",
+                       folder, "--save", "", "--daemonize", "no", "--protected-mode", "no",
                        "--pidfile", os.path.join(folder, marker)])
 
     def ask(self, running, target, source, path):
@@ -381,8 +382,8 @@ class Postgresql(Program):
             cls._template = os.path.join(parent, "data")
             initdb = [self._binary("initdb"), "-D", cls._template, "-A", "trust", "-U", "postgres",
                       "--no-sync", "-E", "UTF8", "--locale=C"]
-            subprocess.run(as_user(self.user, initdb), check=True, stdout=subprocess.DEVNULL, cwd="/",
-                           timeout=60)
+            subprocess.run(as_user(self.user, initdb), check=True, stdout=subprocess.DEVNULL,
+                           cwd="/", timeout=60)
             with open(f"{cls._template}/pg_hba.conf", "a", encoding="ascii") as f:
                 f.write("host all all 127.0.0.0/8 trust\n")
         data = os.path.join(folder, "data")
@@ -442,8 +443,8 @@ SetEnv E2E_MARKER={marker}
         return Launch(["/usr/sbin/sshd", "-D", "-e", "-f", conf, "-h", f"{folder}/host"])
 
     def ask(self, running, target, source, path):
-        options = ("BatchMode=yes", "StrictHostKeyChecking=yes", "HostKeyAlias=e2e", "LogLevel=ERROR",
-                   "IdentitiesOnly=yes", "ConnectTimeout=10",
+        options = ("BatchMode=yes", "StrictHostKeyChecking=yes", "HostKeyAlias=e2e",
+                   "LogLevel=ERROR", "IdentitiesOnly=yes", "ConnectTimeout=10",
                    f"UserKnownHostsFile={running.folder}/known")
         argv = ["ssh", "-F", "none", "-p", str(target.port), "-i", f"{running.folder}/id",
                 *(word for o in options for word in ("-o", o)),
@@ -461,9 +462,11 @@ class Gunicorn(Program):
 
     def launch(self, port, folder, address, marker):
         threads = ["--threads", "2"] if self.worker_class == "gthread" else []
-        return Launch(["/usr/bin/gunicorn", "-w", "2", "-k", self.worker_class, *threads, "-b",
-                       f"{literal(address)}:{port}", "--graceful-timeout", "3", "--pythonpath", APPS, "wsgi_app:application"],
-                      {"E2E_MARKER": marker, "E2E_RELEASE": os.path.join(folder, "release")}, folder)
+        argv = ["/usr/bin/gunicorn", "-w", "2", "-k", self.worker_class, *threads,
+                "-b", f"{literal(address)}:{port}", "--graceful-timeout", "3",
+                "--pythonpath", APPS, "wsgi_app:application"]
+        env = {"E2E_MARKER": marker, "E2E_RELEASE": os.path.join(folder, "release")}
+        return Launch(argv, env, folder)
 
 
 class Php(Program):

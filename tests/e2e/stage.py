@@ -5,12 +5,11 @@ import json
 import os
 import shutil
 import socket
-import stat
 import subprocess
 import tempfile
 
-from harness import (Proc, Target, alive, as_user, descendants, end_strays, exe_name, free_port,
-                     port_is_listening, process_table, reap_orphans, wait_until)
+from harness import (Proc, Target, alive, as_user, descendants, end_strays, free_port,
+                     process_table, reap_orphans, wait_until)
 from programs import Running
 
 NATIVE, BERTH = "native", "berth"
@@ -39,6 +38,7 @@ class Stage:
         self.port = free_port()
         self.before = set(descendants(os.getpid()))
         self.running = []
+        self.by_hand = []
         self.netns = None
         self.env = {k: v for k, v in os.environ.items()
                     if k not in ("LD_PRELOAD", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET")}
@@ -98,13 +98,12 @@ class Stage:
     def lists_a_process_of(self, running):
         return any(self.listed(pid) for pid in running.group())
 
-    def wait_listening(self, running):
-        """For programs that cannot be asked yet: until connections to them have a queue to go to."""
+    @staticmethod
+    def wait_listening(running):
+        """For programs that cannot be asked yet: they write this word when listen() has returned."""
         def listens():
             assert running.is_running(), f"{running.program} ended:\n{running.proc.output()}"
-            if self.mode == BERTH:
-                return self.lists_a_process_of(running)
-            return port_is_listening(running.target.port)
+            return "listening" in running.proc.output()
 
         wait_until(listens, 15, f"{running.program} listening")
 
@@ -114,32 +113,38 @@ class Stage:
         table = process_table()
         found = {}
         for pid in descendants(os.getpid(), table):
-            if pid not in self.before and exe_name(pid) in DAEMONS:
-                found[exe_name(pid)] = pid
+            if pid not in self.before and table[pid][3] in DAEMONS:
+                found[table[pid][3]] = pid
         return found
 
     def daemon(self, name):
         return wait_until(lambda: self.daemons().get(name), 10, f"a running {name}")
 
-    def control_path(self):
-        """The control socket: the one socket in the runtime directory that takes packets."""
-        for name in sorted(os.listdir(self.runtime)):
-            path = os.path.join(self.runtime, name)
-            if not stat.S_ISSOCK(os.stat(path).st_mode):
-                continue
-            try:
-                self.control(path).close()
-                return path
-            except OSError:
-                continue
-        raise AssertionError(f"no control socket in {self.runtime}: {os.listdir(self.runtime)}")
+    def serve(self, *options):
+        """Starts this stage's berthd by hand, in the foreground, with options of its own."""
+        proc = Proc(self._wrap([self.tool("berthd"), *map(str, options)]),
+                    os.path.join(self.files, "berthd.log"), self.env, "/")
+        self.by_hand.append(proc)
 
-    @staticmethod
-    def control(path, timeout=5.0):
+        def takes():
+            assert proc.is_running(), f"berthd ended:\n{proc.output()}"
+            try:
+                self.control().close()
+            except OSError:
+                return False
+            return True
+
+        wait_until(takes, 10, "a control socket")
+
+    def control_path(self, name="control"):
+        return os.path.join(self.runtime, name)
+
+    def control(self, name="control", timeout=5.0):
+        """A connection to one of berth's sockets, as any local process can make it."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.settimeout(timeout)
         try:
-            s.connect(path)
+            s.connect(self.control_path(name))
         except OSError:
             s.close()
             raise
@@ -149,8 +154,8 @@ class Stage:
 
     def start(self, program, host="app.localhost", *, port=None, address=None, routes=None,
               options=(), prefix=(), ready=True):
-        """Starts a program and waits until it answers. `prefix` goes before the berth command (or the
-        program), `options` are further ones for `berth run`."""
+        """Starts a program and waits until it answers. `prefix` goes before the berth command (or
+        the program), `options` are further ones for `berth run`."""
         port = port or self._port()
         address = address or program.address
         folder = tempfile.mkdtemp(prefix=f"{program}-", dir=self.files)
@@ -215,14 +220,15 @@ class Stage:
 
     def _left(self):
         reap_orphans()
+        for proc in self.by_hand:
+            proc.is_running()  # reaps it
         return [p for p in descendants(os.getpid()) if p not in self.before and alive(p)]
 
     def report(self):
         """What the programs and the daemon wrote, for a failed test."""
         for running in self.running:
             yield f"{running.program} (pid {running.pid})", running.proc.output()[-6000:]
-        for name in sorted(os.listdir(self.runtime)):
-            path = os.path.join(self.runtime, name)
-            if stat.S_ISREG(os.stat(path).st_mode):
+        for path in (os.path.join(self.files, "berthd.log"), os.path.join(self.runtime, "log")):
+            if os.path.exists(path):
                 with open(path, encoding="utf-8", errors="replace") as f:
-                    yield name, f.read()[-6000:]
+                    yield path, f.read()[-6000:]

@@ -10,12 +10,22 @@ import time
 import pytest
 
 import wire_clients
-from harness import (assert_silent, connect, cpu_share, exchange, http_get, parse_reply, read_to_close,
-                     read_to_end, request_bytes, reset, wait_until)
-from programs import (ASYNCIO, NODE, OPTIONS, PHP, POSTGRESQL, PYTHON_HTTP, RECORDER, REDIS, SSHD, TLS,
-                      app, gate, Script, PYTHON)
+from harness import (assert_silent, connect, cpu_share, exchange, http_get, parse_reply,
+                     read_to_close, read_to_end, request_bytes, reset, wait_until)
+from programs import (ASYNCIO, NODE, OPTIONS, PHP, PYTHON, PYTHON_HTTP, RECORDER, REDIS, SSHD, TLS,
+                      Script, app, gate)
 
 PATIENCE = 20  # more than the daemon's time-outs for clients that say nothing or too little
+
+
+IMPATIENT = ("--silence", 300, "--header-wait", 1000)
+
+
+@pytest.fixture
+def impatient(stage, mode):
+    """A daemon whose time-outs are short: asked for before the programs that start one."""
+    if mode == "berth":
+        stage.serve(*IMPATIENT)
 
 
 @pytest.fixture
@@ -42,10 +52,10 @@ def refusal(target, data):
 
 
 @pytest.mark.berth_only
-def test_garbage_is_closed_and_reaches_nobody(pair):
+def test_garbage_is_closed_and_reaches_nobody(impatient, pair):
     one, two = pair
     rng = random.Random(7)
-    samples = [bytes([first]) + rng.randbytes(200) for first in (0x00, 0x80, 0xff, 0x16, 0x05, 0x10)]
+    samples = [bytes([first]) + rng.randbytes(200) for first in (0, 0x80, 0xff, 0x16, 0x05, 0x10)]
     samples += [b"\r\n" * 100, b"\0" * 4096, b"GET\r\n\r\n", b"HELO there\r\n\r\n"]
     clients = []
     for data in samples:
@@ -63,15 +73,16 @@ def test_garbage_is_closed_and_reaches_nobody(pair):
 
 REFUSED = {
     "two Hosts": (head("GET / HTTP/1.1", "Host: one.localhost", "Host: two.localhost"), 400),
-    "the same Host twice": (head("GET / HTTP/1.1", "Host: one.localhost", "Host: one.localhost"), 400),
+    "the same Host twice": (head("GET / HTTP/1.1", "Host: one.localhost", "Host: one.localhost"),
+                            400),
     "two names in one Host": (head("GET / HTTP/1.1", "Host: one.localhost, two.localhost"), 400),
     "no Host": (head("GET / HTTP/1.1", "User-Agent: x"), 400),
     "a NUL in a field": (head("GET / HTTP/1.1", "Host: one.localhost", "X: a\0b"), 400),
     "a NUL in the Host": (head("GET / HTTP/1.1", "Host: one.localhost\0.two.localhost"), 400),
     "a NUL in the target": (head("GET /\0 HTTP/1.1", "Host: one.localhost"), 400),
     "bare line feeds": (b"GET / HTTP/1.1\nHost: one.localhost\n\n", 400),
-    "one bare line feed": (b"GET / HTTP/1.1\r\nX: y\nHost: two.localhost\r\nHost: one.localhost\r\n\r\n",
-                           400),
+    "one bare line feed": (head("GET / HTTP/1.1", "X: y\nHost: two.localhost",
+                                "Host: one.localhost"), 400),
     "a folded field": (head("GET / HTTP/1.1", "Host: one.localhost", "X: a", " b"), 400),
     "white space before the colon": (head("GET / HTTP/1.1", "Host : one.localhost"), 400),
     "length and chunks": (head("POST / HTTP/1.1", "Host: one.localhost", "Content-Length: 3",
@@ -146,14 +157,17 @@ def tls_pair(stage):
     return stage.start(TLS, "one.localhost"), stage.start(TLS, "two.localhost")
 
 
+def cut_at(data, place):
+    return [data[:place], data[place:]]
+
+
 CUTS = {
     "after the first byte": lambda hello: [hello[:1], hello[1:]],
     "in two halves": lambda hello: [hello[:len(hello) // 2], hello[len(hello) // 2:]],
     "before the last byte": lambda hello: [hello[:-1], hello[-1:]],
     "byte by byte": lambda hello: [bytes([b]) for b in hello],
     "over three records": lambda hello: [wire_clients.split_records(hello, [1, 50])],
-    "over records and segments": lambda hello: [bytes(part) for part in (
-        wire_clients.split_records(hello, [40])[:30], wire_clients.split_records(hello, [40])[30:])],
+    "over records and segments": lambda hello: cut_at(wire_clients.split_records(hello, [40]), 30),
 }
 
 
@@ -200,7 +214,7 @@ def test_silent_clients_hold_nobody_up(pair):
 
 
 @pytest.mark.berth_only
-def test_a_silent_client_is_given_to_the_owner_of_ssh(stage):
+def test_a_silent_client_is_given_to_the_owner_of_ssh(impatient, stage):
     """Some clients of server-first protocols wait for the server to greet."""
     stage.start(SSHD)
     web = stage.start(ASYNCIO, "one.localhost")
@@ -210,18 +224,34 @@ def test_a_silent_client_is_given_to_the_owner_of_ssh(stage):
 
 
 @pytest.mark.berth_only
-def test_a_silent_client_without_a_fallback_is_closed(pair):
+def test_a_silent_client_without_a_fallback_is_closed(impatient, pair):
     with connect(pair[0].target, timeout=PATIENCE) as s:
         data = read_to_close(s)
     assert b"SSH-" not in data and not any(r.marker.encode() in data for r in pair)
 
 
 @pytest.mark.berth_only
-def test_a_client_that_stops_in_its_head_is_closed(pair):
+def test_a_client_that_stops_in_its_head_is_closed(impatient, pair):
     with connect(pair[0].target, timeout=PATIENCE) as s:
         s.sendall(b"GET / HTTP/1.1\r\nHost: one.loc")
         data = read_to_close(s)
     assert not data or parse_reply(data).status == 408
+
+
+@pytest.mark.berth_only
+def test_a_client_that_drips_its_head_is_closed_all_the_same(impatient, pair):
+    """A byte now and then must not buy it more time."""
+    data = request_bytes(pair[0].target) + b"x" * 1000
+    with connect(pair[0].target, timeout=PATIENCE) as s:
+        for byte in data[:40]:
+            try:
+                s.sendall(bytes([byte]))
+                assert_silent(s, 0.1)
+            except (AssertionError, ConnectionError):
+                break
+        else:
+            raise AssertionError("4 s of dripping were borne with a limit of 1 s")
+        assert not any(r.marker.encode() in read_to_close(s) for r in pair)
 
 
 @pytest.mark.berth_only
@@ -289,8 +319,8 @@ def test_a_client_that_resets_in_the_queue_harms_nobody(stage):
 
 
 def test_a_full_queue_holds_nobody_up_and_recovers(stage):
-    """5,000 connections for a program that does not accept. The others do not feel it; what the queue
-    held is served later, and what it could not hold is refused: nobody waits in vain."""
+    """5,000 connections for a program that does not accept. The others do not feel it; what the
+    queue held is served later, and what it could not hold is refused: nobody waits in vain."""
     other = stage.start(ASYNCIO, "other.localhost")
     slow = start_gated(stage, "accept", "slow.localhost")
     clients = []
@@ -388,7 +418,8 @@ def test_a_program_on_loopback_is_not_reached_from_outside(stage, netns, private
     for address in ("127.0.0.1", "0.0.0.0") if private_first else ("0.0.0.0", "127.0.0.1"):
         name = "private.localhost" if address == "127.0.0.1" else "public.localhost"
         started[name] = stage.start(ASYNCIO, name, address=address)
-    assert_private_is_private(started["private.localhost"], started["public.localhost"], "10.99.0.1")
+    private, public = started["private.localhost"], started["public.localhost"]
+    assert_private_is_private(private, public, "10.99.0.1")
 
 
 @pytest.mark.berth_only
@@ -405,10 +436,7 @@ def test_an_address_that_no_claim_covers_is_closed(stage, netns):
 # Other protocols ----------------------------------------------------------------------------------
 
 
-def test_four_protocols_share_one_port(new_stage):
-    if POSTGRESQL.missing():
-        pytest.skip(POSTGRESQL.missing())
-    stage = new_stage()
+def test_four_protocols_share_one_port(stage):
     running = [stage.start(SSHD), stage.start(REDIS), stage.start(PHP, "web.localhost"),
                stage.start(TLS, "tls.localhost")]
     for _ in range(2):

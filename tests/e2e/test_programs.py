@@ -1,4 +1,4 @@
-"""Real programs, unmodified: each answers by its name, sees the true client, and shares its port."""
+"""Real programs, unmodified: each answers by its name, sees the true client, shares its port."""
 
 import os
 import signal
@@ -7,10 +7,10 @@ import threading
 import pytest
 
 import programs
-from harness import (alive, can_bind, descendants, exe_name, fresh_source, has_ipv6, http_get,
+from harness import (alive, can_bind, command_name, descendants, fresh_source, has_ipv6, http_get,
                      wait_until)
-from programs import (APACHE_EVENT, APACHE_PREFORK, ASYNCIO, DYNAMIC, GUNICORN_GTHREAD, GUNICORN_SYNC,
-                      HAPROXY, JAVA, LIGHTTPD, NGINX, NGINX_DAEMON,
+from programs import (APACHE_EVENT, APACHE_PREFORK, ASYNCIO, DYNAMIC, GUNICORN_GTHREAD,
+                      GUNICORN_SYNC, HAPROXY, JAVA, LIGHTTPD, NGINX, NGINX_DAEMON,
                       NGINX_DAEMON_REUSEPORT, NGINX_REUSEPORT, NODE, NODE_CLUSTER, PHP,
                       POSTGRESQL, PYTHON_HTTP, REDIS, SSHD, STATIC, TLS, WEBRICK)
 
@@ -80,9 +80,10 @@ def test_postgresql_shares_its_port_with_a_web_server(new_stage):
 def test_the_paths_of_one_host_belong_to_two_programs(stage):
     root = stage.start(NODE, "shop.localhost", routes=["http://shop.localhost/"])
     api = stage.start(ASYNCIO, "shop.localhost", routes=["http://shop.localhost/api/"], ready=False)
-    wait_until(lambda: api.marker in http_get(api.target, "/api/").body, 10, "an answer below /api/")
+    wait_until(lambda: api.marker in http_get(api.target, "/api/").body, 10, "an answer at /api/")
     for path, owner in (("/", root), ("/apix", root), ("/API/", root), ("/api/", api),
-                        ("/api", api), ("/api/v1?q=1", api), ("/x/../api/", api), ("/api/../", root)):
+                        ("/api", api), ("/api/v1?q=1", api), ("/x/../api/", api),
+                        ("/api/../", root)):
         answer = owner.ask(path=path)
         assert owner.marker in answer.text, f"{path} was answered by the other: {answer.text}"
 
@@ -100,7 +101,7 @@ def test_a_program_that_is_killed_leaves_the_other_working(stage):
 
 
 class Loop:
-    """A client that asks again and again, a new connection each time, and counts what went wrong."""
+    """A client that asks again and again over new connections, and counts what went wrong."""
 
     def __init__(self, running, least=200):
         self.running, self.least = running, least
@@ -139,7 +140,7 @@ def test_nginx_reloads_and_upgrades_its_binary_without_a_failure(stage, program)
         wait_until(lambda: loop.pids, 10, "a first answer")
         first = set(workers_of(old_master))
         os.kill(old_master, signal.SIGHUP)
-        wait_until(lambda: not first & set(workers_of(old_master)), 15, "the end of the first workers")
+        wait_until(lambda: not first & set(workers_of(old_master)), 15, "the first workers' end")
         second = set(workers_of(old_master))
         wait_until(lambda: second & set(loop.pids), 15, "an answer from a worker after the reload")
         os.kill(old_master, signal.SIGUSR2)
@@ -162,13 +163,13 @@ def changed_pid(path, old):
 
 
 def workers_of(master):
-    return [p for p in descendants(master) if exe_name(p) == "nginx" and p != master]
+    return [p for p in descendants(master) if command_name(p) == "nginx" and p != master]
 
 
 def test_both_workers_of_a_node_cluster_answer(stage):
     running = stage.start(NODE_CLUSTER)
     pids = set()
-    wait_until(lambda: pids.add(running.check().pid) or len(pids) >= 2, 10, "an answer from the second")
+    wait_until(lambda: pids.add(running.check().pid) or len(pids) >= 2, 10, "another worker")
     assert running.pid not in pids
 
 
@@ -238,7 +239,7 @@ def test_a_name_is_told_by_case_dot_and_port_all_the_same(stage):
 @pytest.mark.berth_only
 def test_a_port_that_is_not_shared_is_left_alone(stage, new_stage):
     """--port restricts sharing; the program's socket is then its own."""
-    running = stage.start(ASYNCIO, options=["--port", str(stage.port + 1 if stage.port < 32767 else 1)])
+    running = stage.start(ASYNCIO, options=["--port", str(stage.port ^ 1)])
     running.check()
     assert not can_bind(stage.port)
     assert not stage.listed("app.localhost") or not stage.listed(stage.port)

@@ -92,7 +92,7 @@ def test_traffic_resumes_by_itself_when_dispatch_is_killed(stage, pair):
     waiting = [queue_request(slow) for _ in range(5)]
     pair[0].check()
     kill_daemon(stage, "berth-dispatch")
-    wait_until(lambda: all(running.answers() for running in pair), 10, "answers by a new dispatch")
+    wait_until(lambda: all(r.answers() for r in pair), 10, "answers by a new dispatch")
     open_gate(slow)
     for s in waiting:
         with s:
@@ -105,7 +105,7 @@ def test_traffic_resumes_by_itself_when_dispatch_is_killed(stage, pair):
 def test_dispatch_that_is_killed_again_and_again_comes_back(stage, pair):
     for _ in range(3):
         kill_daemon(stage, "berth-dispatch")
-        wait_until(lambda: all(running.answers() for running in pair), 10, "answers by a new dispatch")
+        wait_until(lambda: all(r.answers() for r in pair), 10, "answers by a new dispatch")
 
 
 @pytest.mark.berth_only
@@ -116,7 +116,7 @@ def test_programs_attach_again_by_themselves_when_both_were_killed(stage, pair, 
         assert stage.berth("ls").returncode == 0
     else:
         stage.start(ASYNCIO, "three.localhost").check()
-    wait_until(lambda: all(running.answers() for running in pair), 20, "answers of the old programs")
+    wait_until(lambda: all(r.answers() for r in pair), 20, "answers of the old programs")
     for running in pair:
         running.check()
         assert stage.lists_a_process_of(running)
@@ -142,7 +142,7 @@ def test_berth_stop_ends_the_daemon(stage, pair):
     assert pair[0].is_running()
 
 
-# Hostile clients of the control socket -------------------------------------------------------------
+# Hostile clients of the control socket ------------------------------------------------------------
 
 
 def send_packet(s, data, fds=()):
@@ -176,10 +176,12 @@ def assert_unharmed(stage, pair, pids):
 
 
 @pytest.mark.berth_only
-def test_random_bytes_on_the_control_socket_do_no_harm(stage, pair):
-    pids, path, rng = stage.daemons(), stage.control_path(), random.Random(3)
-    for size in [0, 1, 2, 3, 4, 7, 8, 16, 100, 4096, 16384] + [rng.randrange(1, 400) for _ in range(200)]:
-        with stage.control(path) as s:
+@pytest.mark.parametrize("name", ["control", "dispatch"])
+def test_random_bytes_on_a_socket_of_ours_do_no_harm(stage, pair, name):
+    pids, rng = stage.daemons(), random.Random(3)
+    sizes = [0, 1, 2, 3, 4, 7, 8, 16, 100, 4096, 16384]
+    for size in sizes + [rng.randrange(1, 400) for _ in range(200)]:
+        with stage.control(name) as s:
             send_packet(s, bytes([rng.randrange(1, 20)]) + rng.randbytes(max(size - 1, 0)))
             send_packet(s, rng.randbytes(size))
     assert_unharmed(stage, pair, pids)
@@ -187,10 +189,10 @@ def test_random_bytes_on_the_control_socket_do_no_harm(stage, pair):
 
 @pytest.mark.berth_only
 def test_huge_frames_on_the_control_socket_do_no_harm(stage, pair):
-    pids, path = stage.daemons(), stage.control_path()
+    pids = stage.daemons()
     for size in (16385, 65536, 150000):
         for fill in (0, 1, 2, 255):
-            with stage.control(path) as s:
+            with stage.control() as s:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
                 send_packet(s, bytes([fill]) * size)
                 drain(s)
@@ -199,14 +201,14 @@ def test_huge_frames_on_the_control_socket_do_no_harm(stage, pair):
 
 @pytest.mark.berth_only
 def test_descriptors_that_are_no_sockets_do_no_harm_and_are_not_kept(stage, pair):
-    pids, path = stage.daemons(), stage.control_path()
+    pids = stage.daemons()
     berthd = pids["berthd"]
     before = len(os.listdir(f"/proc/{berthd}/fd"))
     reader, writer = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
     for kind in range(1, 16):
         for fds in ([reader], [null], [writer, null], [null] * 200):
-            with stage.control(path) as s:
+            with stage.control() as s:
                 send_packet(s, bytes([kind, 0, 0, 0]) * 8, fds)
     for fd in (reader, writer, null):
         os.close(fd)

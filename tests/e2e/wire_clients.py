@@ -82,10 +82,11 @@ def tls_hello(host, alpn=()):
 def split_records(hello, sizes):
     """The same handshake message in several TLS records instead of one."""
     body, records = hello[5:], b""
+    start = bytes([TLS_RECORD_HANDSHAKE]) + hello[1:3]
     for size in [*sizes, len(body)]:
         part, body = body[:size], body[size:]
         if part:
-            records += bytes([TLS_RECORD_HANDSHAKE]) + hello[1:3] + struct.pack("!H", len(part)) + part
+            records += start + struct.pack("!H", len(part)) + part
     return records
 
 

@@ -6,7 +6,8 @@ import java.net.InetSocketAddress;
 public class Server {
     public static void main(String[] args) throws Exception {
         InetAddress address = InetAddress.getByName(args[0]);
-        HttpServer server = HttpServer.create(new InetSocketAddress(address, Integer.parseInt(args[1])), 0);
+        int port = Integer.parseInt(args[1]);
+        HttpServer server = HttpServer.create(new InetSocketAddress(address, port), 0);
         server.createContext("/", exchange -> {
             InetSocketAddress peer = exchange.getRemoteAddress();
             byte[] body = String.format("%s peer=%s port=%d pid=%d\n", args[2],

@@ -33,6 +33,7 @@ def serve(s, peer):
 
 def main():
     with socket.create_server((ADDRESS, int(PORT)), backlog=4096) as listener:
+        print("listening", flush=True)
         if MODE == "accept":
             wait_for_gate()
         while True:

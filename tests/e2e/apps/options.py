@@ -1,5 +1,5 @@
-"""Sets socket options on its listening socket, some before bind() and some after listen(), and tells
-what an accepted connection has of them. ADDRESS PORT MARKER"""
+"""Sets socket options on its listening socket, some before bind() and some after listen(), and
+tells what an accepted connection has of them. ADDRESS PORT MARKER"""
 
 import socket
 import sys

@@ -9,6 +9,7 @@ ADDRESS, PORT, MARKER = sys.argv[1:]
 
 def main():
     listener = socket.create_server((ADDRESS, int(PORT)))
+    print("listening", flush=True)
     while True:
         s, _ = listener.accept()
         with s:

@@ -1,4 +1,5 @@
-"""A TLS server: after the handshake it says its marker, and who asked. ADDRESS PORT MARKER CERT KEY"""
+"""A TLS server: after the handshake it says its marker, and who asked.
+ADDRESS PORT MARKER CERT KEY"""
 
 import os
 import socket

@@ -1,5 +1,6 @@
 """A WSGI application: says its marker, and who asked. /hold keeps this worker busy until the file
-that E2E_RELEASE names exists (and says so by a file of that name and ".held"), so that a test can see another worker answer."""
+that E2E_RELEASE names exists (and says so by a file of that name and ".held"), so that a test can
+see another worker answer."""
 
 import os
 import time
