@@ -2,6 +2,8 @@
  * of the caller's struct sniffed. Nothing is kept here. */
 #include "wire/uri.h"
 
+#include <ctype.h>
+
 #include <arpa/inet.h>
 #include <errno.h>
 
@@ -118,9 +120,9 @@ static bool is_unreserved(int octet)
  * may stand in a target, and no fragment (RFC 9112 3.2). */
 static int segment_decode(struct str raw, char *to, size_t room)
 {
-    size_t n = 0;
+    size_t n = 0, digits_end = 0;
     for (size_t i = 0; i < raw.n; i++) {
-        char c = raw.p[i];
+        char c = i < digits_end ? (char)toupper((unsigned char)raw.p[i]) : raw.p[i];
         if (c < 0x21 || c > 0x7e || c == '#')
             return -EBADMSG;
         if (c == '%') {
@@ -130,6 +132,8 @@ static int segment_decode(struct str raw, char *to, size_t room)
             if (is_unreserved(octet)) {
                 c = (char)octet;
                 i += 2;
+            } else {
+                digits_end = i + 3; /* RFC 3986 6.2.2.1: %c3 and %C3 are the same. */
             }
         }
         if (n < room)

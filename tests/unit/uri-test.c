@@ -99,6 +99,11 @@ TEST("only unreserved octets are decoded, and before dots are resolved")
     CHECK_PATH("/a/%2e%2e%2fb", "/a/..%2fb");
 }
 
+TEST("the digits of an octet that stays encoded are capitals")
+{
+    CHECK_PATH("/caf%c3%A9/x%2f", "/caf%C3%A9/x%2F");
+}
+
 TEST("a path that is none is refused")
 {
     const char *bad[] = {"", "a", "/%", "/%4", "/%4x", "/a b", "/a#b", "/\x7f", "/\xc3\xbc"};
