@@ -306,3 +306,14 @@ int control_start(struct server *s)
     s->control_watch.ready = control_ready;
     return loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN);
 }
+
+/* A socket that is left behind says that berthd died: this one ends on purpose. */
+void control_stop(struct server *s)
+{
+    char path[RUNTIME_PATH_MAX];
+    if (runtime_path(RUNTIME_CONTROL, path) == 0)
+        (void)unlink(path);
+    list_for_each (c, &s->clients, struct client, link)
+        client_free(c);
+    s->control_fd = fd_close(s->control_fd);
+}

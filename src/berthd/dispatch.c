@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include "base/log.h"
 #include "berthd/recover.h"
@@ -283,8 +282,9 @@ static int start_fresh(struct server *s)
 static void revive(struct timer *t)
 {
     struct server *s = container_of(t, struct server, revive);
+    /* Should it still live, with its channel lost: two must not serve the same listeners. */
     if (s->dispatch_pid > 0)
-        (void)waitpid(s->dispatch_pid, NULL, WNOHANG);
+        (void)kill(s->dispatch_pid, SIGKILL);
     s->dispatch_pid = 0;
     if (start_fresh(s) < 0)
         channel_lost(s);

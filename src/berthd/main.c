@@ -276,6 +276,7 @@ static int serve(struct server *s, int ready)
     server_idle_check(s);
     loop_run(&s->loop);
     dispatch_stop(s);
+    control_stop(s);
     return 0;
 }
 

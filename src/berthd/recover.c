@@ -61,7 +61,9 @@ static void options_read(struct rd *r, struct bind *b)
 {
     uint8_t count = rd_u8(r);
     for (uint8_t i = 0; i < count && i < OPTIONS_MAX; i++) {
-        struct option_value o = {.level = (int)rd_u32(r), .name = (int)rd_u32(r)};
+        struct option_value o = {0};
+        o.level = (int)rd_u32(r);
+        o.name = (int)rd_u32(r);
         struct str value = rd_vec(r, 2);
         if (!rd_ok(r) || value.n > sizeof o.value)
             return;
@@ -75,7 +77,9 @@ static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int
 {
     struct rd r = rd_init(m->note.p, m->note.n);
     struct appmsg app, bound;
-    struct ucred cred = {.uid = rd_u32(&r), .pid = (pid_t)rd_u32(&r)};
+    struct ucred cred = {0};
+    cred.uid = rd_u32(&r);
+    cred.pid = (pid_t)rd_u32(&r);
     pid_t holder = (pid_t)rd_u32(&r);
     bool listening = rd_u8(&r);
     struct str app_bytes = rd_vec(&r, 2), bind_bytes = rd_vec(&r, 2);

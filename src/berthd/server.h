@@ -185,6 +185,7 @@ uint32_t dispatch_commit(struct server *s);
 
 /* control.c */
 int control_start(struct server *s) WARN_UNUSED;
+void control_stop(struct server *s);
 void control_committed(struct server *s);
 
 /* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left

@@ -58,20 +58,13 @@ static int connect_soon(void)
     }
 }
 
-/* Dispatch without berthd: programs are served, but nobody can be asked. */
-static bool orphaned_dispatch(void)
-{
-    CLEANUP_FD int fd = runtime_connect(RUNTIME_DISPATCH);
-    return fd >= 0;
-}
-
 int daemon_connect(bool start)
 {
     int fd = runtime_connect(RUNTIME_CONTROL);
-    if (fd >= 0 || (fd != -ENOENT && fd != -ECONNREFUSED))
+    /* A socket that refuses was left by a berthd that died: its programs wait for the next one. */
+    bool died = fd == -ECONNREFUSED;
+    if (!died && !(start && fd == -ENOENT))
         return fd;
-    if (!start && !orphaned_dispatch())
-        return -ENOENT;
     int r = runtime_make();
     if (r == 0)
         r = start_daemon();

@@ -5,9 +5,8 @@
 
 #include "wire/appmsg.h"
 
-/* A connection to berthd, which is started first when none runs and `start` says so. Also started
- * when one died and left programs behind that dispatch still serves. Negative errno: -ENOENT when
- * none runs. */
+/* A connection to berthd, which is started first when one died, and when none runs and `start` says
+ * so. Negative errno: -ENOENT when none runs. */
 int daemon_connect(bool start) WARN_UNUSED;
 
 /* Sends m and collects the answer: all TEXT in *ret_text (malloc()ed, may be NULL), until OK (0) or

@@ -104,14 +104,12 @@ static void serve(struct state *s, uid_t uid)
             }
         } else if (p[1].revents) {
             int next = successor_accept(uid);
-            if (next >= 0 && channel < 0)
+            if (channel < 0 && next >= 0) {
                 log_info("berthd is back");
-            /* A berthd that holds the lock of the runtime folder is the one: the old channel is
-             * stale. */
-            if (next >= 0) {
-                (void)fd_close(channel);
-                channel = next;
+                channel = fd_take(&next);
             }
+            /* Nobody takes the place of a berthd that lives. */
+            (void)fd_close(next);
         }
     }
 }
