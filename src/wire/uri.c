@@ -2,8 +2,6 @@
  * of the caller's struct sniffed. Nothing is kept here. */
 #include "wire/uri.h"
 
-#include <ctype.h>
-
 #include <arpa/inet.h>
 #include <errno.h>
 
@@ -122,7 +120,9 @@ static int segment_decode(struct str raw, char *to, size_t room)
 {
     size_t n = 0, digits_end = 0;
     for (size_t i = 0; i < raw.n; i++) {
-        char c = i < digits_end ? (char)toupper((unsigned char)raw.p[i]) : raw.p[i];
+        char c = raw.p[i];
+        if (i < digits_end && ascii_is_alpha(c))
+            c = (char)(c & ~0x20);
         if (c < 0x21 || c > 0x7e || c == '#')
             return -EBADMSG;
         if (c == '%') {
