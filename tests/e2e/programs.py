@@ -193,9 +193,9 @@ class Logged(Program):
     def ask(self, running, target, source, path):
         reply = http_get(target, "/marker.txt", source)
         pattern = self.log_line.format(source=re.escape(reply.source[0]), port=reply.source[1])
-        seen = wait_until(lambda: re.search(pattern, running.proc.output()), 5,
-                          f"{pattern} in the log of {self}") if reply.status == 200 else None
-        return Answer(reply.body, seen and reply.source[0], source=reply.source)
+        seen = running.marker in reply.body and wait_until(
+            lambda: re.search(pattern, running.proc.output()), 5, f"{pattern} in the log of {self}")
+        return Answer(reply.body, reply.source[0] if seen else None, source=reply.source)
 
 
 class PythonHttp(Logged):
@@ -355,6 +355,7 @@ class Redis(Program):
     def ask(self, running, target, source, path):
         text, own = wire_clients.redis_ask(target, source)
         peer = re.search(r"\baddr=(\S+):(\d+)", text)
+        assert peer, f"this is no answer of redis: {text[:200]!r}"
         return Answer(text, peer[1], int(peer[2]), running.pid, own)
 
 

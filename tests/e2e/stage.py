@@ -100,7 +100,7 @@ class Stage:
 
     @staticmethod
     def wait_listening(running):
-        """For programs that cannot be asked yet: they write this word when listen() has returned."""
+        """For programs that cannot be asked yet: they write this once listen() returned."""
         def listens():
             assert running.is_running(), f"{running.program} ended:\n{running.proc.output()}"
             return "listening" in running.proc.output()

@@ -412,7 +412,7 @@ def test_a_program_on_loopback_is_not_reached_at_another_loopback_address(stage)
 
 @pytest.mark.berth_only
 @pytest.mark.parametrize("private_first", [True, False], ids=["private-first", "public-first"])
-def test_a_program_on_loopback_is_not_reached_from_outside(stage, netns, private_first):
+def test_a_program_on_loopback_is_not_reached_from_outside(netns, stage, private_first):
     stage.netns = netns
     started = {}
     for address in ("127.0.0.1", "0.0.0.0") if private_first else ("0.0.0.0", "127.0.0.1"):
@@ -423,7 +423,7 @@ def test_a_program_on_loopback_is_not_reached_from_outside(stage, netns, private
 
 
 @pytest.mark.berth_only
-def test_an_address_that_no_claim_covers_is_closed(stage, netns):
+def test_an_address_that_no_claim_covers_is_closed(netns, stage):
     """A program on 127.0.0.1 alone: its listener must not be wider than what it asked for."""
     stage.netns = netns
     private = stage.start(ASYNCIO, "private.localhost", address="127.0.0.1")
