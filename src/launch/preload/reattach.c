@@ -13,16 +13,14 @@
  */
 #define CONNECT_TRIES 50
 
-/* Watches one folder; true when it exists and can be. */
-static bool folder_watch(int inotify, const char *path, size_t n, int *ret_watch)
+/* Watches the folder that is the first n bytes of the path. */
+static bool folder_watch(int inotify, const char *path, size_t n)
 {
     char folder[sizeof env_get()->control.sun_path] = ".";
     if (n > 0)
         memcpy(folder, path, n);
     folder[n > 0 ? n : 1] = 0;
-    int watch = inotify_add_watch(inotify, folder, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
-    *ret_watch = watch;
-    return watch >= 0;
+    return inotify_add_watch(inotify, folder, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR) >= 0;
 }
 
 static size_t parent_size(const char *path, size_t n)
@@ -34,22 +32,19 @@ static size_t parent_size(const char *path, size_t n)
     return n;
 }
 
-/* A file that is readable when berthd's socket may be there: a watch on its folder or, when that
- * is not there itself, on the one above (watched first, or the folder might be made in between). */
+/* A file that is readable when berthd's socket may be there: a watch on its folder. While that does
+ * not exist, on the one above and on both if it was made just now. */
 static int waiter_open(const char *socket_path)
 {
     size_t n = parent_size(socket_path, strlen(socket_path));
-    int above, here;
     CLEANUP_FD int inotify = inotify_init1(IN_CLOEXEC);
     if (inotify >= 0) {
-        bool watched = folder_watch(inotify, socket_path, parent_size(socket_path, n), &above);
-        if (folder_watch(inotify, socket_path, n, &here)) {
-            if (watched && above != here)
-                (void)inotify_rm_watch(inotify, above);
+        if (folder_watch(inotify, socket_path, n))
+            return fd_take(&inotify);
+        if (folder_watch(inotify, socket_path, parent_size(socket_path, n))) {
+            (void)folder_watch(inotify, socket_path, n);
             return fd_take(&inotify);
         }
-        if (watched)
-            return fd_take(&inotify);
     }
     /* No inotify left for this user, or nothing that it may look at: look once a second. */
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
