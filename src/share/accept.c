@@ -52,13 +52,12 @@ static void judge_accepted(struct worker *w, struct shard *s, struct conn *c)
     enum route_early early = s->early;
     uint32_t claim = s->claim;
     j->sniffed_valid = false;
-    if (!s->uniform) {
-        socklen_t len = sizeof j->local.un;
-        if (getsockname(c->fd, &j->local.sa, &len) < 0)
-            len = 0;
-        j->local = addr_from(&j->local.sa, len);
+    if (s->local_matters)
+        conn_local(c->fd, &j->local);
+    else
+        j->local = s->listener->bound;
+    if (!s->uniform)
         early = route_match_early(routes, &j->local, &c->peer, &claim);
-    }
     j->verdict = early == ROUTE_CLAIM ? CONN_DELIVER : CONN_REFUSE;
     j->claim = claim;
     j->reason = "NoRoute";
@@ -83,14 +82,29 @@ static void handle_accepted(struct worker *w, struct shard *s, struct conn *c)
     c->fd = -EBADF;
 }
 
+/* Our copies of what was delivered, all together: accepted one after the other their numbers are
+ * mostly neighbours, and a run of neighbours is closed by one call. */
+static void close_all(struct conn *batch, size_t n)
+{
+    for (size_t i = 0, end; i < n; i = end) {
+        end = i + 1;
+        if (batch[i].fd < 0)
+            continue;
+        while (end < n && batch[end].fd == batch[end - 1].fd + 1)
+            end++;
+        if (end - i == 1 || close_range((unsigned)batch[i].fd, (unsigned)batch[end - 1].fd, 0) < 0)
+            for (size_t k = i; k < end; k++)
+                (void)fd_close(batch[k].fd);
+    }
+}
+
 static size_t handle_batch(struct worker *w, struct shard *s)
 {
     struct conn batch[WORKER_BATCH];
     size_t n = accept_some(w, s, batch);
     for (size_t i = 0; i < n; i++)
         handle_accepted(w, s, &batch[i]);
-    for (size_t i = 0; i < n; i++)
-        (void)fd_close(batch[i].fd);
+    close_all(batch, n);
     return n;
 }
 
@@ -132,6 +146,7 @@ void shard_update(struct worker *w, struct shard *s)
 {
     const struct listener *l = s->listener;
     struct addr nowhere = {0};
+    s->local_matters = route_local_matters(w->snapshot->routes, &l->bound, l->v6only);
     s->uniform = route_early_is_uniform(w->snapshot->routes, &l->bound, l->v6only);
     s->claim = ROUTE_NONE;
     s->early = ROUTE_SNIFF;

@@ -77,6 +77,15 @@ static bool judge_proxy(struct conn_judgement *j, struct route_query *q, bool fi
     }
 }
 
+void conn_local(int fd, struct addr *ret_local)
+{
+    struct addr a;
+    socklen_t len = sizeof a.un;
+    if (getsockname(fd, &a.sa, &len) < 0)
+        len = 0;
+    *ret_local = addr_from(&a.sa, len);
+}
+
 void conn_judge(const struct conn *c, const struct route_table *routes, enum conn_wait wait,
                 char *buf, struct conn_judgement *ret_judgement)
 {
@@ -92,12 +101,8 @@ void conn_judge(const struct conn *c, const struct route_table *routes, enum con
         j->verdict = CONN_MORE;
         return;
     }
-    socklen_t len = sizeof j->local.un;
-    if (getsockname(c->fd, &j->local.sa, &len) < 0) {
-        judge_refuse(j, "Reset");
-        return;
-    }
-    j->local = addr_from(&j->local.sa, len);
+    if (j->local.sa.sa_family == AF_UNSPEC)
+        conn_local(c->fd, &j->local);
     j->sniffed.proto = PROTO_NONE;
     struct route_query q = {.local = j->local,
                             .peer = c->peer,

@@ -45,8 +45,13 @@ struct conn_judgement {
     struct sniffed sniffed; /* slices point into the buffer that conn_judge() was given */
 };
 
+/* The address that the connection came to; AF_UNSPEC when it cannot be told. */
+void conn_local(int fd, struct addr *ret_local);
+
 enum conn_wait { CONN_WAIT_BYTES, CONN_WAIT_OVER }; /* the time for bytes has run out */
 
-/* Peeks, never consumes, and says what is to be done. `buf` has SNIFF_BYTES_MAX bytes. */
+/* Peeks, never consumes, and says what is to be done. `buf` has SNIFF_BYTES_MAX bytes. The caller
+ * may have put the local address into ret_judgement already; with AF_UNSPEC there it is asked for.
+ */
 void conn_judge(const struct conn *c, const struct route_table *routes, enum conn_wait wait,
                 char *buf, struct conn_judgement *ret_judgement);

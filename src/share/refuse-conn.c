@@ -83,6 +83,7 @@ void refuse(struct worker *w, struct conn *c, const char *reason, const struct c
     struct conn_judgement *own = &w->judgement;
     if (!j) {
         /* Decided earlier or elsewhere: look again what it speaks, to answer in it. */
+        own->local.sa.sa_family = AF_UNSPEC;
         conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, own);
         j = own;
     }
@@ -128,8 +129,7 @@ void refuse_queue(struct worker *w, struct queue *q)
         if (appmsg_decode(&m, buf, (size_t)n) == 0)
             c.peer = m.addr;
         struct conn_judgement *j = &w->judgement;
-        j->verdict = CONN_REFUSE;
-        j->reason = "AppStopped";
+        j->local.sa.sa_family = AF_UNSPEC;
         conn_judge(&c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
         j->verdict = CONN_REFUSE;
         j->reason = "AppStopped";

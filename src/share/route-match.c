@@ -418,6 +418,29 @@ bool route_early_is_uniform(const struct route_table *t, const struct addr *boun
     return true;
 }
 
+static bool scope_has_addr(const struct route_scope *s)
+{
+    for (int scheme = 0; scheme < SCHEME_COUNT; scheme++)
+        if (s->kinds[scheme] & 1u << HOST_ADDR)
+            return true;
+    return false;
+}
+
+bool route_local_matters(const struct route_table *t, const struct addr *bound, bool v6only)
+{
+    struct ipkey ip = route_ipkey(bound);
+    const struct route_port *port = route_find_port(t, addr_port(bound));
+    if (!port || !route_ipkey_is_wildcard(&ip))
+        return false;
+    if (!route_early_is_uniform(t, bound, v6only))
+        return true;
+    struct route_cover c = find_cover(t, port->port, &ip);
+    for (uint32_t i = 0; i < c.count; i++)
+        if (scope_has_addr(&t->scopes[c.scope[i]]))
+            return true;
+    return false;
+}
+
 /* Has this host a prefix that is longer than the bytes and begins with them? All such sort right
  * behind the bytes themselves. */
 static bool host_wants_more(const struct route_table *t, const struct route_host *h,

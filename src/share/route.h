@@ -114,6 +114,10 @@ enum route_early route_match_early(const struct route_table *t, const struct add
  * the caller may ask once per listener with any covered local address and keep the answer. */
 bool route_early_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only);
 
+/* Whether any answer differs by local address for connections to this bound address: when not, the
+ * bound address itself may stand for the local address in every question. */
+bool route_local_matters(const struct route_table *t, const struct addr *bound, bool v6only);
+
 /* The claim for a sniffed (or silent) connection, or ROUTE_NONE. Pure. The protocol's own scheme
  * (ssh for a silent one) is asked first, then prefix, then any. In a scheme the categories of enum
  * host_kind are asked in their order. In a category win, one after the other: the longer path, the

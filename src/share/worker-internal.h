@@ -15,6 +15,7 @@ struct shard {
     struct listener *listener; /* referenced */
     int fd;                    /* the listener's */
     bool paused;
+    bool local_matters;
     bool uniform;
     enum route_early early;
     uint32_t claim;

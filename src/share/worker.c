@@ -128,6 +128,7 @@ static void conn_act(struct worker *w, struct conn *c, const struct conn_judgeme
 
 static void conn_judge_again(struct worker *w, struct conn *c, enum conn_wait wait)
 {
+    w->judgement.local.sa.sa_family = AF_UNSPEC;
     conn_judge(c, w->snapshot->routes, wait, w->peeked, &w->judgement);
     conn_act(w, c, &w->judgement);
 }
