@@ -1,6 +1,7 @@
 /* From a bind to its claims: each route of the application, at each address that the program bound
  * or asked for beside it, with the listener that brings its connections. A claim that another
  * living program has already is refused with that program's name. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,6 +9,9 @@
 #include "berthd/server.h"
 #include "share/listen.h"
 #include "why/why.h"
+
+/* Names whose own loopback addresses collide try a few more. */
+#define OWN_ATTEMPTS 4
 
 /* An address where connections for a bind arrive. */
 struct place {
@@ -249,6 +253,42 @@ static int claims_make_route(struct bind *b, const struct route *r, char reason[
     return 0;
 }
 
+/* On loopback every application has an address of its own as well, where any protocol reaches it,
+ * also one in which the server speaks first. It follows from the name, so that it stays the same.
+ */
+static struct addr own_address(const struct app *a, uint16_t port, uint32_t attempt)
+{
+    uint32_t h = (2166136261u ^ a->uid ^ attempt << 24) * 16777619u;
+    for (const char *p = a->name; *p; p++)
+        h = (h ^ (uint8_t)*p) * 16777619u;
+    uint8_t ip[4] = {127, (uint8_t)(1 + h % 254), (uint8_t)(h >> 8),
+                     (uint8_t)(1 + (h >> 16) % 254)};
+    return addr_make(AF_INET, ip, port);
+}
+
+static bool serves_loopback(const struct bind *b)
+{
+    struct addr addr = addr_unmap(&b->addr);
+    if (addr_is_wildcard(&addr))
+        return addr.sa.sa_family == AF_INET || !b->v6only;
+    return addr.sa.sa_family == AF_INET && addr_is_loopback(&addr);
+}
+
+/* Not having it is no reason to refuse the program: somebody else may hold the address. */
+static void claim_make_own(struct bind *b)
+{
+    char reason[REASON_MAX];
+    if (!serves_loopback(b))
+        return;
+    for (uint32_t attempt = 0; attempt < OWN_ATTEMPTS; attempt++) {
+        struct place place = {own_address(b->app, addr_port(&b->addr), attempt), false};
+        struct route route = {.scheme = SCHEME_TCP, .kind = HOST_ADDR, .addr = place.addr};
+        (void)inet_ntop(AF_INET, &place.addr.v4.sin_addr, route.host, sizeof route.host);
+        if (claim_make(b, &route, &place, reason) == 0)
+            return;
+    }
+}
+
 int claims_make(struct bind *b, char reason[REASON_MAX])
 {
     for (size_t i = 0; i < b->app->route_count; i++) {
@@ -259,8 +299,10 @@ int claims_make(struct bind *b, char reason[REASON_MAX])
             return err;
         }
     }
-    if (!list_empty(&b->claims))
+    if (!list_empty(&b->claims)) {
+        claim_make_own(b);
         return 0;
+    }
     (void)snprintf(reason, REASON_MAX, "no route of %s is for this port", b->app->name);
     return -ENOENT;
 }

@@ -313,7 +313,6 @@ void control_stop(struct server *s)
     char path[RUNTIME_PATH_MAX];
     if (runtime_path(RUNTIME_CONTROL, path) == 0)
         (void)unlink(path);
-    list_for_each (c, &s->clients, struct client, link)
-        client_free(c);
+    list_for_each(c, &s->clients, struct client, link) client_free(c);
     s->control_fd = fd_close(s->control_fd);
 }

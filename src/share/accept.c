@@ -147,7 +147,7 @@ void shard_update(struct worker *w, struct shard *s)
     const struct listener *l = s->listener;
     struct addr nowhere = {0};
     s->local_matters = route_local_matters(w->snapshot->routes, &l->bound, l->v6only);
-    s->uniform = route_early_is_uniform(w->snapshot->routes, &l->bound, l->v6only);
+    s->uniform = route_rest_is_uniform(w->snapshot->routes, &l->bound, l->v6only);
     s->claim = ROUTE_NONE;
     s->early = ROUTE_SNIFF;
     if (s->uniform)

@@ -396,7 +396,9 @@ enum route_early route_match_early(const struct route_table *t, const struct add
     return ROUTE_CLAIM;
 }
 
-bool route_early_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only)
+/* `all`: also for the addresses that some other entry is bound to. */
+static bool early_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only,
+                             bool all)
 {
     struct ipkey ip = route_ipkey(bound);
     const struct route_port *port = route_find_port(t, addr_port(bound));
@@ -404,7 +406,7 @@ bool route_early_is_uniform(const struct route_table *t, const struct addr *boun
         return true;
     bool wildcard = route_ipkey_is_wildcard(&ip);
     bool v4 = ip.family == AF_INET || !v6only, v6 = ip.family == AF_INET6;
-    if (wildcard && ((v4 && port->exact4 > 0) || (v6 && port->exact6 > 0)))
+    if (all && wildcard && ((v4 && port->exact4 > 0) || (v6 && port->exact6 > 0)))
         return false;
     /* With both families, a scope of one of them would tell their connections apart. */
     if (wildcard && v4 && v6 && (port->any4 != INDEX_NONE || port->only6 != INDEX_NONE))
@@ -416,6 +418,16 @@ bool route_early_is_uniform(const struct route_table *t, const struct addr *boun
             return false;
     }
     return true;
+}
+
+bool route_early_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only)
+{
+    return early_is_uniform(t, bound, v6only, true);
+}
+
+bool route_rest_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only)
+{
+    return early_is_uniform(t, bound, v6only, false);
 }
 
 static bool scope_has_addr(const struct route_scope *s)
@@ -432,7 +444,7 @@ bool route_local_matters(const struct route_table *t, const struct addr *bound, 
     const struct route_port *port = route_find_port(t, addr_port(bound));
     if (!port || !route_ipkey_is_wildcard(&ip))
         return false;
-    if (!route_early_is_uniform(t, bound, v6only))
+    if (!route_rest_is_uniform(t, bound, v6only))
         return true;
     struct route_cover c = find_cover(t, port->port, &ip);
     for (uint32_t i = 0; i < c.count; i++)

@@ -114,8 +114,11 @@ enum route_early route_match_early(const struct route_table *t, const struct add
  * the caller may ask once per listener with any covered local address and keep the answer. */
 bool route_early_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only);
 
-/* Whether any answer differs by local address for connections to this bound address: when not, the
- * bound address itself may stand for the local address in every question. */
+/* The same, without the addresses that other entries are bound to: for a wildcard listener beside
+ * which each of those has a listener of its own, where the kernel brings their connections. */
+bool route_rest_is_uniform(const struct route_table *t, const struct addr *bound, bool v6only);
+/* Whether any answer differs by local address for connections to the rest of this bound address:
+ * when not, the bound address itself may stand for the local address in every question. */
 bool route_local_matters(const struct route_table *t, const struct addr *bound, bool v6only);
 
 /* The claim for a sniffed (or silent) connection, or ROUTE_NONE. Pure. The protocol's own scheme
