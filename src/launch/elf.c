@@ -94,7 +94,7 @@ static void segments_inspect(int fd, const struct header *h, struct elf_facts *f
     if (h->phentsize != PHDR_SIZE || h->phnum > PHDRS_MAX)
         return;
     struct rd r = file_read(fd, buf, (size_t)h->phnum * PHDR_SIZE, h->phoff);
-    while (r.left > 0) {
+    while (rd_ok(&r) && r.left > 0) {
         uint32_t type = (uint32_t)rd_native(&r, 4);
         (void)rd_bytes(&r, 4);
         uint64_t offset = rd_native(&r, 8);

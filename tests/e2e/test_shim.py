@@ -510,7 +510,6 @@ def test_only_listed_tcp_ports_are_shared(berthd, run):
 def test_a_closed_and_reused_descriptor_is_a_plain_socket_again(berthd, run):
     program = run(SERVER + """
     import ctypes
-    libc = ctypes.CDLL(None, use_errno=True)
     def plain():
         t = socket.socket()
         t.bind(("127.0.0.1", 0))
@@ -524,10 +523,8 @@ def test_a_closed_and_reused_descriptor_is_a_plain_socket_again(berthd, run):
     s.bind(("127.0.0.1", PORT))
     s.listen()
     fd = s.detach()
-    # Close it behind the library's back: the hint is wrong now.
-    os.posix_spawn
-    real = ctypes.CDLL("libc.so.6")
-    real.close(fd)
+    # Closed behind the library's back: the hint is wrong now.
+    ctypes.CDLL("libc.so.6").close(fd)
     print(plain())
     """)
     assert program.line() == "ready"
@@ -707,6 +704,19 @@ def test_programs_that_cannot_be_preloaded_are_named(berthd, run, tmp_path):
     """)
     line = f"berth: {static} is statically linked: its ports cannot be shared by preloading\n"
     assert program.end() == 2 * line
+
+
+@pytest.mark.skipif(not shutil.which("musl-gcc"), reason="musl is not installed")
+def test_a_program_of_another_libc_is_named_and_still_runs(berthd, run, tmp_path):
+    source, program = tmp_path / "p.c", tmp_path / "program"
+    source.write_text("#include <stdio.h>\nint main(void) { return puts(\"runs\") < 0; }\n")
+    subprocess.run(["musl-gcc", "-o", program, source], check=True)
+    shell = run(f"""
+    os.execv("{program}", ["program"])
+    """)
+    assert shell.line() == "runs"
+    assert shell.end() == (f"berth: {program} uses another C library: "
+                           "its ports cannot be shared by preloading\n")
 
 
 NODE = """

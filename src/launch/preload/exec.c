@@ -84,7 +84,9 @@ static const char *obstacle(const struct elf_facts *f)
     return f->is_other_libc ? "uses another C library" : NULL;
 }
 
-static void say_obstacle(const char *path)
+/* Names the obstacle, if there is one. False when the program would not even start with us: another
+ * C library does not load what was built for ours, and gives up. */
+static bool is_loadable(const char *path)
 {
     struct elf_facts facts;
     int err = elf_inspect(path, &facts);
@@ -96,6 +98,21 @@ static void say_obstacle(const char *path)
     const char *what = err == 0 ? obstacle(&facts) : NULL;
     if (what)
         say("%s %s: its ports cannot be shared by preloading", path, what);
+    return err < 0 || !facts.is_other_libc;
+}
+
+static char *const *without_preload(char *const *vars, struct environment *room)
+{
+    size_t count = 0;
+    for (char *const *v = vars; *v; v++) {
+        if (is_same_var("LD_PRELOAD=", *v))
+            continue;
+        if (count == ENVIRONMENT_MAX + ENV_VARS_MAX)
+            return vars;
+        room->vars[count++] = *v;
+    }
+    room->vars[count] = NULL;
+    return room->vars;
 }
 
 /* Where execvp() will find the file. */
@@ -123,12 +140,9 @@ static char *const *prepare(const char *path, bool search, char *const *vars,
     int saved = errno;
     char found[PATH_MAX];
     vars = environment_for(env, vars, room);
-    if (has_var(vars, "LD_PRELOAD=") && has_var(vars, "BERTH_CONTROL=")) {
-        if (!search)
-            say_obstacle(path);
-        else if (path_search(path, found))
-            say_obstacle(found);
-    }
+    if (has_var(vars, "LD_PRELOAD=") && has_var(vars, "BERTH_CONTROL=") &&
+        (!search || path_search(path, found)) && !is_loadable(search ? found : path))
+        vars = without_preload(vars, room);
     errno = saved;
     return vars;
 }
