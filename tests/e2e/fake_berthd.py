@@ -189,7 +189,7 @@ class FakeBerthd:
             queue = Queue(len(self.queues) + 1, FakeBerthd.nonce, m.addr, m.v6only)
             self.queues[queue.number] = queue
             self.selector.register(queue.writer, selectors.EVENT_READ, self._queue)
-        self.reply = message(BOUND, struct.pack(">I", queue.number))
+        self.reply = message(BOUND, struct.pack(">IH", queue.number, 0))
         return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [queue.reader.fileno()]))]
 
     def _queue(self, writer):

@@ -77,7 +77,8 @@ static int bind_native(int fd, const struct sockaddr *sa, socklen_t len)
 static int ask_bind(int control, struct claim *c, uint32_t *ret_queue)
 {
     struct appmsg m = {.type = APPMSG_BIND, .addr = c->addr, .v6only = c->v6only};
-    if (options_has(&c->addr, SOL_SOCKET, SO_REUSEPORT))
+    /* Processes that attach again after berthd was gone share the queue as they did before. */
+    if (c->listening || options_has(&c->addr, SOL_SOCKET, SO_REUSEPORT))
         m.flags |= APPMSG_REUSEPORT;
     struct control_reply reply;
     int err = control_ask(control, &m, &reply);
@@ -86,12 +87,14 @@ static int ask_bind(int control, struct claim *c, uint32_t *ret_queue)
     if (reply.msg.type == APPMSG_BOUND && reply.fd >= 0) {
         c->queue = reply.fd;
         *ret_queue = reply.msg.queue;
+        say_text(reply.msg.text);
         return 0;
     }
     (void)fd_close(reply.fd);
     if (reply.msg.type != APPMSG_ERROR || reply.msg.err <= 0)
         return -EPROTO;
-    say_text(reply.msg.text);
+    if (reply.msg.err != ENOENT)
+        say_text(reply.msg.text);
     return reply.msg.err;
 }
 
@@ -155,6 +158,8 @@ EXPORT int bind(int fd, const struct sockaddr *sa, socklen_t len)
     errno = saved;
     if (result == CLAIM_DONE)
         return bind_claim(fd, &c);
+    if (result == CLAIM_REFUSED && c.err == ENOENT)
+        return bind_native(fd, sa, len); /* No route is for this port: it is the program's own. */
     if (result == CLAIM_REFUSED)
         return fail(c.err);
     static atomic_bool said;
