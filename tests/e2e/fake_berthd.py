@@ -3,6 +3,7 @@ src/wire/appmsg.h, owns queues, and does what a test tells it."""
 
 import array
 import os
+import random
 import selectors
 import socket
 import struct
@@ -112,10 +113,8 @@ class Queue:
 class FakeBerthd:
     """Answers in a thread until close(); `seen` holds every message in order."""
 
-    nonce = 100
-
     def __init__(self, path):
-        FakeBerthd.nonce += 1
+        self.nonce = random.getrandbits(32)  # abstract names are one space for the whole machine
         self.path, self.refusal, self.why = path, None, "because"
         self.seen, self.queues, self.changed = [], {}, threading.Condition()
         self.selector = selectors.DefaultSelector()
@@ -125,6 +124,7 @@ class FakeBerthd:
         temporary = path + ".new"
         self.listener.bind(temporary)
         self.listener.listen(64)
+        os.chmod(temporary, 0o666)
         os.rename(temporary, path)
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         self.running = True
@@ -186,7 +186,7 @@ class FakeBerthd:
             return []
         queue = next((q for q in self.queues.values() if q.addr == m.addr), None)
         if not queue:
-            queue = Queue(len(self.queues) + 1, FakeBerthd.nonce, m.addr, m.v6only)
+            queue = Queue(len(self.queues) + 1, self.nonce, m.addr, m.v6only)
             self.queues[queue.number] = queue
             self.selector.register(queue.writer, selectors.EVENT_READ, self._queue)
         self.reply = message(BOUND, struct.pack(">IH", queue.number, 0))
