@@ -32,7 +32,8 @@ def strings_and_numbers(document):
 class Stage:
     def __init__(self, mode, build, user=None):
         self.mode, self.user = mode, user
-        self.runtime = self._folder("b", 0o700)
+        # As berthd itself makes it: root's is readable, for workers that run as another user.
+        self.runtime = self._folder("b", 0o700 if user or os.geteuid() != 0 else 0o755)
         self.files = self._folder("e", 0o755)
         self.build = self._reachable(build)
         self.port = free_port()

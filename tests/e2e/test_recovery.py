@@ -123,13 +123,18 @@ def test_programs_attach_again_by_themselves_when_both_were_killed(stage, pair, 
 
 
 @pytest.mark.berth_only
-@pytest.mark.parametrize("program", [NGINX, GUNICORN_SYNC, NODE_CLUSTER], ids=str)
+CHANGED_USER = pytest.mark.xfail(os.geteuid() == 0, strict=True, reason=(
+    "a worker that gave up root may not make its application known to a new berthd"))
+
+
+@pytest.mark.parametrize("program", [pytest.param(NGINX, marks=CHANGED_USER), GUNICORN_SYNC,
+                                     NODE_CLUSTER], ids=str)
 def test_a_program_of_several_processes_attaches_again(stage, program):
     running = stage.start(program, "many.localhost")
     stage.start(ASYNCIO, "other.localhost")
     kill_daemon(stage, "berthd", "berth-dispatch")
     assert stage.berth("ls").returncode == 0
-    wait_until(running.answers, 20, f"an answer of {program}")
+    wait_until(running.answers, 5, f"an answer of {program}")
     for _ in range(5):
         running.check()
 
@@ -258,8 +263,8 @@ except OSError as e:
 def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_mode):
     """Also when the permissions of the files would let it through."""
     pids, path = stage.daemons(), stage.control_path()
+    os.chmod(stage.runtime, folder_mode)
     if folder_mode != 0o700:
-        os.chmod(stage.runtime, folder_mode)
         os.chmod(path, 0o666)
     done = subprocess.run(as_user("nobody", [PYTHON, "-c", INTRUDER, path]), capture_output=True,
                           text=True, timeout=20, check=False, cwd="/")
@@ -269,5 +274,4 @@ def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_m
     listing = subprocess.run(as_user("nobody", [stage.tool(), "ls", "--json"]), capture_output=True,
                              text=True, timeout=20, check=False, cwd="/", env=stage.env)
     assert "one.localhost" not in listing.stdout
-    os.chmod(stage.runtime, 0o700)
     assert_unharmed(stage, pair, pids)
