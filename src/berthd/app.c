@@ -71,7 +71,8 @@ static bool text_is_printable(struct str s)
 static int app_admit(const struct server *s, const struct appmsg *m, const struct ucred *creator,
                      char reason[REASON_MAX])
 {
-    if (creator->uid != s->uid && creator->uid != 0) {
+    bool owner = creator->uid == s->uid || creator->uid == 0;
+    if (!owner && !instances_has(m->instance)) {
         (void)snprintf(reason, REASON_MAX, "this berthd belongs to user %u, not to user %u", s->uid,
                        creator->uid);
         return -EPERM;
@@ -115,8 +116,10 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
     list_append(&s->apps, &a->link);
     if (a->id != UINT32_MAX && a->name && a->command)
         *ret_err = app_read_routes(a, m, reason);
-    if (*ret_err == 0)
+    if (*ret_err == 0) {
+        instances_add(a->instance);
         return a;
+    }
     app_free(a);
     return NULL;
 }

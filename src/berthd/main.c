@@ -258,6 +258,7 @@ static int signals_watch(struct signals *sig)
 static int serve(struct server *s, int ready)
 {
     struct signals signals = {.server = s};
+    instances_start();
     int r = signals_watch(&signals);
     if (r == 0)
         r = dispatch_start(s);

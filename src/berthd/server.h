@@ -7,6 +7,7 @@
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
  *   holders.c  which processes hold a queue
+ *   instances.c whose applications berthd remembers
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
@@ -24,7 +25,6 @@
 #define ORPHAN_MS      5000 /* how long waiting connections wait for a successor */
 #define APPS_MAX       4096
 #define BINDS_MAX      16384 /* two descriptors each */
-#define PATIENCE_MS    10000
 #define BIND_ADDRS_MAX (2 * (APPMSG_LISTENS_MAX + APPMSG_ROUTES_MAX))
 
 /* Numbers, the lowest free one first. */
@@ -187,6 +187,11 @@ uint32_t dispatch_commit(struct server *s);
 int control_start(struct server *s) WARN_UNUSED;
 void control_stop(struct server *s);
 void control_committed(struct server *s);
+
+/* instances.c: the applications that this user started, also under an earlier berthd */
+void instances_start(void);
+void instances_add(const uint8_t instance[APPMSG_INSTANCE]);
+bool instances_has(const uint8_t instance[APPMSG_INSTANCE]);
 
 /* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left
  * out */

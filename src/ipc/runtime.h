@@ -16,7 +16,8 @@ int runtime_connect(const char *file) WARN_UNUSED;
 /* A listening one; an older one of the same name goes. Mode is for chmod(). */
 int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;
 
-#define RUNTIME_CONTROL  "control"
-#define RUNTIME_DISPATCH "dispatch"
-#define RUNTIME_LOCK     "lock"
-#define RUNTIME_LOG      "log"
+#define RUNTIME_CONTROL   "control"
+#define RUNTIME_DISPATCH  "dispatch"
+#define RUNTIME_LOCK      "lock"
+#define RUNTIME_LOG       "log"
+#define RUNTIME_INSTANCES "instances"

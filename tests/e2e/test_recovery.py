@@ -123,12 +123,7 @@ def test_programs_attach_again_by_themselves_when_both_were_killed(stage, pair, 
 
 
 @pytest.mark.berth_only
-CHANGED_USER = pytest.mark.xfail(os.geteuid() == 0, strict=True, reason=(
-    "a worker that gave up root may not make its application known to a new berthd"))
-
-
-@pytest.mark.parametrize("program", [pytest.param(NGINX, marks=CHANGED_USER), GUNICORN_SYNC,
-                                     NODE_CLUSTER], ids=str)
+@pytest.mark.parametrize("program", [NGINX, GUNICORN_SYNC, NODE_CLUSTER], ids=str)
 def test_a_program_of_several_processes_attaches_again(stage, program):
     running = stage.start(program, "many.localhost")
     stage.start(ASYNCIO, "other.localhost")
