@@ -138,6 +138,10 @@ void app_watch_pid(struct app *a, pid_t pid)
     if (a->pidfd >= 0)
         return;
     a->pid = pid;
+    /* A program that speaks berth's own language has as many applications as it has names, each for
+     * as long as it holds the queue. */
+    if (a->flags & APPMSG_NATIVE)
+        return;
     a->pidfd = pidfd_of(pid);
     a->pid_watch.ready = app_exited;
     if (a->pidfd >= 0 && loop_watch(&a->server->loop, &a->pid_watch, a->pidfd, EPOLLIN) < 0)
@@ -319,19 +323,35 @@ static struct bind *bind_open(struct app *a, const struct appmsg *m)
     return b;
 }
 
+/* A native bind has no address: there is one of an application, where its routes are. */
+static bool same_address(const struct bind *b, const struct appmsg *m)
+{
+    if (b->flags & m->flags & APPMSG_NATIVE)
+        return true;
+    return addr_equal(&b->addr, &m->addr) && b->v6only == m->v6only;
+}
+
+static bool same_routes(const struct app *a, const struct app *b)
+{
+    if (a->route_count != b->route_count)
+        return false;
+    for (size_t i = 0; i < a->route_count; i++)
+        if (!route_same(&a->routes[i], &b->routes[i]))
+            return false;
+    return true;
+}
+
 /* The same application has bound this address before: a worker beside it, or what it left. */
 static struct bind *bind_find_own(struct app *a, const struct appmsg *m)
 {
-    list_for_each(b, &a->binds, struct bind,
-                  app_link) if (addr_equal(&b->addr, &m->addr) && b->v6only == m->v6only &&
-                                (m->addr.sa.sa_family != AF_UNSPEC)) return b;
+    list_for_each(b, &a->binds, struct bind, app_link) if (same_address(b, m)) return b;
     return NULL;
 }
 
 static bool same_place(const struct bind *b, const struct app *a, const struct appmsg *m)
 {
     return b->orphan && b->app->uid == a->uid && strcmp(b->app->name, a->name) == 0 &&
-           addr_equal(&b->addr, &m->addr) && b->v6only == m->v6only;
+           same_address(b, m) && (!(m->flags & APPMSG_NATIVE) || same_routes(b->app, a));
 }
 
 /* The queue of a predecessor that died with connections waiting, moved to its successor. */
