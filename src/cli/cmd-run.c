@@ -223,19 +223,26 @@ static void instance_hex(const struct run *r, char hex[2 * APPMSG_INSTANCE + 1])
         (void)snprintf(hex + 2 * i, 3, "%02x", r->instance[i]);
 }
 
-static int environment_set(const struct run *r, const char *preload, const char *command)
+static int preload_set(const char *preload)
 {
-    char control[RUNTIME_PATH_MAX], hex[2 * APPMSG_INSTANCE + 1], text[16384], list[8192];
+    char list[8192];
     const char *other = getenv("LD_PRELOAD");
     (void)snprintf(list, sizeof list, "%s%s%s", preload, other && *other ? ":" : "",
                    other ? other : "");
+    return setenv("LD_PRELOAD", list, 1) ? cli_fail("run", "no memory") : CLI_OK;
+}
+
+/* What the shim and libberth need to claim for the application, now or again. */
+static int environment_set(const struct run *r, const char *command)
+{
+    char control[RUNTIME_PATH_MAX], hex[2 * APPMSG_INSTANCE + 1], text[16384];
     instance_hex(r, hex);
     join(r->routes, r->route_count, text, sizeof text);
     if (runtime_path(RUNTIME_CONTROL, control) < 0)
         return cli_fail("run", "the runtime folder's path is too long");
-    int bad = setenv("LD_PRELOAD", list, 1) | setenv("BERTH_CONTROL", control, 1) |
-              setenv("BERTH_APP", r->name, 1) | setenv("BERTH_INSTANCE", hex, 1) |
-              setenv("BERTH_ROUTES", text, 1) | setenv("BERTH_COMMAND", command, 1) |
+    int bad = setenv("BERTH_CONTROL", control, 1) | setenv("BERTH_APP", r->name, 1) |
+              setenv("BERTH_INSTANCE", hex, 1) | setenv("BERTH_ROUTES", text, 1) |
+              setenv("BERTH_COMMAND", command, 1) |
               setenv("BERTH_FLAGS", r->proxy ? "proxy" : "", 1);
     join(r->listens, r->listen_count, text, sizeof text);
     bad |= setenv("BERTH_LISTEN", text, 1);
@@ -285,8 +292,9 @@ int cmd_run(int argc, char **argv)
     int fd = -EBADF;
     status = introduce(&r, command, &fd);
     if (status == CLI_OK)
-        status = r.queue ? program_queue_consume(fd, &r.instance, r.routes[0])
-                         : environment_set(&r, preload, command);
+        status = environment_set(&r, command);
+    if (status == CLI_OK)
+        status = r.queue ? program_queue_consume(fd, r.routes[0]) : preload_set(preload);
     if (status != CLI_OK)
         return status;
     (void)execvp(r.command[0], r.command);

@@ -85,10 +85,8 @@ static int ask(int control, const struct appmsg *m, struct appmsg *reply, uint8_
     return reply->type == APPMSG_ERROR ? -reply->err : 0;
 }
 
-int program_queue_consume(int control, const uint8_t (*instance)[APPMSG_INSTANCE],
-                          const char *route)
+int program_queue_consume(int control, const char *route)
 {
-    (void)instance;
     CLEANUP_FD int owned = control;
     CLEANUP_FD int queue = -EBADF;
     int none;

@@ -9,5 +9,4 @@ int program_check(const char *command);
 /* Claims the queue of an application without a port of its own, and leaves it at descriptor 3 in
  * the way of LISTEN_FDS. Consumes the connection to berthd, on which the application was
  * introduced. */
-int program_queue_consume(int control, const uint8_t (*instance)[APPMSG_INSTANCE],
-                          const char *route);
+int program_queue_consume(int control, const char *route);
