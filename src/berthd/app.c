@@ -350,16 +350,27 @@ static struct bind *bind_find_own(struct app *a, const struct appmsg *m)
 
 static bool same_place(const struct bind *b, const struct app *a, const struct appmsg *m)
 {
-    return b->orphan && b->app->uid == a->uid && strcmp(b->app->name, a->name) == 0 &&
-           same_address(b, m) && (!(m->flags & APPMSG_NATIVE) || same_routes(b->app, a));
+    return b->app->uid == a->uid && strcmp(b->app->name, a->name) == 0 && same_address(b, m) &&
+           (!(m->flags & APPMSG_NATIVE) || same_routes(b->app, a));
+}
+
+/* A successor may be faster than the news that its predecessor is gone. */
+static void predecessors_check(struct app *a, const struct appmsg *m)
+{
+    list_for_each(b, &a->server->binds, struct bind, link)
+    {
+        if (b->app != a && !b->orphan && same_place(b, a, m))
+            (void)bind_check(b);
+    }
 }
 
 /* The queue of a predecessor that died with connections waiting, moved to its successor. */
 static struct bind *bind_inherit(struct app *a, const struct appmsg *m)
 {
+    predecessors_check(a, m);
     list_for_each(b, &a->server->binds, struct bind, link)
     {
-        if (!same_place(b, a, m))
+        if (!b->orphan || !same_place(b, a, m))
             continue;
         struct app *old = b->app;
         loop_untimer(&b->timer);
