@@ -45,6 +45,13 @@ static int app_read_routes(struct app *a, const struct appmsg *m, char reason[RE
         }
         a->route_count += (size_t)n;
     }
+    /* A bare host counts as two, and all must fit into the note for a successor. */
+    if (a->route_count > APPMSG_ROUTES_MAX) {
+        (void)snprintf(reason, REASON_MAX,
+                       "at most %d routes; a bare host name is two (http and tls)",
+                       APPMSG_ROUTES_MAX);
+        return -E2BIG;
+    }
     for (uint8_t i = 0; i < m->listen_count; i++) {
         char text[ADDR_TEXT_MAX];
         (void)snprintf(text, sizeof text, STR_FMT, STR_ARG(m->listens[i]));

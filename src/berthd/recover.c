@@ -31,7 +31,7 @@ static void app_write(struct wr *w, const struct app *a)
         m.listens[m.listen_count++] = str_of(addr_format(&a->listens[i], listens[i]));
     /* The routes as they were given: http and tls of one bare host go as two. */
     char(*routes)[ROUTE_TEXT_MAX] = calloc(a->route_count + 1, sizeof *routes);
-    for (size_t i = 0; routes && i < a->route_count && i < APPMSG_ROUTES_MAX; i++)
+    for (size_t i = 0; routes && i < a->route_count; i++)
         m.routes[m.route_count++] = str_of(route_format(&a->routes[i], routes[i]));
     message_write(w, &m);
     free(routes);

@@ -24,7 +24,7 @@
 #include "base/str.h"
 
 #define APPMSG_MAX         16384
-#define APPMSG_ROUTES_MAX  32
+#define APPMSG_ROUTES_MAX  64
 #define APPMSG_LISTENS_MAX 8
 #define APPMSG_INSTANCE                                                                            \
     16 /* bytes: a random secret; whoever shows it belongs to the application                      \
