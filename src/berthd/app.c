@@ -13,7 +13,8 @@
 #include "berthd/server.h"
 
 /* Room for about a thousand waiting connections, where the system lets us. */
-#define QUEUE_BYTES (8 << 20)
+#define QUEUE_BYTES     (8 << 20)
+#define MESSAGES_A_TURN 64
 /* A program closes its descriptor just after it has said so. */
 #define CLOSED_CHECK_MS 20
 
@@ -254,27 +255,40 @@ static void message_option(struct bind *b, const struct appmsg *m)
 
 /* Programs speak to us through their own end of the queue, too: it works in every process that
  * holds it, whatever it may not reach any more. */
-static void queue_readable(struct watch *w, uint32_t events)
+static bool queue_message(struct bind *b)
 {
-    (void)events;
-    struct bind *b = container_of(w, struct bind, write_watch);
     uint8_t buf[256];
     char reason[REASON_MAX] = "";
     struct appmsg m;
     ssize_t n = recv(b->write_fd, buf, sizeof buf, MSG_DONTWAIT | MSG_TRUNC);
     if (n <= 0) {
         if (n == 0 || errno != EAGAIN)
-            loop_unwatch(&b->server->loop, w);
-        return;
+            loop_unwatch(&b->server->loop, &b->write_watch);
+        return false;
     }
     if ((size_t)n > sizeof buf || appmsg_decode(&m, buf, (size_t)n) < 0)
-        return;
+        return true;
     if (m.type == APPMSG_OPTION)
         message_option(b, &m);
     else if (m.type == APPMSG_CLOSED && !b->orphan)
         loop_timer(&b->server->loop, &b->timer, CLOSED_CHECK_MS);
     else if (m.type == APPMSG_LISTEN && bind_listen(b, reason) < 0)
         log_warn("listen refused app=%s reason=%s", b->app->name, reason);
+    return true;
+}
+
+/* Somebody who sends without end is read again when others have had their turn. */
+void bind_read_messages(struct bind *b)
+{
+    for (int i = 0; i < MESSAGES_A_TURN && queue_message(b); i++)
+        ;
+}
+
+static void queue_readable(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct bind *b = container_of(w, struct bind, write_watch);
+    bind_read_messages(b);
     (void)dispatch_commit(b->server);
 }
 

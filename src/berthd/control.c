@@ -143,9 +143,10 @@ static void handle_listen(struct client *c, const struct appmsg *m)
 {
     char reason[REASON_MAX] = "";
     struct bind *b = own_bind(c, m);
-    int r = b ? bind_listen(b, reason) : 0;
     if (!b)
         return;
+    bind_read_messages(b);
+    int r = bind_listen(b, reason);
     if (r < 0)
         reply_error(c, r, reason);
     else

@@ -153,6 +153,9 @@ int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret
              char reason[REASON_MAX]);
 struct bind *bind_find(struct server *s, uint32_t id);
 int bind_listen(struct bind *b, char reason[REASON_MAX]);
+/* What programs said through the queue itself, of which a LISTEN on the control socket is the end.
+ */
+void bind_read_messages(struct bind *b);
 void bind_unlisten(struct bind *b);
 void bind_free(struct bind *b);
 /* Looks who holds the queue; nobody: the bind goes. True when somebody does. */

@@ -161,8 +161,14 @@ static void option_keep(int queue, const struct queue_name *name, struct note *n
     n->fd = -1;
     n->addr = name->addr;
     note_put(n);
-    if (!(hint_get(queue) & HINT_WATCH))
-        option_apply(queue, n);
+    if (hint_get(queue) & HINT_WATCH)
+        return;
+    option_apply(queue, n);
+    /* The next connection has it: once berthd answers this, it has read what was sent before. */
+    struct control_reply reply;
+    if (queue_is_listening(queue))
+        (void)!control_ask_once(&(struct appmsg){.type = APPMSG_LISTEN, .queue = name->queue},
+                                &reply);
 }
 
 static int queue_setsockopt(int fd, const struct queue_name *name, struct note *n)
