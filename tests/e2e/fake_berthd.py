@@ -115,7 +115,7 @@ class FakeBerthd:
 
     def __init__(self, path):
         self.nonce = random.getrandbits(32)  # abstract names are one space for the whole machine
-        self.path, self.refusal, self.why = path, None, "because"
+        self.path, self.refusal, self.why, self.notice = path, None, "because", ""
         self.seen, self.queues, self.changed = [], {}, threading.Condition()
         self.selector = selectors.DefaultSelector()
         self.wake_in, self.wake_out = socket.socketpair()
@@ -189,7 +189,7 @@ class FakeBerthd:
             queue = Queue(len(self.queues) + 1, self.nonce, m.addr, m.v6only)
             self.queues[queue.number] = queue
             self.selector.register(queue.writer, selectors.EVENT_READ, self._queue)
-        self.reply = message(BOUND, struct.pack(">IH", queue.number, 0))
+        self.reply = message(BOUND, struct.pack(">I", queue.number) + vec(self.notice.encode()))
         return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [queue.reader.fileno()]))]
 
     def _queue(self, writer):

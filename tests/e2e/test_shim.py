@@ -380,6 +380,7 @@ def test_a_program_in_epoll_wait_finds_a_restarted_berthd(path, run, unlink):
     try:
         second.wait(fb.LISTEN)
         second.wait(fb.OPTION)
+        assert second.wait(fb.BIND).flags == fb.REUSEPORT
         client = send_client(second)
         reply = client.recv(99)
         assert reply.startswith(b"wakes ") and int(reply.split()[1]) <= 6, "it was kept busy"
@@ -452,6 +453,28 @@ def test_a_refused_claim_fails_the_bind_and_says_why(berthd, run):
     assert program.line() == "EADDRINUSE"
     assert program.end() == ("berth: 8080 is held by nginx (pid 1)\n"
                              "berth: run: berth?[2J why 8080\n")
+
+
+def test_a_notice_that_comes_with_the_claim_is_shown(berthd, run):
+    berthd.notice = "http://blog.localhost:8080/"
+    program = run(SERVER)
+    assert program.line() == "ready"
+    assert program.end() == "berth: http://blog.localhost:8080/\n"
+
+
+def test_a_port_that_no_route_is_for_is_bound_natively(berthd, run):
+    berthd.refusal = (errno.ENOENT, "no route")
+    program = run("""
+    s = socket.create_server(("127.0.0.1", 0))
+    port = s.getsockname()[1]
+    s.close()
+    s = socket.create_server(("127.0.0.1", port))
+    c = socket.create_connection(("127.0.0.1", port))
+    print(s.accept()[1] == c.getsockname())
+    """)
+    assert program.line() == "True"
+    assert program.end() == ""
+    assert berthd.count(fb.BIND) == 1
 
 
 def test_without_berthd_the_program_binds_by_itself(path, run):

@@ -77,8 +77,7 @@ static int bind_native(int fd, const struct sockaddr *sa, socklen_t len)
 static int ask_bind(int control, struct claim *c, uint32_t *ret_queue)
 {
     struct appmsg m = {.type = APPMSG_BIND, .addr = c->addr, .v6only = c->v6only};
-    /* Processes that attach again after berthd was gone share the queue as they did before. */
-    if (c->listening || options_has(&c->addr, SOL_SOCKET, SO_REUSEPORT))
+    if (c->again || options_has(&c->addr, SOL_SOCKET, SO_REUSEPORT))
         m.flags |= APPMSG_REUSEPORT;
     struct control_reply reply;
     int err = control_ask(control, &m, &reply);
@@ -87,7 +86,8 @@ static int ask_bind(int control, struct claim *c, uint32_t *ret_queue)
     if (reply.msg.type == APPMSG_BOUND && reply.fd >= 0) {
         c->queue = reply.fd;
         *ret_queue = reply.msg.queue;
-        say_text(reply.msg.text);
+        if (!c->again)
+            say_text(reply.msg.text);
         return 0;
     }
     (void)fd_close(reply.fd);
@@ -126,7 +126,9 @@ enum claim_result claim_make(struct claim *c)
         return CLAIM_DONE;
     c->queue = fd_close(c->queue);
     c->err = err < 0 ? -err : err;
-    return err < 0 ? CLAIM_UNREACHABLE : CLAIM_REFUSED;
+    if (err < 0)
+        return CLAIM_UNREACHABLE;
+    return err == ENOENT ? CLAIM_NOT_SHARED : CLAIM_REFUSED;
 }
 
 static int bind_claim(int fd, struct claim *c)
@@ -158,12 +160,10 @@ EXPORT int bind(int fd, const struct sockaddr *sa, socklen_t len)
     errno = saved;
     if (result == CLAIM_DONE)
         return bind_claim(fd, &c);
-    if (result == CLAIM_REFUSED && c.err == ENOENT)
-        return bind_native(fd, sa, len); /* No route is for this port: it is the program's own. */
     if (result == CLAIM_REFUSED)
         return fail(c.err);
     static atomic_bool said;
-    if (!atomic_exchange(&said, true))
+    if (result == CLAIM_UNREACHABLE && !atomic_exchange(&said, true))
         say("berthd does not answer on %s: this program's ports are its own, not shared",
             env->control.sun_path);
     return bind_native(fd, sa, len);

@@ -100,7 +100,8 @@ int reattach(int fd, bool listening)
     if (!woken && !queue_is_dead(fd))
         return 0; /* Another thread was faster. */
     uint8_t hint = HINT_QUEUE | (hint_get(fd) & HINT_V6);
-    struct claim c = {.addr = name.addr, .v6only = name.v6only, .listening = listening};
+    struct claim c = {
+        .addr = name.addr, .v6only = name.v6only, .again = true, .listening = listening};
     struct note watch = {.kind = NOTE_WATCH, .fd = fd, .addr = name.addr};
     /* The watch comes first: berthd may start between the two. */
     CLEANUP_FD int waiter = waiter_open(env_get()->control.sun_path);

@@ -106,12 +106,14 @@ void queue_send(int fd, const struct appmsg *m);
 void queue_closing(int fd);
 
 /* claim.c */
-enum claim_result { CLAIM_DONE, CLAIM_REFUSED, CLAIM_UNREACHABLE };
+enum claim_result { CLAIM_DONE, CLAIM_REFUSED, CLAIM_NOT_SHARED, CLAIM_UNREACHABLE };
 struct claim {
     struct addr addr;
-    bool v6only, listening;
-    int queue; /* the reading end, owned by the caller, when done */
-    int err;   /* positive errno, when not done */
+    bool v6only;
+    bool again;     /* berthd was gone: others of the program may have been here before */
+    bool listening; /* it was, or is to be */
+    int queue;      /* the reading end, owned by the caller, when done */
+    int err;        /* positive errno, when not done */
 };
 enum claim_result claim_make(struct claim *c);
 
