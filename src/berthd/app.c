@@ -197,8 +197,9 @@ static void bind_abandon(struct bind *b)
 
 bool bind_check(struct bind *b)
 {
-    pid_t pid;
-    if (holders_find(b->server, b->inode, &pid, 1) == 1) {
+    pid_t pid = b->holder;
+    /* Mostly the one that we know: a whole walk is for when it is not. */
+    if (holders_has(b->inode, pid) || holders_find(b->server, b->inode, &pid, 1) == 1) {
         bind_watch_holder(b, pid);
         return true;
     }
@@ -270,7 +271,7 @@ static bool queue_message(struct bind *b)
         return true;
     if (m.type == APPMSG_OPTION)
         message_option(b, &m);
-    else if (m.type == APPMSG_CLOSED && !b->orphan)
+    else if (m.type == APPMSG_CLOSED && !b->orphan && b->timer.at_ms == 0)
         loop_timer(&b->server->loop, &b->timer, CLOSED_CHECK_MS);
     else if (m.type == APPMSG_LISTEN && bind_listen(b, reason) < 0)
         log_warn("listen refused app=%s reason=%s", b->app->name, reason);

@@ -66,3 +66,15 @@ size_t holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t
     holders_walk(s, search_hit, &search);
     return search.count;
 }
+
+bool holders_has(ino_t inode, pid_t pid)
+{
+    char text[16];
+    pid_t found;
+    struct search search = {inode, &found, 0, 1};
+    CLEANUP_FD int proc = pid > 0 ? open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -EBADF;
+    (void)snprintf(text, sizeof text, "%d", pid);
+    if (proc >= 0)
+        walk_process(proc, text, search_hit, &search);
+    return search.count == 1;
+}
