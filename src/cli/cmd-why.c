@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/why-json.h"
+#include "cli/why-shared.h"
 #include "why/why.h"
 
 struct options {
@@ -23,7 +24,7 @@ static const char help_text[] =
     "\n"
     "  PORT       8080\n"
     "  ADDRESS    127.0.0.1:8080, [::1]:8080\n"
-    "  URL        http://blog.localhost:8080/: its port; names are not looked up\n"
+    "  URL        http://blog.localhost:8080/x: its port, and which program gets it through berth\n"
     "  PID        pid:4711, or a number above 65535: what that process listens on\n"
     "\n"
     "  --brief    the verdict and the command only\n"
@@ -213,6 +214,8 @@ static int answer(const struct options *o, const struct why_target *target, stru
         rc = why_json_print(r, a, stdout);
     else
         print_text(r, a, o->brief);
+    if (!o->json && !o->brief && target->kind != WHY_PID)
+        why_shared_print(o->subject, target->port);
     if (rc < 0 || fflush(stdout) != 0)
         return cli_fail("why", "the answer cannot be written");
     return a->trouble ? CLI_TROUBLE : CLI_OK;
