@@ -129,6 +129,9 @@ static struct shared_listener *listener_new(struct server *s, const struct claim
     l->proxy = c->bind->app->flags & APPMSG_PROXY;
     l->fd_count = s->threads;
     *ret_err = listen_open(&l->bound, alone, l->fds, l->fd_count);
+    /* What we closed a moment ago may still be open in dispatch. */
+    if (*ret_err == -EADDRINUSE && dispatch_settle(s))
+        *ret_err = listen_open(&l->bound, alone, l->fds, l->fd_count);
     l->id = *ret_err < 0 ? UINT32_MAX : numbers_take(&s->listener_numbers);
     if (l->id == UINT32_MAX) {
         free(l);

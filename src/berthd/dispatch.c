@@ -1,6 +1,7 @@
 /* berth-dispatch, seen from berthd: started, told what to serve, revived when it dies, and asked
  * for everything when this berthd is the successor of one that died. */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #define CHANNEL_FD   3
 #define SUCCESSOR_FD 4
 #define REVIVE_MS    100
+#define SETTLE_MS    1000
 
 static void channel_lost(struct server *s)
 {
@@ -158,10 +160,8 @@ static int channel_message(struct server *s, struct dispatchmsg *m, uint8_t *buf
     return (int)n;
 }
 
-static void channel_ready(struct watch *w, uint32_t events)
+static void channel_read(struct server *s)
 {
-    (void)events;
-    struct server *s = container_of(w, struct server, channel_watch);
     uint8_t buf[DISPATCHMSG_MAX];
     int fds[FDMSG_FDS_MAX];
     size_t fd_count;
@@ -170,10 +170,30 @@ static void channel_ready(struct watch *w, uint32_t events)
         return;
     while (fd_count > 0)
         (void)fd_close(fds[--fd_count]);
-    if (m.type == DISPATCH_COMMITTED) {
+    if (m.type == DISPATCH_COMMITTED)
         s->committed = m.id;
-        control_committed(s);
+}
+
+static void channel_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct server *s = container_of(w, struct server, channel_watch);
+    channel_read(s);
+    control_committed(s);
+}
+
+bool dispatch_settle(struct server *s)
+{
+    uint32_t serial = dispatch_commit(s);
+    if (s->committed == serial)
+        return false;
+    while (s->channel >= 0 && s->committed != serial) {
+        struct pollfd p = {.fd = s->channel, .events = POLLIN};
+        if (poll(&p, 1, SETTLE_MS) <= 0)
+            break;
+        channel_read(s);
     }
+    return true;
 }
 
 static void channel_watch(struct server *s)

@@ -183,6 +183,8 @@ void dispatch_bind_note(struct server *s, const struct bind *b);
 void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o);
 void dispatch_claim(struct server *s, const struct claim *c);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
+/* Waits until dispatch has done everything that it was told. False when it had done so before. */
+bool dispatch_settle(struct server *s);
 /* COMMIT, if anything changed; the serial to wait for. */
 uint32_t dispatch_commit(struct server *s);
 
