@@ -362,7 +362,7 @@ class Redis(Program):
 
 class Postgresql(Program):
     name = "postgresql"
-    user = "postgres" if ROOT else None
+    user = "postgres" if ROOT and user_exists("postgres") else None
     stop_signal = signal.SIGINT  # "fast shutdown": does not wait for clients
     _template = None
 
