@@ -5,6 +5,7 @@ answered (its marker), and which client address the program itself saw."""
 import dataclasses
 import getpass
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -361,7 +362,7 @@ class Redis(Program):
 
 class Postgresql(Program):
     name = "postgresql"
-    user = "postgres" if ROOT else None
+    user = "postgres" if ROOT and user_exists("postgres") else None
     stop_signal = signal.SIGINT  # "fast shutdown": does not wait for clients
     _template = None
 
@@ -417,7 +418,9 @@ class Sshd(Program):
     name = "sshd"
 
     def missing(self):
-        return None if shutil.which("ssh-keygen") else "there is no ssh-keygen"
+        shell = pwd.getpwuid(os.geteuid()).pw_shell
+        locked = os.path.basename(shell) in ("nologin", "false")
+        return "this account may not log in" if locked else None
 
     def routes(self, host):
         return ["ssh://"]

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 
+import pytest
+
 from harness import (Proc, Target, alive, as_user, descendants, end_strays, free_port,
                      process_table, reap_orphans, wait_until)
 from programs import Running
@@ -157,6 +159,8 @@ class Stage:
               options=(), prefix=(), ready=True):
         """Starts a program and waits until it answers. `prefix` goes before the berth command (or
         the program), `options` are further ones for `berth run`."""
+        if program.missing():
+            pytest.skip(program.missing())
         port = port or self._port()
         address = address or program.address
         folder = tempfile.mkdtemp(prefix=f"{program}-", dir=self.files)

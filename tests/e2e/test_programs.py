@@ -17,16 +17,9 @@ from programs import (APACHE_EVENT, APACHE_PREFORK, ASYNCIO, DYNAMIC, GUNICORN_G
 SERVED_BY_ALL = sorted(DYNAMIC, key=str)
 
 
-def fitting_stage(new_stage, program):
-    reason = program.missing()
-    if reason:
-        pytest.skip(reason)
-    return new_stage(program.user)
-
-
 @pytest.mark.parametrize("program", SERVED_BY_ALL, ids=str)
 def test_a_program_answers_sees_the_client_and_leaves(new_stage, mode, program):
-    stage = fitting_stage(new_stage, program)
+    stage = new_stage(program.user)
     running = stage.start(program)
     for _ in range(3):
         running.check()
@@ -68,7 +61,7 @@ def test_two_programs_share_a_port_by_name(stage, first, second):
 
 @pytest.mark.berth_only
 def test_postgresql_shares_its_port_with_a_web_server(new_stage):
-    stage = fitting_stage(new_stage, POSTGRESQL)
+    stage = new_stage(POSTGRESQL.user)
     database = stage.start(POSTGRESQL)
     web = stage.start(PYTHON_HTTP, "web.localhost")
     for _ in range(3):
