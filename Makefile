@@ -10,7 +10,8 @@ all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
-	@command -v meson >/dev/null && command -v ninja >/dev/null || { tools/deps missing build; exit 1; }
+	@command -v meson >/dev/null && command -v ninja >/dev/null || \
+		{ echo "meson and ninja are needed to build berth"; tools/deps missing build; exit 1; }
 	meson setup $(BUILD) --prefix=$(PREFIX) || { tools/deps missing build; exit 1; }
 
 # Installs the packages of packages.txt that are missing; does nothing when none is.
