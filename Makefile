@@ -2,10 +2,58 @@
 BUILD  ?= build
 PREFIX ?= /usr/local
 PYTHON ?= /usr/bin/python3
+# Seconds for each target of `make fuzz`.
+SECONDS ?= 60
 
 .PHONY: all
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
-	meson setup $(BUILD) --prefix=$(PREFIX)
+	@command -v meson >/dev/null && command -v ninja >/dev/null || \
+		{ echo "meson and ninja are needed to build berth"; tools/deps missing build; exit 1; }
+	meson setup $(BUILD) --prefix=$(PREFIX) || { tools/deps missing build; exit 1; }
+
+# Installs the packages of packages.txt that are missing; does nothing when none is.
+.PHONY: deps-build deps-demo deps-check deps-bench
+deps-build deps-demo deps-check deps-bench: deps-%:
+	@tools/deps install $*
+
+.PHONY: demo
+demo: deps-demo
+	@$(MAKE) --no-print-directory all
+	@demo/demo.sh $(BUILD)
+
+.PHONY: check
+check: deps-check
+	@$(PYTHON) tests/run.py --build $(BUILD)
+
+.PHONY: bench
+bench: deps-bench
+	@$(MAKE) --no-print-directory all
+	$(PYTHON) bench/run.py --build $(BUILD)
+
+.PHONY: fuzz
+fuzz: deps-check
+	@$(PYTHON) tools/fuzz.py --seconds $(SECONDS)
+
+.PHONY: install
+install: all
+	meson configure $(BUILD) -Dprefix=$(PREFIX)
+	meson install -C $(BUILD)
+
+SOURCES = find src lib include examples tests fuzz bench -name '*.[ch]' 2>/dev/null
+
+.PHONY: format format-check
+format:
+	$(SOURCES) | xargs clang-format -i
+format-check:
+	$(SOURCES) | xargs clang-format --dry-run --Werror
+
+.PHONY: lint
+lint: format-check
+	tools/check-layers
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD) build-san build-fuzz

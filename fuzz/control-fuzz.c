@@ -1,5 +1,5 @@
-/* The control protocol, the channel to dispatch and the names of queues: what decodes must encode to the
- * same bytes again, and whatever it is, decoding stays inside it. */
+/* The control protocol, the channel to dispatch and the names of queues: what decodes must encode
+ * to the same bytes again, and whatever it is, decoding stays inside it. */
 #include <assert.h>
 
 #include "wire/appmsg.h"

@@ -203,14 +203,19 @@ static void channel_watch(struct server *s)
         log_error("channel to dispatch not watched");
 }
 
+/* Beside us in a build folder, in a folder of its own where we are installed. */
 static const char *dispatch_path(char *buf, size_t size)
 {
-    ssize_t n = readlink("/proc/self/exe", buf, size - 16);
-    char *slash = n < 0 ? NULL : memrchr(buf, '/', (size_t)n);
-    if (!slash)
-        return "berth-dispatch";
-    (void)snprintf(slash + 1, 15, "berth-dispatch");
-    return buf;
+    static const char *const places[] = {"berth-dispatch", BERTH_DISPATCH_INSTALLED};
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self);
+    const char *slash = n < 0 ? NULL : memrchr(self, '/', (size_t)n);
+    for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
+        int len = snprintf(buf, size, "%.*s/%s", (int)(slash - self), self, places[i]);
+        if (len > 0 && (size_t)len < size && access(buf, X_OK) == 0)
+            return buf;
+    }
+    return "berth-dispatch";
 }
 
 static void exec_dispatch(const struct server *s, int channel)

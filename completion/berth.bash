@@ -1,0 +1,101 @@
+# bash completion for berth(1)
+
+# What `berth run --as` may begin with: this folder's name, the hosts that are served already (for
+# another path), and the schemes.
+_berth_routes() {
+    local folder=${PWD##*/}
+    folder=${folder,,}
+    folder=${folder//[^a-z0-9]/-}
+    printf '%s\n' "$folder.localhost" http:// tls:// ssh:// any:// tcp:// postgres:// redis:// \
+        mqtt:// xmpp:// rdp:// socks:// prefix://
+    berth ls --json 2>/dev/null | sed -n 's/^ *"route": "\(http:.*\)".*/\1/p'
+}
+
+# The ports that somebody listens on.
+_berth_ports() {
+    local fields
+    while read -r -a fields; do
+        [[ ${fields[3]} = 0A ]] && echo $((16#${fields[1]##*:}))
+    done < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null) | sort -un
+}
+
+# The word under the cursor, whole: bash takes it apart at colons. Sets cur and prev.
+_berth_words() {
+    local line=${COMP_LINE:0:COMP_POINT}
+    cur=${line##*[[:space:]]}
+    line=${line%"$cur"}
+    line=${line%"${line##*[![:space:]]}"}
+    prev=${line##*[[:space:]]}
+}
+
+# What bash has already taken off at a colon is taken off the candidates, too.
+_berth_offer() {
+    mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+    if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        local head=${cur%"${cur##*:}"}
+        COMPREPLY=("${COMPREPLY[@]#"$head"}")
+    fi
+    [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *:// ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+
+# The index of the program's word in `berth run ... PROGRAM`, or nothing.
+_berth_program() {
+    local i=2
+    while ((i < COMP_CWORD)); do
+        case ${COMP_WORDS[i]} in
+        --) echo $((i + 1)); return ;;
+        --as | --port | --listen | --name)
+            ((i += 2))
+            # A value with colons is several words to bash.
+            while [[ ${COMP_WORDS[i]-} == :* || ${COMP_WORDS[i - 1]-} == *: ]] && ((i < COMP_CWORD)); do
+                ((i++))
+            done
+            ;;
+        -*) ((i++)) ;;
+        *) echo "$i"; return ;;
+        esac
+    done
+}
+
+_berth_run() {
+    local program
+    program=$(_berth_program)
+    if [[ -z $program ]]; then
+        case $prev in
+        --as) _berth_offer "$(_berth_routes)" ;;
+        --listen) _berth_offer "0.0.0.0: 127.0.0.1: [::]: unix:/" ;;
+        --port | --name) ;;
+        *) _berth_offer "--as --port --listen --name --proxy --queue --help --" ;;
+        esac
+    elif declare -F _command_offset >/dev/null; then
+        _command_offset "$program"
+    elif ((program == COMP_CWORD)); then
+        mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    fi
+}
+
+_berth() {
+    local cur prev
+    _berth_words
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)); then
+        _berth_offer "run ls why status stop help --help --version"
+        return
+    fi
+    case ${COMP_WORDS[1]} in
+    run) _berth_run ;;
+    why)
+        case $cur in
+        -*) _berth_offer "--json --brief --pid --help" ;;
+        *) _berth_offer "$(_berth_ports)" ;;
+        esac
+        ;;
+    ls | status) _berth_offer "--json --help" ;;
+    stop) _berth_offer "--help" ;;
+    help) _berth_offer "run ls why status stop" ;;
+    esac
+}
+complete -F _berth berth
