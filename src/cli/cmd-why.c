@@ -87,8 +87,29 @@ static void print_process(const struct why_proc *p)
     (void)printf("\n");
 }
 
+static bool same_holders(const struct why_report *r, size_t a, size_t b)
+{
+    size_t n = why_holders(r, a), k = 0;
+    while (k < n && why_holder(r, a, k) == why_holder(r, b, k))
+        k++;
+    return k == n && why_holders(r, b) == n;
+}
+
+/* Sockets of one SO_REUSEPORT group with the same processes are one line. */
+static bool same_line(const struct why_report *r, size_t a, size_t b)
+{
+    return r->socks[a].state == r->socks[b].state && r->socks[a].queued == r->socks[b].queued &&
+           addr_equal(&r->socks[a].local, &r->socks[b].local) && same_holders(r, a, b);
+}
+
 static void print_socket(const struct why_report *r, size_t i)
 {
+    size_t alike = 0;
+    for (size_t k = 0; k < r->socks_count; k++) {
+        if (k < i && same_line(r, k, i))
+            return;
+        alike += same_line(r, k, i);
+    }
     const struct why_sock *s = &r->socks[i];
     const struct why_proc *p = why_holder(r, i, 0);
     char text[ADDR_TEXT_MAX];
@@ -99,6 +120,8 @@ static void print_socket(const struct why_report *r, size_t i)
     (void)printf("%s%s", s->v6only ? ", IPv6 only" : "", s->mptcp ? ", Multipath TCP" : "");
     if (!p || strcmp(p->user, s->user) != 0)
         (void)printf(", made by user %s", s->user);
+    if (alike > 1)
+        (void)printf("  × %zu", alike);
     (void)printf("\n");
 }
 
@@ -112,14 +135,6 @@ static void print_holders(const struct why_report *r, size_t i)
         (void)printf("    and %zu more processes\n", holders - SHOWN);
     if (holders == 0)
         (void)printf("    no process that user %s can see\n", r->user);
-}
-
-static bool same_holders(const struct why_report *r, size_t a, size_t b)
-{
-    size_t n = why_holders(r, a), k = 0;
-    while (k < n && why_holder(r, a, k) == why_holder(r, b, k))
-        k++;
-    return k == n && why_holders(r, b) == n;
 }
 
 static bool is_printed(const struct why_report *r, size_t sock)
@@ -186,14 +201,18 @@ static void print_full(const struct why_report *r, const struct why_answer *a)
                      cli_style(stdout, STYLE_NONE), a->mends[i].effect);
 }
 
-static void print_text(const struct why_report *r, const struct why_answer *a, bool brief)
+static void print_text(const struct options *o, const struct why_target *target,
+                       const struct why_report *r, const struct why_answer *a)
 {
     (void)printf("%s%s%s\n", cli_style(stdout, a->trouble ? STYLE_BAD : STYLE_GOOD), a->verdict,
                  cli_style(stdout, STYLE_NONE));
-    if (!brief)
-        print_full(r, a);
-    else if (a->mends_count > 0)
+    if (o->brief && a->mends_count > 0)
         (void)printf("%s: %s\n", a->mends[0].command, a->mends[0].effect);
+    if (o->brief)
+        return;
+    if (target->kind != WHY_PID)
+        why_shared_print(o->subject, target->port);
+    print_full(r, a);
 }
 
 static int answer(const struct options *o, const struct why_target *target, struct why_report *r,
@@ -213,9 +232,7 @@ static int answer(const struct options *o, const struct why_target *target, stru
     if (o->json)
         rc = why_json_print(r, a, stdout);
     else
-        print_text(r, a, o->brief);
-    if (!o->json && !o->brief && target->kind != WHY_PID)
-        why_shared_print(o->subject, target->port);
+        print_text(o, target, r, a);
     if (rc < 0 || fflush(stdout) != 0)
         return cli_fail("why", "the answer cannot be written");
     return a->trouble ? CLI_TROUBLE : CLI_OK;

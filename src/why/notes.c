@@ -80,11 +80,18 @@ static bool is_like_before(const struct why_report *r, size_t i)
     return false;
 }
 
+/* How berth spreads its listeners is nobody's trouble. */
+static bool is_held_by_berth(const struct why_report *r, size_t i)
+{
+    const struct why_proc *p = words_owner(r, i);
+    return p && words_is_berth(p);
+}
+
 static void note_scope(const struct why_report *r, size_t i, struct why_answer *a)
 {
     const struct why_sock *s = &r->socks[i];
     char host[ADDR_TEXT_MAX];
-    if (s->state != TCP_LISTEN)
+    if (s->state != TCP_LISTEN || is_held_by_berth(r, i))
         return;
     if (addr_is_wildcard(&s->local) && s->local.sa.sa_family == AF_INET6 && !s->v6only)
         words_note(a, "%s listens on [::] without IPV6_V6ONLY, and so holds 0.0.0.0 as well",
@@ -147,7 +154,7 @@ static void note_reuseport(const struct why_report *r, size_t first, struct why_
                    "different programs share %s by SO_REUSEPORT, %s and %s: connections are "
                    "spread blindly over these %zu sockets",
                    host, words_who(r, first, who), other, members);
-    else
+    else if (!is_held_by_berth(r, first))
         words_note(a, "%s shares %s among %zu sockets by SO_REUSEPORT", owner_name(r, first), host,
                    members);
 }
