@@ -188,6 +188,8 @@ shown "berth why $port"
 "$berth" why "$port" >"$work/why" 2>&1
 indent <"$work/why"
 check "berth why names berthd as the holder" grep -q "port $port is held by berthd" "$work/why"
+check "and the programs behind it" \
+    test "$(grep -cE '^ +(blog|shop|sshd) \(pid' "$work/why")" = 3
 
 title "6. Everything is stopped"
 stop
