@@ -229,6 +229,8 @@ static int claim_make(struct bind *b, const struct route *r, const struct place 
         }
     }
     c->id = numbers_take(&s->claim_numbers);
+    if (c->id != UINT32_MAX && s->board)
+        c->delivered_before = board_get(&s->board->delivered[c->id]);
     int r2 = c->id == UINT32_MAX ? -ENOSPC : listener_get(s, c, reason);
     if (r2 < 0)
         claim_free(c);

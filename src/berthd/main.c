@@ -153,6 +153,10 @@ static int go_background(void)
         _exit(up ? 0 : WIFEXITED(status) ? WEXITSTATUS(status) : 1);
     }
     (void)close(ready[0]);
+    /* Nothing of whoever started us is to be held open by a daemon: pipes, terminals, locks. */
+    if (dup2(ready[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    (void)close_range(4, ~0U, 0);
     (void)setsid();
     if (chdir("/") < 0)
         return -errno;
@@ -163,7 +167,7 @@ static int go_background(void)
     (void)dup2(null, STDIN_FILENO);
     (void)dup2(null, STDOUT_FILENO);
     (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
-    return ready[1];
+    return 3;
 }
 
 static void descriptors_raise(void)

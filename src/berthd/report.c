@@ -10,9 +10,6 @@
 #include "base/clock.h"
 #include "berthd/server.h"
 
-/* Bytes of the CONN message that every waiting connection stands for. */
-#define CONN_BYTES 57
-
 static json_t *user_name(uid_t uid)
 {
     struct passwd *pw = getpwuid(uid);
@@ -74,7 +71,8 @@ static json_t *holders_all(const struct server *s)
 
 static uint64_t delivered(struct server *s, const struct claim *c)
 {
-    return s->board && c->id < BOARD_CLAIMS_MAX ? board_get(&s->board->delivered[c->id]) : 0;
+    uint64_t now = s->board ? board_get(&s->board->delivered[c->id]) : 0;
+    return now > c->delivered_before ? now - c->delivered_before : 0;
 }
 
 static json_t *claim_json(struct server *s, const struct claim *c)
@@ -85,21 +83,30 @@ static json_t *claim_json(struct server *s, const struct claim *c)
                      "shared_host", claims_share_host(c));
 }
 
+/* Connections in the queue, by the bytes of their messages. Those of a native queue differ in size:
+ * that it is not empty is all that can be said of it. */
+static int waiting_count(const struct bind *b)
+{
+    uint8_t buf[APPMSG_CONN_MAX];
+    int bytes = 0, each = appmsg_encode(&(struct appmsg){.type = APPMSG_CONN}, buf, sizeof buf);
+    if (ioctl(b->read_fd, SIOCINQ, &bytes) < 0 || each <= 0)
+        return 0;
+    return b->flags & APPMSG_RICH ? bytes > 0 : bytes / each;
+}
+
 static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders)
 {
     char key[32], address[ADDR_TEXT_MAX];
-    int waiting = 0;
     json_t *routes = json_array();
     list_for_each(c, &b->claims, struct claim, link)(void)
         json_array_append_new(routes, claim_json(s, c));
     (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
-    (void)ioctl(b->read_fd, SIOCINQ, &waiting);
     bool native = b->flags & APPMSG_NATIVE;
     return json_pack("{s:s, s:s, s:b, s:b, s:i, s:O?, s:o}", "address",
                      native ? "-" : addr_format(&b->addr, address), "rung",
                      native ? "native" : "preload", "listening", b->listening, "orphaned",
-                     b->orphan, "waiting", waiting / CONN_BYTES, "pids",
-                     json_object_get(holders, key), "routes", routes);
+                     b->orphan, "waiting", waiting_count(b), "pids", json_object_get(holders, key),
+                     "routes", routes);
 }
 
 static json_t *app_json(struct server *s, const struct app *a, json_t *holders)

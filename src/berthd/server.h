@@ -131,6 +131,7 @@ struct claim {
     struct addr bound;
     bool v6only;
     struct shared_listener *listener; /* counted */
+    uint64_t delivered_before;        /* the number's counter when the claim was made */
 };
 
 void numbers_init(struct numbers *n, uint32_t max);
