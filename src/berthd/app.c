@@ -76,6 +76,16 @@ static bool text_is_printable(struct str s)
     return true;
 }
 
+/* A command line may hold anything, a script of several lines, too; it is shown, never run. */
+static char *printable_copy(struct str s)
+{
+    char *copy = strndup(s.p, s.n);
+    for (char *p = copy; p && *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+    return copy;
+}
+
 static int app_admit(const struct server *s, const struct appmsg *m, const struct ucred *creator,
                      char reason[REASON_MAX])
 {
@@ -85,8 +95,7 @@ static int app_admit(const struct server *s, const struct appmsg *m, const struc
                        creator->uid);
         return -EPERM;
     }
-    if (m->name.n == 0 || m->name.n > 64 || !text_is_printable(m->name) ||
-        !text_is_printable(m->command)) {
+    if (m->name.n == 0 || m->name.n > 64 || !text_is_printable(m->name)) {
         (void)snprintf(reason, REASON_MAX,
                        "an application's name has 1 to 64 printable characters");
         return -EINVAL;
@@ -119,7 +128,7 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
     a->flags = m->flags;
     memcpy(a->instance, m->instance, sizeof a->instance);
     a->name = strndup(m->name.p, m->name.n);
-    a->command = strndup(m->command.p, m->command.n);
+    a->command = printable_copy(m->command);
     a->id = numbers_take(&s->app_numbers);
     list_append(&s->apps, &a->link);
     if (a->id != UINT32_MAX && a->name && a->command)

@@ -270,3 +270,17 @@ def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_m
                              text=True, timeout=20, check=False, cwd="/", env=stage.env)
     assert "one.localhost" not in listing.stdout
     assert_unharmed(stage, pair, pids)
+
+
+@pytest.mark.berth_only
+@pytest.mark.parametrize("word", ["line one\nline two\t", b"\xff\xfe", "\u00e9" * 600],
+                         ids=["lines", "bytes", "cut"])
+def test_a_program_is_listed_whatever_its_command_line_holds(stage, pair, word):
+    script = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1])));" \
+             "print('listening', flush=True); s.accept()"
+    argv = [stage.tool(), "run", "--as", "odd.localhost", "--", PYTHON, "-c", script,
+            str(stage.port), word]
+    with subprocess.Popen(argv, env=stage.env, stdout=subprocess.PIPE, cwd="/") as odd:
+        assert odd.stdout.readline() == b"listening\n"
+        assert stage.listed("odd.localhost")
+        odd.kill()
