@@ -66,8 +66,11 @@ struct server {
     /* control.c */
     int control_fd;
     struct watch control_watch;
+    struct timer control_rest;
     struct list clients;
     size_t client_count;
+    uint64_t refusal_second; /* of the newest log lines about clients */
+    uint32_t refusal_count;
 };
 
 struct app {

@@ -272,6 +272,68 @@ def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_m
     assert_unharmed(stage, pair, pids)
 
 
+DEAF = """
+import socket, struct, sys
+deaf = []
+for _ in range(5):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(sys.argv[1])
+    s.setblocking(False)
+    deaf.append(s)
+    try:
+        for _ in range(3000):
+            s.send(struct.pack(">HBB", 0xBE47, 1, int(sys.argv[2])))
+    except (BlockingIOError, BrokenPipeError):
+        pass
+print("sent", flush=True)
+sys.stdin.read()
+"""
+LIST = 6
+
+
+@pytest.mark.berth_only
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_clients_that_do_not_read_their_answers_hold_nobody_up(stage, pair, user):
+    if user and (os.geteuid() != 0 or not user_exists(user)):
+        pytest.skip("needs root and nobody")
+    pids, path = stage.daemons(), stage.control_path()
+    if user:
+        os.chmod(path, 0o666)
+    with subprocess.Popen(as_user(user, [PYTHON, "-c", DEAF, path, str(LIST)]), cwd="/",
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout.readline() == b"sent\n"
+        assert stage.berth("ls", timeout=4).returncode == 0
+        deaf.stdin.close()
+    assert_unharmed(stage, pair, pids)
+
+
+WORKER = """
+import os, socket, struct
+def vec(text):
+    return struct.pack(">H", len(text)) + text.encode()
+def ask(s, kind, body=b""):
+    s.send(struct.pack(">HBB", 0xBE47, 1, kind) + body)
+    return s.recv(65536)[3]
+os.setgid(65534)
+os.setuid(65534)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(os.environ["BERTH_CONTROL"])
+hello = struct.pack(">I", 0) + bytes.fromhex(os.environ["BERTH_INSTANCE"]) + vec("x") + vec("x")
+print(ask(s, 1, hello + b"\\1" + vec("x.localhost") + b"\\0"), ask(s, 8), flush=True)
+"""
+
+
+@pytest.mark.berth_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_worker_of_another_user_cannot_stop_the_daemon(stage, pair):
+    """It speaks for its application, and only for that."""
+    pids = stage.daemons()
+    os.chmod(stage.control_path(), 0o666)
+    done = stage.berth("run", "--as", "w.localhost", "--", PYTHON, "-c", WORKER)
+    assert done.stdout.split() == ["12", "13"], done.stdout + done.stderr
+    assert_unharmed(stage, pair, pids)
+
+
 @pytest.mark.berth_only
 @pytest.mark.parametrize("word", ["line one\nline two\t", b"\xff\xfe", "\u00e9" * 600],
                          ids=["lines", "bytes", "cut"])
