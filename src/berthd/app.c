@@ -1,6 +1,7 @@
 /* Applications and what they bound. An application comes with its first message and goes when its
  * process and its last bind have gone; a bind lives as long as any process holds its queue, and its
  * waiting connections a little longer, for a successor. */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -16,7 +17,8 @@
 #define QUEUE_BYTES     (8 << 20)
 #define MESSAGES_A_TURN 64
 /* A program closes its descriptor just after it has said so. */
-#define CLOSED_CHECK_MS 20
+#define CLOSED_CHECK_MS   20
+#define SHORTAGE_CHECK_MS 1000
 
 static int pidfd_of(pid_t pid)
 {
@@ -204,16 +206,31 @@ static void bind_abandon(struct bind *b)
     loop_timer(&b->server->loop, &b->timer, ORPHAN_MS);
 }
 
+/* A process that has ended, and whose parent has not asked for its status, hides its descriptors.
+ */
+static bool holder_lives(const struct bind *b)
+{
+    struct pollfd p = {.fd = b->holder_fd, .events = POLLIN};
+    return b->holder_fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
 bool bind_check(struct bind *b)
 {
     pid_t pid = b->holder;
     /* Mostly the one that we know: a whole walk is for when it is not. */
-    if (holders_has(b->inode, pid) || holders_find(b->server, b->inode, &pid, 1) == 1) {
-        bind_watch_holder(b, pid);
+    bool known = holder_lives(b) && holders_has(b->inode, pid);
+    int found = known ? 1 : holders_find(b->server, b->inode, &pid, 1);
+    if (found < 0) {
+        /* We are short of descriptors, which says nothing about the queue. */
+        loop_timer(&b->server->loop, &b->timer, SHORTAGE_CHECK_MS);
         return true;
     }
-    bind_abandon(b);
-    return false;
+    if (found == 0) {
+        bind_abandon(b);
+        return false;
+    }
+    bind_watch_holder(b, pid);
+    return true;
 }
 
 static void bind_timer(struct timer *t)
@@ -481,6 +498,15 @@ void bind_unlisten(struct bind *b)
 
 void bind_add_option(struct bind *b, const struct option_value *o)
 {
+    /* Each worker of a program says the same. */
+    for (size_t i = b->option_count; i > 0; i--) {
+        const struct option_value *had = &b->options[i - 1];
+        if (had->level != o->level || had->name != o->name)
+            continue;
+        if (had->len == o->len && memcmp(had->value, o->value, o->len) == 0)
+            return;
+        break;
+    }
     if (b->option_count == OPTIONS_MAX)
         return;
     b->options[b->option_count++] = *o;

@@ -83,7 +83,7 @@ static json_t *holders_all(const struct server *s)
         (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
         (void)json_object_set_new(h.by_inode, key, json_array());
     }
-    holders_walk(s, holders_hit, &h);
+    (void)holders_walk(s, holders_hit, &h);
     return h.by_inode;
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness import alive, as_user, read_to_close, read_to_end, user_exists, wait_until
 from programs import ASYNCIO, GUNICORN_SYNC, NGINX, NODE, NODE_CLUSTER, PYTHON
+from stage import BERTH, Stage
 from test_faults import open_gate, queue_request, start_gated
 from test_programs import Loop
 
@@ -346,3 +347,54 @@ def test_a_program_is_listed_whatever_its_command_line_holds(stage, pair, word):
         assert odd.stdout.readline() == b"listening\n"
         assert stage.listed("odd.localhost")
         odd.kill()
+
+
+HIDDEN = """
+import ctypes, os, signal, socket, sys
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: as sshd does
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+child = os.fork()
+if child == 0:
+    s.close()
+    os._exit(0)
+os.waitpid(child, 0)
+print("listening", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.berth_only
+@pytest.mark.skipif(os.geteuid() != 0 or not user_exists("nobody"), reason="needs root and nobody")
+def test_a_program_whose_descriptors_nobody_may_see_keeps_its_queue(build):
+    """Its child closes the listening socket, as that of every forking server does."""
+    stage = Stage(BERTH, build, "nobody")
+    try:
+        argv = as_user("nobody", [stage.tool(), "run", "--as", "hidden.localhost", "--", PYTHON,
+                                  "-c", HIDDEN, str(stage.port)])
+        with subprocess.Popen(argv, env=stage.env, stdout=subprocess.PIPE, cwd="/") as hidden:
+            try:
+                assert hidden.stdout.readline() == b"listening\n"
+                with socket.create_connection(("127.0.0.1", stage.port)):
+                    for _ in range(20):
+                        (bound,) = stage.ls()["apps"][0]["binds"]
+                        assert bound["listening"] and not bound["orphaned"]
+            finally:
+                hidden.kill()
+    finally:
+        stage.close()
+
+
+@pytest.mark.berth_only
+def test_the_daemon_keeps_nothing_of_the_program_that_starts_it(stage):
+    """Not a pipe that somebody waits for the end of; nor does an ignored SIGCHLD matter."""
+    reader, writer = os.pipe()
+    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);" \
+             "os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run([PYTHON, "-c", ignore, stage.tool(), "run", "--as", "x.localhost", "--",
+                           "sh", "-c", "exec cat"], env=stage.env, stdin=subprocess.DEVNULL,
+                          pass_fds=[writer], capture_output=True, timeout=20, check=False)
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert stage.daemons()["berthd"]
+    with open(reader, "rb") as pipe:
+        assert pipe.read() == b""
