@@ -1,6 +1,7 @@
 /* Applications and what they bound. An application comes with its first message and goes when its
  * process and its last bind have gone; a bind lives as long as any process holds its queue, and its
  * waiting connections a little longer, for a successor. */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -16,7 +17,8 @@
 #define QUEUE_BYTES     (8 << 20)
 #define MESSAGES_A_TURN 64
 /* A program closes its descriptor just after it has said so. */
-#define CLOSED_CHECK_MS 20
+#define CLOSED_CHECK_MS   20
+#define SHORTAGE_CHECK_MS 1000
 
 static int pidfd_of(pid_t pid)
 {
@@ -76,6 +78,16 @@ static bool text_is_printable(struct str s)
     return true;
 }
 
+/* A command line may hold anything, a script of several lines, too; it is shown, never run. */
+static char *printable_copy(struct str s)
+{
+    char *copy = strndup(s.p, s.n);
+    for (char *p = copy; p && *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+    return copy;
+}
+
 static int app_admit(const struct server *s, const struct appmsg *m, const struct ucred *creator,
                      char reason[REASON_MAX])
 {
@@ -85,8 +97,7 @@ static int app_admit(const struct server *s, const struct appmsg *m, const struc
                        creator->uid);
         return -EPERM;
     }
-    if (m->name.n == 0 || m->name.n > 64 || !text_is_printable(m->name) ||
-        !text_is_printable(m->command)) {
+    if (m->name.n == 0 || m->name.n > 64 || !text_is_printable(m->name)) {
         (void)snprintf(reason, REASON_MAX,
                        "an application's name has 1 to 64 printable characters");
         return -EINVAL;
@@ -119,7 +130,7 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
     a->flags = m->flags;
     memcpy(a->instance, m->instance, sizeof a->instance);
     a->name = strndup(m->name.p, m->name.n);
-    a->command = strndup(m->command.p, m->command.n);
+    a->command = printable_copy(m->command);
     a->id = numbers_take(&s->app_numbers);
     list_append(&s->apps, &a->link);
     if (a->id != UINT32_MAX && a->name && a->command)
@@ -195,16 +206,31 @@ static void bind_abandon(struct bind *b)
     loop_timer(&b->server->loop, &b->timer, ORPHAN_MS);
 }
 
+/* A process that has ended, and whose parent has not asked for its status, hides its descriptors.
+ */
+static bool holder_lives(const struct bind *b)
+{
+    struct pollfd p = {.fd = b->holder_fd, .events = POLLIN};
+    return b->holder_fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
 bool bind_check(struct bind *b)
 {
     pid_t pid = b->holder;
     /* Mostly the one that we know: a whole walk is for when it is not. */
-    if (holders_has(b->inode, pid) || holders_find(b->server, b->inode, &pid, 1) == 1) {
-        bind_watch_holder(b, pid);
+    bool known = holder_lives(b) && holders_has(b->inode, pid);
+    int found = known ? 1 : holders_find(b->server, b->inode, &pid, 1);
+    if (found < 0) {
+        /* We are short of descriptors, which says nothing about the queue. */
+        loop_timer(&b->server->loop, &b->timer, SHORTAGE_CHECK_MS);
         return true;
     }
-    bind_abandon(b);
-    return false;
+    if (found == 0) {
+        bind_abandon(b);
+        return false;
+    }
+    bind_watch_holder(b, pid);
+    return true;
 }
 
 static void bind_timer(struct timer *t)
@@ -472,6 +498,15 @@ void bind_unlisten(struct bind *b)
 
 void bind_add_option(struct bind *b, const struct option_value *o)
 {
+    /* Each worker of a program says the same. */
+    for (size_t i = b->option_count; i > 0; i--) {
+        const struct option_value *had = &b->options[i - 1];
+        if (had->level != o->level || had->name != o->name)
+            continue;
+        if (had->len == o->len && memcmp(had->value, o->value, o->len) == 0)
+            return;
+        break;
+    }
     if (b->option_count == OPTIONS_MAX)
         return;
     b->options[b->option_count++] = *o;

@@ -134,6 +134,9 @@ static struct shared_listener *listener_new(struct server *s, const struct claim
         *ret_err = listen_open(&l->bound, alone, l->fds, l->fd_count);
     l->id = *ret_err < 0 ? UINT32_MAX : numbers_take(&s->listener_numbers);
     if (l->id == UINT32_MAX) {
+        for (size_t i = 0; *ret_err >= 0 && i < l->fd_count; i++)
+            (void)fd_close(l->fds[i]);
+        *ret_err = *ret_err < 0 ? *ret_err : -ENOSPC;
         free(l);
         return NULL;
     }

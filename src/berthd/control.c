@@ -4,15 +4,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "berthd/server.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 #include "why/why.h"
 
-#define CLIENTS_MAX   256
-#define TEXT_PIECE    8192
-#define SEND_WAIT_SEC 2
+#define CLIENTS_MAX 256
+#define TEXT_PIECE  8192
+/* How long accepting rests when there is no descriptor for another client. */
+#define REST_MS 100
+/* Log lines about clients: whoever may connect must not fill the disk. */
+#define REFUSALS_PER_SEC 5
 
 struct client {
     struct list link;
@@ -22,6 +26,9 @@ struct client {
     struct ucred cred;
     struct app *app;  /* for whom it speaks; counted in app->users */
     uint32_t awaited; /* the COMMIT that its answer waits for; 0: none */
+    bool lost;        /* it does not read: freed at its next event, which is due */
+    char *text;       /* owned; what it has not taken yet of a long answer; NULL: nothing */
+    size_t text_at;
 };
 
 static void client_free(struct client *c)
@@ -31,6 +38,7 @@ static void client_free(struct client *c)
     (void)fd_close(c->fd);
     list_remove(&c->link);
     c->server->client_count--;
+    free(c->text);
     free(c);
     if (a) {
         a->users--;
@@ -38,14 +46,22 @@ static void client_free(struct client *c)
     }
 }
 
-/* A client that does not read its answer is given up at its next event. */
-static void reply(struct client *c, const struct appmsg *m, const int *fds, size_t fd_count)
+static int reply_try(struct client *c, const struct appmsg *m, const int *fds, size_t fd_count)
 {
     uint8_t buf[APPMSG_MAX];
     int n = appmsg_encode(m, buf, sizeof buf);
-    int r = n < 0 ? n : fdmsg_send(c->fd, buf, (size_t)n, fds, fd_count, 0);
-    if (r < 0)
-        log_debug("answer lost pid=%d err=%d", c->cred.pid, -r);
+    return n < 0 ? n : fdmsg_send(c->fd, buf, (size_t)n, fds, fd_count, MSG_DONTWAIT);
+}
+
+/* Nobody waits for a client that does not read its answers: it is given up. */
+static void reply(struct client *c, const struct appmsg *m, const int *fds, size_t fd_count)
+{
+    int r = c->lost ? 0 : reply_try(c, m, fds, fd_count);
+    if (r >= 0)
+        return;
+    log_debug("answer lost pid=%d err=%d", c->cred.pid, -r);
+    c->lost = true;
+    (void)shutdown(c->fd, SHUT_RDWR);
 }
 
 static void reply_ok(struct client *c)
@@ -60,17 +76,42 @@ static void reply_error(struct client *c, int err, const char *text)
     reply(c, &(struct appmsg){.type = APPMSG_ERROR, .err = -err, .text = str_of(text)}, NULL, 0);
 }
 
+static void client_watch(struct client *c, uint32_t events)
+{
+    loop_unwatch(&c->server->loop, &c->watch);
+    if (loop_watch(&c->server->loop, &c->watch, c->fd, events) < 0)
+        log_warn("client not watched pid=%d", c->cred.pid);
+}
+
+/* Sends as many pieces as there is room for; the rest goes when the client has read them, and only
+ * then its next request is looked at. */
+static void text_continue(struct client *c)
+{
+    for (size_t left; (left = strlen(c->text + c->text_at)) > 0;) {
+        struct str piece = {c->text + c->text_at, left < TEXT_PIECE ? left : TEXT_PIECE};
+        int r = reply_try(c, &(struct appmsg){.type = APPMSG_TEXT, .text = piece}, NULL, 0);
+        if (r == -EAGAIN)
+            return;
+        if (r < 0)
+            break;
+        c->text_at += piece.n;
+    }
+    free(c->text);
+    c->text = NULL;
+    c->text_at = 0;
+    reply_ok(c);
+    client_watch(c, EPOLLIN);
+}
+
 static void reply_text_consume(struct client *c, char *text)
 {
-    size_t left = text ? strlen(text) : 0;
-    for (const char *p = text; left > 0;) {
-        size_t n = left < TEXT_PIECE ? left : TEXT_PIECE;
-        reply(c, &(struct appmsg){.type = APPMSG_TEXT, .text = {p, n}}, NULL, 0);
-        p += n;
-        left -= n;
+    if (!text) {
+        reply_ok(c);
+        return;
     }
-    free(text);
-    reply_ok(c);
+    c->text = text;
+    client_watch(c, EPOLLOUT);
+    text_continue(c);
 }
 
 static void reply_when_committed(struct client *c)
@@ -190,7 +231,7 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 }
 
 /* Who may ask what: the one table of rights. */
-enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP };
+enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP, RIGHT_OWNER };
 static const struct {
     void (*handle)(struct client *c, const struct appmsg *m);
     enum right right;
@@ -198,14 +239,24 @@ static const struct {
     [APPMSG_APP] = {handle_app, RIGHT_ANY},        [APPMSG_BIND] = {handle_bind, RIGHT_APP},
     [APPMSG_LISTEN] = {handle_listen, RIGHT_APP},  [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
     [APPMSG_WHY] = {handle_why, RIGHT_USER},       [APPMSG_LIST] = {handle_list, RIGHT_USER},
-    [APPMSG_STATUS] = {handle_status, RIGHT_USER}, [APPMSG_STOP] = {handle_stop, RIGHT_USER},
+    [APPMSG_STATUS] = {handle_status, RIGHT_USER}, [APPMSG_STOP] = {handle_stop, RIGHT_OWNER},
 };
 
 static bool may(const struct client *c, enum right right)
 {
     bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
     return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
-           (right == RIGHT_APP && c->app);
+           (right == RIGHT_APP && c->app) || (right == RIGHT_OWNER && user);
+}
+
+static void log_refusal(struct server *s, const struct client *c, const char *reason)
+{
+    uint64_t second = clock_now_ms() / 1000;
+    if (second != s->refusal_second)
+        s->refusal_count = 0;
+    s->refusal_second = second;
+    if (++s->refusal_count <= REFUSALS_PER_SEC)
+        log_warn("refused reason=%s pid=%d uid=%u", reason, c->cred.pid, c->cred.uid);
 }
 
 static void handle(struct client *c, const struct appmsg *m)
@@ -215,7 +266,7 @@ static void handle(struct client *c, const struct appmsg *m)
         reply_error(c, -EBADMSG, "no such request");
     } else if (!may(c, requests[m->type].right)) {
         (void)snprintf(text, sizeof text, "this berthd belongs to user %u", c->server->uid);
-        log_warn("refused reason=WrongUser uid=%u request=%d", c->cred.uid, m->type);
+        log_refusal(c->server, c, "WrongUser");
         reply_error(c, -EPERM, text);
     } else {
         requests[m->type].handle(c, m);
@@ -229,12 +280,20 @@ static void client_ready(struct watch *w, uint32_t events)
     uint8_t buf[APPMSG_MAX];
     size_t fd_count = 0;
     struct appmsg m;
+    if (c->lost) {
+        client_free(c);
+        return;
+    }
+    if (c->text) {
+        text_continue(c);
+        return;
+    }
     ssize_t n = fdmsg_recv(c->fd, buf, sizeof buf, NULL, 0, &fd_count, MSG_DONTWAIT);
     if (n == -EAGAIN)
         return;
     if (n <= 0 || appmsg_decode(&m, buf, (size_t)n) < 0) {
         if (n != 0)
-            log_warn("refused reason=BadMessage pid=%d uid=%u", c->cred.pid, c->cred.uid);
+            log_refusal(c->server, c, "BadMessage");
         client_free(c);
         return;
     }
@@ -254,10 +313,8 @@ void control_committed(struct server *s)
 static void client_new_consume(struct server *s, int fd)
 {
     struct client *c = calloc(1, sizeof *c);
-    struct timeval wait = {.tv_sec = SEND_WAIT_SEC};
     socklen_t len = sizeof c->cred;
-    if (!c || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) < 0) {
+    if (!c || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len) < 0) {
         free(c);
         (void)fd_close(fd);
         return;
@@ -272,16 +329,32 @@ static void client_new_consume(struct server *s, int fd)
         client_free(c);
 }
 
-/* Nobody can keep others out by holding connections: the oldest that waits for nothing gives way.
- */
-static void client_evict(struct server *s)
+static struct client *client_oldest(struct server *s, bool stranger)
 {
-    list_for_each(c, &s->clients, struct client, link) if (!c->awaited)
-    {
-        log_warn("refused reason=Limit pid=%d uid=%u", c->cred.pid, c->cred.uid);
-        client_free(c);
-        return;
-    }
+    list_for_each(c, &s->clients, struct client,
+                  link) if (!c->awaited && may(c, RIGHT_USER) != stranger) return c;
+    return NULL;
+}
+
+/* Nobody can keep others out by holding connections: the oldest that waits for nothing gives way,
+ * strangers first. */
+static bool client_evict(struct server *s)
+{
+    struct client *c = client_oldest(s, true);
+    if (!c)
+        c = client_oldest(s, false);
+    if (!c)
+        return false;
+    log_refusal(s, c, "Limit");
+    client_free(c);
+    return true;
+}
+
+static void control_resume(struct timer *t)
+{
+    struct server *s = container_of(t, struct server, control_rest);
+    if (loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN) < 0)
+        loop_timer(&s->loop, t, REST_MS);
 }
 
 static void control_ready(struct watch *w, uint32_t events)
@@ -289,12 +362,14 @@ static void control_ready(struct watch *w, uint32_t events)
     (void)events;
     struct server *s = container_of(w, struct server, control_watch);
     int fd = accept4(s->control_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-        client_evict(s);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && !client_evict(s)) {
+        loop_unwatch(&s->loop, w);
+        loop_timer(&s->loop, &s->control_rest, REST_MS);
+    }
     if (fd < 0)
         return;
     if (s->client_count >= CLIENTS_MAX)
-        client_evict(s);
+        (void)client_evict(s);
     client_new_consume(s, fd);
 }
 
@@ -305,6 +380,7 @@ int control_start(struct server *s)
     if (s->control_fd < 0)
         return s->control_fd;
     s->control_watch.ready = control_ready;
+    s->control_rest.fire = control_resume;
     return loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN);
 }
 

@@ -286,7 +286,9 @@ static int recover(struct server *s, bool rebuild)
         while (fd_count > 0)
             (void)fd_close(fds[--fd_count]);
         if (m.type == DISPATCH_RECOVERED) {
-            s->dispatch_pid = (pid_t)m.id;
+            /* A child's number is known; what it says of itself could be anybody's. */
+            if (rebuild)
+                s->dispatch_pid = (pid_t)m.id;
             return 0;
         }
     }

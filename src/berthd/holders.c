@@ -1,6 +1,6 @@
 /* Who holds a queue is not tracked but looked up: the kernel knows, through every fork, exec, dup
- * and passing of descriptors. A process whose descriptors we may not read does not count as a
- * holder. */
+ * and passing of descriptors. A process whose descriptors we may not read (it is not dumpable, as
+ * sshd) counts as a holder only when it is the one that we know. */
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,16 +9,18 @@
 
 #include "berthd/server.h"
 
-static void walk_process(int proc, const char *pid_text,
-                         void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
+/* Negative errno when the process could not be looked into. */
+static int walk_process(int proc, const char *pid_text,
+                        void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
 {
     char path[300], link[64];
     (void)snprintf(path, sizeof path, "%s/fd", pid_text);
     int fd = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d) {
+        int err = -errno;
         (void)fd_close(fd);
-        return;
+        return err;
     }
     for (struct dirent *e; (e = readdir(d));) {
         ssize_t n = readlinkat(fd, e->d_name, link, sizeof link - 1);
@@ -29,21 +31,32 @@ static void walk_process(int proc, const char *pid_text,
             fn(ctx, (ino_t)strtoull(link + 8, NULL, 10), (pid_t)atoi(pid_text));
     }
     (void)closedir(d);
+    return 0;
 }
 
-void holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
+static bool is_shortage(int err)
 {
+    return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+}
+
+int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx)
+{
+    int r = 0;
     DIR *d = opendir("/proc");
     if (!d)
-        return;
+        return -errno;
     for (struct dirent *e; (e = readdir(d));) {
         if (!isdigit((unsigned char)e->d_name[0]))
             continue;
         pid_t pid = (pid_t)atoi(e->d_name);
-        if (pid != getpid() && pid != s->dispatch_pid)
-            walk_process(dirfd(d), e->d_name, fn, ctx);
+        if (pid == getpid() || pid == s->dispatch_pid)
+            continue;
+        int err = walk_process(dirfd(d), e->d_name, fn, ctx);
+        if (is_shortage(err))
+            r = err;
     }
     (void)closedir(d);
+    return r;
 }
 
 struct search {
@@ -60,11 +73,11 @@ static void search_hit(void *ctx, ino_t inode, pid_t pid)
         s->pids[s->count++] = pid;
 }
 
-size_t holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max)
+int holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max)
 {
     struct search search = {inode, ret_pids, 0, max};
-    holders_walk(s, search_hit, &search);
-    return search.count;
+    int r = holders_walk(s, search_hit, &search);
+    return search.count > 0 ? (int)search.count : r;
 }
 
 bool holders_has(ino_t inode, pid_t pid)
@@ -74,7 +87,6 @@ bool holders_has(ino_t inode, pid_t pid)
     struct search search = {inode, &found, 0, 1};
     CLEANUP_FD int proc = pid > 0 ? open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -EBADF;
     (void)snprintf(text, sizeof text, "%d", pid);
-    if (proc >= 0)
-        walk_process(proc, text, search_hit, &search);
-    return search.count == 1;
+    int r = proc < 0 ? 0 : walk_process(proc, text, search_hit, &search);
+    return search.count == 1 || r == -EACCES;
 }

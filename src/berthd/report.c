@@ -10,10 +10,25 @@
 #include "base/clock.h"
 #include "berthd/server.h"
 
+/* JSON is UTF-8; names of people, files and commands are bytes. */
+static json_t *text_json(const char *text)
+{
+    json_t *j = json_string(text);
+    if (j)
+        return j;
+    char *copy = strdup(text);
+    for (char *p = copy; p && *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    j = json_string(copy ? copy : "?");
+    free(copy);
+    return j;
+}
+
 static json_t *user_name(uid_t uid)
 {
     struct passwd *pw = getpwuid(uid);
-    return pw ? json_string(pw->pw_name) : json_integer(uid);
+    return pw ? text_json(pw->pw_name) : json_integer(uid);
 }
 
 static void process_name(pid_t pid, char *buf, size_t size)
@@ -65,7 +80,7 @@ static json_t *holders_all(const struct server *s)
         (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
         (void)json_object_set_new(h.by_inode, key, json_array());
     }
-    holders_walk(s, holders_hit, &h);
+    (void)holders_walk(s, holders_hit, &h);
     return h.by_inode;
 }
 
@@ -78,9 +93,9 @@ static uint64_t delivered(struct server *s, const struct claim *c)
 static json_t *claim_json(struct server *s, const struct claim *c)
 {
     char route[ROUTE_TEXT_MAX], address[ADDR_TEXT_MAX];
-    return json_pack("{s:s, s:s, s:I, s:b}", "route", route_format(&c->route, route), "address",
-                     addr_format(&c->bound, address), "connections", (json_int_t)delivered(s, c),
-                     "shared_host", claims_share_host(c));
+    return json_pack("{s:o, s:o, s:I, s:b}", "route", text_json(route_format(&c->route, route)),
+                     "address", text_json(addr_format(&c->bound, address)), "connections",
+                     (json_int_t)delivered(s, c), "shared_host", claims_share_host(c));
 }
 
 /* Connections in the queue, by the bytes of their messages. Those of a native queue differ in size:
@@ -114,8 +129,9 @@ static json_t *app_json(struct server *s, const struct app *a, json_t *holders)
     json_t *binds = json_array();
     list_for_each(b, &a->binds, struct bind, app_link)(void)
         json_array_append_new(binds, bind_json(s, b, holders));
-    return json_pack("{s:s, s:s, s:o, s:i, s:o}", "name", a->name, "command", a->command, "user",
-                     user_name(a->uid), "pid", (int)a->pid, "binds", binds);
+    return json_pack("{s:o, s:o, s:o, s:i, s:o}", "name", text_json(a->name), "command",
+                     text_json(a->command), "user", user_name(a->uid), "pid", (int)a->pid, "binds",
+                     binds);
 }
 
 static char *dump(json_t *j)

@@ -66,8 +66,11 @@ struct server {
     /* control.c */
     int control_fd;
     struct watch control_watch;
+    struct timer control_rest;
     struct list clients;
     size_t client_count;
+    uint64_t refusal_second; /* of the newest log lines about clients */
+    uint32_t refusal_count;
 };
 
 struct app {
@@ -200,11 +203,11 @@ void instances_add(const uint8_t instance[APPMSG_INSTANCE]);
 bool instances_has(const uint8_t instance[APPMSG_INSTANCE]);
 
 /* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left
- * out */
-size_t holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max);
+ * out; a negative errno when none was found and not all could be looked at */
+int holders_find(const struct server *s, ino_t inode, pid_t *ret_pids, size_t max);
 bool holders_has(ino_t inode, pid_t pid);
 /* Several inodes in one walk: fn is called for each descriptor found. */
-void holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx);
+int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx);
 
 /* report.c: JSON text, malloc()ed; NULL when memory is short */
 char *report_list(struct server *s);

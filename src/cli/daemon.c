@@ -31,6 +31,23 @@ const char *daemon_file(const char *built, const char *installed, char *buf, siz
     return NULL;
 }
 
+/* A berthd outlives its starter: it must not keep locks and pipes open, nor ignore signals, nor
+ * claim its own listeners because the shim came with the environment. */
+static void own_nothing(void)
+{
+    static const char *const variables[] = {"LD_PRELOAD", "LISTEN_FDS", "LISTEN_PID",
+                                            "LISTEN_FDNAMES"};
+    static const int signals[] = {SIGTERM, SIGINT, SIGCHLD};
+    sigset_t none;
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        (void)unsetenv(variables[i]);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        (void)signal(signals[i], SIG_DFL);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)close_range(STDERR_FILENO + 1, ~0U, 0);
+}
+
 static int start_daemon(void)
 {
     char path[4096];
@@ -38,11 +55,13 @@ static int start_daemon(void)
         return -ENOENT;
     pid_t pid = fork();
     if (pid == 0) {
+        own_nothing();
         (void)execl(path, "berthd", "--daemon", "--auto", (char *)NULL);
         _exit(127);
     }
-    int status;
-    if (pid < 0 || waitpid(pid, &status, 0) < 0)
+    int status = 0;
+    /* Whoever started us may ignore SIGCHLD: then there is no status, and connecting shows it. */
+    if (pid < 0 || (waitpid(pid, &status, 0) < 0 && errno != ECHILD))
         return -errno;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ESRCH;
 }

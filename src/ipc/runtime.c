@@ -1,6 +1,7 @@
 /* The runtime folder and the Unix sockets in it. */
 #include "ipc/runtime.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,19 @@ static int address(const char *file, struct sockaddr_un *ret_un)
     return 0;
 }
 
+/* Anybody may have made a folder in /tmp by our name. A folder that was named on purpose may be
+ * another user's. */
+static bool peer_is_trusted(int fd)
+{
+    const char *own = getenv("BERTH_RUNTIME_DIR");
+    struct ucred cred;
+    socklen_t len = sizeof cred;
+    if (own && *own)
+        return true;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
+           (cred.uid == geteuid() || cred.uid == 0);
+}
+
 int runtime_connect(const char *file)
 {
     struct sockaddr_un un;
@@ -68,7 +82,7 @@ int runtime_connect(const char *file)
     CLEANUP_FD int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof un) < 0)
         return -errno;
-    return fd_take(&fd);
+    return peer_is_trusted(fd) ? fd_take(&fd) : -EPERM;
 }
 
 int runtime_listen(const char *file, unsigned mode)

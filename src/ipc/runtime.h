@@ -11,7 +11,8 @@ int runtime_path(const char *file, char buf[RUNTIME_PATH_MAX]) WARN_UNUSED;
 /* Makes the folder, for this user only (for root: readable by all). -EPERM when it is somebody
  * else's or open to others' writing. */
 int runtime_make(void) WARN_UNUSED;
-/* A connected SOCK_SEQPACKET socket to the file in the folder, or a negative errno. */
+/* A connected SOCK_SEQPACKET socket to the file in the folder, or a negative errno: -EPERM when
+ * another user, who is not root, listens there. */
 int runtime_connect(const char *file) WARN_UNUSED;
 /* A listening one; an older one of the same name goes. Mode is for chmod(). */
 int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;

@@ -32,28 +32,47 @@ int sandbox_dispatch(void)
 /* What is not here fails with EPERM: a library that asks for more on some rare path gets its error,
  * and everybody who is being served goes on. qsort() asks sysinfo() how much memory there is. */
 static const int allowed[] = {
-    SCMP_SYS(accept4),         SCMP_SYS(brk),
-    SCMP_SYS(clock_gettime),   SCMP_SYS(clone3),
-    SCMP_SYS(close),           SCMP_SYS(close_range),
-    SCMP_SYS(epoll_ctl),       SCMP_SYS(epoll_pwait),
-    SCMP_SYS(epoll_wait),      SCMP_SYS(exit),
-    SCMP_SYS(exit_group),      SCMP_SYS(fcntl),
-    SCMP_SYS(futex),           SCMP_SYS(getpid),
-    SCMP_SYS(getpeername),     SCMP_SYS(getrandom),
-    SCMP_SYS(getsockname),     SCMP_SYS(getsockopt),
-    SCMP_SYS(gettid),          SCMP_SYS(gettimeofday),
-    SCMP_SYS(madvise),         SCMP_SYS(mmap),
-    SCMP_SYS(mprotect),        SCMP_SYS(mremap),
-    SCMP_SYS(munmap),          SCMP_SYS(poll),
-    SCMP_SYS(ppoll),           SCMP_SYS(read),
-    SCMP_SYS(recvfrom),        SCMP_SYS(recvmsg),
-    SCMP_SYS(restart_syscall), SCMP_SYS(rseq),
-    SCMP_SYS(rt_sigaction),    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn),    SCMP_SYS(sched_yield),
-    SCMP_SYS(sendmsg),         SCMP_SYS(sendto),
-    SCMP_SYS(set_robust_list), SCMP_SYS(setsockopt),
-    SCMP_SYS(shutdown),        SCMP_SYS(sysinfo),
-    SCMP_SYS(tgkill),          SCMP_SYS(write),
+    SCMP_SYS(accept4),
+    SCMP_SYS(brk),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(close),
+    SCMP_SYS(close_range),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(futex),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getpeername),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(getsockname),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(gettid),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(madvise),
+    SCMP_SYS(mmap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(mremap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(read),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(rseq),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(setsockopt),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(write),
 };
 
 int sandbox_dispatch(void)
@@ -66,6 +85,10 @@ int sandbox_dispatch(void)
     int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
     for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+    /* abort(), but no signal to others of the same user; fcntl() could ask for such ones. */
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
     if (r == 0)
         r = seccomp_load(ctx);
     seccomp_release(ctx);

@@ -115,7 +115,7 @@ void accept_batch(struct worker *w, struct shard *s)
 
 void accept_rest(struct worker *w, struct shard *s)
 {
-    while (handle_batch(w, s) > 0)
+    for (int i = 0; i <= SOMAXCONN / WORKER_BATCH && handle_batch(w, s) > 0; i++)
         ;
 }
 

@@ -15,8 +15,8 @@
 #define LOG_LINES_PER_SEC 20
 #define PAGE_MAX          2048
 
-static void log_refusal(struct worker *w, const struct conn *c, const char *reason,
-                        const struct conn_judgement *j)
+void refuse_log(struct worker *w, const struct conn *c, const char *reason,
+                const struct conn_judgement *j)
 {
     uint64_t second = w->now_ms / 1000;
     if (second != w->log_second) {
@@ -87,7 +87,7 @@ void refuse(struct worker *w, struct conn *c, const char *reason, const struct c
         conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, own);
         j = own;
     }
-    log_refusal(w, c, reason, j);
+    refuse_log(w, c, reason, j);
     if (!j->sniffed_valid || !answer(w, c, reason, j)) {
         worker_close(w, c);
         return;

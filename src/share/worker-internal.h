@@ -60,7 +60,7 @@ struct worker {
 
 /* accept.c: takes what has come, one batch a turn. */
 void accept_batch(struct worker *w, struct shard *s);
-/* Takes everything that is left, before the listener goes. */
+/* Takes everything that is left, before the listener goes; not what comes meanwhile without end. */
 void accept_rest(struct worker *w, struct shard *s);
 void accept_pause(struct worker *w);
 void accept_resume(struct worker *w);
@@ -84,5 +84,8 @@ void deliver_flush_all(struct worker *w);
 
 /* refuse.c: answers in the client's protocol, logs the reason, and lets it go. j may be NULL. */
 void refuse(struct worker *w, struct conn *c, const char *reason, const struct conn_judgement *j);
+/* The line alone, of which there are only so many a second. j may be NULL. */
+void refuse_log(struct worker *w, const struct conn *c, const char *reason,
+                const struct conn_judgement *j);
 void refuse_linger(struct worker *w, struct conn *c);
 void refuse_queue(struct worker *w, struct queue *q);

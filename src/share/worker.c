@@ -160,7 +160,7 @@ bool worker_evict(struct worker *w)
         if (!c)
             continue;
         if (c->state == CONN_SNIFF) {
-            log_info("refused reason=Limit held=%u", w->conn_count);
+            refuse_log(w, c, "Limit", NULL);
             board_add(&w->board->refused, 1);
         }
         worker_close(w, c);
@@ -262,14 +262,17 @@ static void snapshot_adopt(struct worker *w, struct snapshot *next)
             shards[count++] = s;
         }
     }
-    for (size_t i = 0; i < w->shard_count; i++)
-        if (w->shards[i]) {
-            shard_update(w, w->shards[i]);
-            shard_free(w, w->shards[i]);
-        }
-    free(w->shards);
+    struct shard **left = w->shards;
+    size_t left_count = w->shard_count;
+    /* Accepting the rest may pause all shards: the array holds none that are going. */
     w->shards = shards;
     w->shard_count = count;
+    for (size_t i = 0; i < left_count; i++)
+        if (left[i]) {
+            shard_update(w, left[i]);
+            shard_free(w, left[i]);
+        }
+    free(left);
     snapshot_unref(old);
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness import alive, as_user, read_to_close, read_to_end, user_exists, wait_until
 from programs import ASYNCIO, GUNICORN_SYNC, NGINX, NODE, NODE_CLUSTER, PYTHON
+from stage import BERTH, Stage
 from test_faults import open_gate, queue_request, start_gated
 from test_programs import Loop
 
@@ -270,3 +271,130 @@ def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_m
                              text=True, timeout=20, check=False, cwd="/", env=stage.env)
     assert "one.localhost" not in listing.stdout
     assert_unharmed(stage, pair, pids)
+
+
+DEAF = """
+import socket, struct, sys
+deaf = []
+for _ in range(5):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(sys.argv[1])
+    s.setblocking(False)
+    deaf.append(s)
+    try:
+        for _ in range(3000):
+            s.send(struct.pack(">HBB", 0xBE47, 1, int(sys.argv[2])))
+    except (BlockingIOError, BrokenPipeError):
+        pass
+print("sent", flush=True)
+sys.stdin.read()
+"""
+LIST = 6
+
+
+@pytest.mark.berth_only
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_clients_that_do_not_read_their_answers_hold_nobody_up(stage, pair, user):
+    if user and (os.geteuid() != 0 or not user_exists(user)):
+        pytest.skip("needs root and nobody")
+    pids, path = stage.daemons(), stage.control_path()
+    if user:
+        os.chmod(path, 0o666)
+    with subprocess.Popen(as_user(user, [PYTHON, "-c", DEAF, path, str(LIST)]), cwd="/",
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout.readline() == b"sent\n"
+        assert stage.berth("ls", timeout=4).returncode == 0
+        deaf.stdin.close()
+    assert_unharmed(stage, pair, pids)
+
+
+WORKER = """
+import os, socket, struct
+def vec(text):
+    return struct.pack(">H", len(text)) + text.encode()
+def ask(s, kind, body=b""):
+    s.send(struct.pack(">HBB", 0xBE47, 1, kind) + body)
+    return s.recv(65536)[3]
+os.setgid(65534)
+os.setuid(65534)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(os.environ["BERTH_CONTROL"])
+hello = struct.pack(">I", 0) + bytes.fromhex(os.environ["BERTH_INSTANCE"]) + vec("x") + vec("x")
+print(ask(s, 1, hello + b"\\1" + vec("x.localhost") + b"\\0"), ask(s, 8), flush=True)
+"""
+
+
+@pytest.mark.berth_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_worker_of_another_user_cannot_stop_the_daemon(stage, pair):
+    """It speaks for its application, and only for that."""
+    pids = stage.daemons()
+    os.chmod(stage.control_path(), 0o666)
+    done = stage.berth("run", "--as", "w.localhost", "--", PYTHON, "-c", WORKER)
+    assert done.stdout.split() == ["12", "13"], done.stdout + done.stderr
+    assert_unharmed(stage, pair, pids)
+
+
+@pytest.mark.berth_only
+@pytest.mark.parametrize("word", ["line one\nline two\t", b"\xff\xfe", "\u00e9" * 600],
+                         ids=["lines", "bytes", "cut"])
+def test_a_program_is_listed_whatever_its_command_line_holds(stage, pair, word):
+    script = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1])));" \
+             "print('listening', flush=True); s.accept()"
+    argv = [stage.tool(), "run", "--as", "odd.localhost", "--", PYTHON, "-c", script,
+            str(stage.port), word]
+    with subprocess.Popen(argv, env=stage.env, stdout=subprocess.PIPE, cwd="/") as odd:
+        assert odd.stdout.readline() == b"listening\n"
+        assert stage.listed("odd.localhost")
+        odd.kill()
+
+
+HIDDEN = """
+import ctypes, os, signal, socket, sys
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: as sshd does
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+child = os.fork()
+if child == 0:
+    s.close()
+    os._exit(0)
+os.waitpid(child, 0)
+print("listening", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.berth_only
+@pytest.mark.skipif(os.geteuid() != 0 or not user_exists("nobody"), reason="needs root and nobody")
+def test_a_program_whose_descriptors_nobody_may_see_keeps_its_queue(build):
+    """Its child closes the listening socket, as that of every forking server does."""
+    stage = Stage(BERTH, build, "nobody")
+    try:
+        argv = as_user("nobody", [stage.tool(), "run", "--as", "hidden.localhost", "--", PYTHON,
+                                  "-c", HIDDEN, str(stage.port)])
+        with subprocess.Popen(argv, env=stage.env, stdout=subprocess.PIPE, cwd="/") as hidden:
+            try:
+                assert hidden.stdout.readline() == b"listening\n"
+                with socket.create_connection(("127.0.0.1", stage.port)):
+                    for _ in range(20):
+                        (bound,) = stage.ls()["apps"][0]["binds"]
+                        assert bound["listening"] and not bound["orphaned"]
+            finally:
+                hidden.kill()
+    finally:
+        stage.close()
+
+
+@pytest.mark.berth_only
+def test_the_daemon_keeps_nothing_of_the_program_that_starts_it(stage):
+    """Not a pipe that somebody waits for the end of; nor does an ignored SIGCHLD matter."""
+    reader, writer = os.pipe()
+    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);" \
+             "os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run([PYTHON, "-c", ignore, stage.tool(), "run", "--as", "x.localhost", "--",
+                           "sh", "-c", "exec cat"], env=stage.env, stdin=subprocess.DEVNULL,
+                          pass_fds=[writer], capture_output=True, timeout=20, check=False)
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert stage.daemons()["berthd"]
+    with open(reader, "rb") as pipe:
+        assert pipe.read() == b""
