@@ -32,7 +32,8 @@ static int unix_clear(const struct addr *bound)
         return 0;
     if (!S_ISSOCK(st.st_mode))
         return -EADDRINUSE;
-    CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Not blocking: a listener whose backlog is full would have us wait for it. */
+    CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     if (connect(fd, &bound->sa, bound->len) == 0 || errno != ECONNREFUSED)
