@@ -14,7 +14,7 @@ struct tick {
     struct timer timer;
     struct rig *rig;
     int digit;
-    int left; /* how often it sets itself again */
+    int left; /* how often it sets itself, before it stops the loop; 0: once, and it does not */
     uint64_t at_ms;
 };
 
@@ -23,8 +23,12 @@ static void tick_fire(struct timer *t)
     struct tick *tick = container_of(t, struct tick, timer);
     tick->rig->order = 10 * tick->rig->order + tick->digit;
     tick->at_ms = clock_now_ms();
-    if (tick->left-- > 0)
+    if (tick->left == 0)
+        return;
+    if (--tick->left > 0)
         loop_timer(&tick->rig->loop, t, 10);
+    else
+        loop_stop(&tick->rig->loop);
 }
 
 static void stop_fire(struct timer *t)
@@ -56,11 +60,11 @@ TEST("timers fire in the order of their times, equal ones in the order they were
     rig_init(&r);
     struct tick a = tick_make(&r, 1), b = tick_make(&r, 2), c = tick_make(&r, 3),
                 d = tick_make(&r, 4);
-    loop_timer(&r.loop, &c.timer, 20);
+    loop_timer(&r.loop, &c.timer, 100);
     loop_timer(&r.loop, &a.timer, 0);
-    loop_timer(&r.loop, &d.timer, 60);
+    loop_timer(&r.loop, &d.timer, 200);
     loop_timer(&r.loop, &b.timer, 0);
-    rig_run(&r, 100);
+    rig_run(&r, 300);
     CHECK_INT(r.order, 1234);
 }
 
@@ -83,10 +87,10 @@ TEST("a timer is moved by setting it again, and an unset one does not fire")
     loop_timer(&r.loop, &a.timer, 0);
     loop_timer(&r.loop, &b.timer, 5);
     loop_timer(&r.loop, &c.timer, 0);
-    loop_timer(&r.loop, &a.timer, 30);
+    loop_timer(&r.loop, &a.timer, 100);
     loop_untimer(&c.timer);
     loop_untimer(&c.timer);
-    rig_run(&r, 60);
+    rig_run(&r, 150);
     CHECK_INT(r.order, 21);
 }
 
@@ -95,9 +99,9 @@ TEST("a timer may set itself again in its own callback")
     struct rig r;
     rig_init(&r);
     struct tick a = tick_make(&r, 1);
-    a.left = 3;
+    a.left = 4;
     loop_timer(&r.loop, &a.timer, 0);
-    rig_run(&r, 200);
+    rig_run(&r, 10000);
     CHECK_INT(r.order, 1111);
 }
 

@@ -322,6 +322,67 @@ TEST("a claim whose route nobody understands, or whose queue is missing, takes n
     told_done(&t);
 }
 
+struct stream {
+    struct told *told;
+    atomic_bool done;
+    int whole; /* connections that came out of the queue with their request */
+};
+
+#define STREAM_CLIENTS 400
+
+static void *stream_main(void *arg)
+{
+    struct stream *s = arg;
+    for (int i = 0; i < STREAM_CLIENTS; i++) {
+        struct passed got;
+        char buf[sizeof ASK] = "";
+        int err;
+        CLEANUP_FD int c = client_ask(&s->told->at, ASK);
+        if (!passed_take(s->told->read_fd, &got))
+            break;
+        size_t n = read_all(got.fd, buf, sizeof ASK - 1, &err);
+        s->whole += n == sizeof ASK - 1 && memcmp(buf, ASK, n) == 0;
+        (void)fd_close(got.fd);
+    }
+    atomic_store(&s->done, true);
+    return NULL;
+}
+
+/* Another application comes and goes: it makes the difference between judging by address and
+ * judging by bytes. */
+static void change(const struct told *t, uint32_t round)
+{
+    int on = 1;
+    struct dispatchmsg m = {
+        .type = DISPATCH_CLAIM, .id = 1, .app = 2, .addr = t->at, .route = STR("http://b.test/")};
+    if (round % 2)
+        CHECK_INT(tell_id(DISPATCH_DROP_CLAIM, 1), 0);
+    else
+        CHECK_INT(tell(&m, NULL, 0), 0);
+    m = (struct dispatchmsg){.type = DISPATCH_OPTION,
+                             .level = SOL_SOCKET,
+                             .option = SO_KEEPALIVE,
+                             .value = {(char *)&on, sizeof on}};
+    CHECK_INT(tell(&m, NULL, 0), 0);
+    commit(round);
+}
+
+TEST("changes while connections come in lose none of them")
+{
+    struct told t;
+    pthread_t thread;
+    told_all(&t);
+    commit(1);
+    struct stream s = {.told = &t};
+    CHECK_INT(pthread_create(&thread, NULL, stream_main, &s), 0);
+    for (uint32_t round = 0; !atomic_load(&s.done); round++)
+        change(&t, round);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(s.whole, STREAM_CLIENTS);
+    CHECK_INT(tell_id(DISPATCH_DROP_CLAIM, 1), 0);
+    told_done(&t);
+}
+
 TEST("a channel whose other end is gone is given up")
 {
     int pair[2];
