@@ -27,7 +27,7 @@
 #define BINDS_MAX      16384 /* two descriptors each */
 #define BIND_ADDRS_MAX (2 * (APPMSG_LISTENS_MAX + APPMSG_ROUTES_MAX))
 
-/* Numbers, the lowest free one first. */
+/* Small numbers; the one given back last is dealt out first. */
 struct numbers {
     uint32_t *free;
     size_t free_count, free_size;

@@ -103,11 +103,13 @@ struct state *state_new(const struct state_config *config)
 static int handle_listener(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
 {
     struct listener **at = table_grow(&s->listeners, m->id);
-    struct listener *l = at ? listener_new_consume(m->id, fds, fd_count) : NULL;
-    if (!l || fd_count == 0) {
-        listener_unref(l);
+    if (!at || fd_count == 0)
         return -EBADMSG;
-    }
+    struct listener *l = listener_new_consume(m->id, fds, fd_count);
+    for (size_t i = 0; i < fd_count; i++)
+        fds[i] = -EBADF;
+    if (!l)
+        return -ENOMEM;
     l->bound = m->addr;
     l->v6only = m->v6only;
     l->proxy = m->flags & DISPATCH_PROXY;
@@ -320,10 +322,13 @@ static int handle_recover(struct state *s, int channel)
     return r;
 }
 
+/* Takes descriptors out of fds by leaving -EBADF in their place. */
 static int handle(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
                   size_t fd_count)
 {
     switch (m->type) {
+    case DISPATCH_LISTENER:
+        return handle_listener(s, m, fds, fd_count);
     case DISPATCH_QUEUE:
         return handle_queue(s, m, fds, fd_count);
     case DISPATCH_OPTION:
@@ -348,8 +353,6 @@ static int handle(struct state *s, int channel, const struct dispatchmsg *m, int
 int state_handle_consume(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
                          size_t fd_count)
 {
-    if (m->type == DISPATCH_LISTENER)
-        return handle_listener(s, m, fds, fd_count);
     int r = handle(s, channel, m, fds, fd_count);
     for (size_t i = 0; i < fd_count; i++)
         (void)fd_close(fds[i]);

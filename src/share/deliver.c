@@ -133,14 +133,23 @@ static void unwait(struct worker *w, struct waitq *wait)
     board_add(&w->board->waiting, -1);
 }
 
-void deliver_flush(struct worker *w, struct waitq *wait)
+/* What was sniffed of it when it came is not kept: libberth's programs are told, so look again. */
+static void judge_waiting(struct worker *w, const struct conn *c, const struct queue *q)
 {
     struct conn_judgement *j = &w->judgement;
+    j->sniffed_valid = false;
+    j->local.sa.sa_family = AF_UNSPEC;
+    if (q->flags & DISPATCH_RICH)
+        conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
+}
+
+void deliver_flush(struct worker *w, struct waitq *wait)
+{
     list_for_each(c, &wait->conns, struct conn, link)
     {
         bool dropped = atomic_load(&wait->queue->dropped);
-        j->sniffed_valid = false;
-        int r = dropped ? -EPIPE : queue_send(wait->queue, c, j);
+        judge_waiting(w, c, wait->queue);
+        int r = dropped ? -EPIPE : queue_send(wait->queue, c, &w->judgement);
         if (r == -EAGAIN)
             return;
         unwait(w, wait);

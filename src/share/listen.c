@@ -32,7 +32,7 @@ static int unix_clear(const struct addr *bound)
         return 0;
     if (!S_ISSOCK(st.st_mode))
         return -EADDRINUSE;
-    /* A server that does not accept must not hold us up. */
+    /* Not blocking: a listener whose backlog is full would have us wait for it. */
     CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;

@@ -106,11 +106,16 @@ void refuse_linger(struct worker *w, struct conn *c)
         ssize_t n = recv(c->fd, w->peeked, sizeof w->peeked, MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return;
-        if (n <= 0)
-            break;
+        if (n <= 0) {
+            worker_close(w, c);
+            return;
+        }
     }
-    /* The end, an error, or somebody who keeps talking to a closed door. */
-    worker_close(w, c);
+    /* Somebody who keeps talking to a closed door has until the deadline: a close with bytes unread
+     * would take the answer away from him. The others come first; setting the events anew has the
+     * kernel look again. */
+    if (worker_poll(w, c, EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
+        worker_close(w, c);
 }
 
 void refuse_queue(struct worker *w, struct queue *q)
