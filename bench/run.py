@@ -58,7 +58,7 @@ def fields(line):
 
 def measure_connect(bench, front):
     before, worker_before = cpu_ns(front.pids()), cpu_ns(front.worker_pids)
-    result = bench.load(front.port, "connect", threads=2, connections=64)
+    result = bench.load(front.port, "connect", threads=2, connections=400)
     spent = cpu_ns(front.pids()) - before
     worker_spent = cpu_ns(front.worker_pids) - worker_before
     if result["done"] < 1:

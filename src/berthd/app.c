@@ -237,7 +237,10 @@ static void bind_timer(struct timer *t)
 {
     struct bind *b = container_of(t, struct bind, timer);
     struct server *s = b->server;
-    (void)bind_check(b);
+    if (b->orphan)
+        bind_abandon(b); /* No successor came in time. */
+    else
+        (void)bind_check(b);
     (void)dispatch_commit(s);
 }
 

@@ -333,6 +333,7 @@ int claims_listen(struct bind *b, char reason[REASON_MAX])
             r = listen_start(l->fds, l->fd_count);
             if (r < 0) {
                 (void)snprintf(reason, REASON_MAX, "cannot listen: %s", strerror(-r));
+                claims_free(b); /* What dispatch was told already goes, too. */
                 return r;
             }
             l->listening = true;

@@ -13,10 +13,13 @@
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
-#define CHANNEL_FD   3
-#define SUCCESSOR_FD 4
-#define REVIVE_MS    100
-#define SETTLE_MS    1000
+#define CHANNEL_FD      3
+#define SUCCESSOR_FD    4
+#define REVIVE_MS       100
+#define SETTLE_MS       1000
+#define CHANNEL_SEC     10
+#define TAKE_OVER_TRIES 50
+#define TAKE_OVER_MS    20
 
 static void channel_lost(struct server *s)
 {
@@ -238,6 +241,14 @@ static void exec_dispatch(const struct server *s, int channel)
     _exit(127);
 }
 
+/* A dispatch that does not answer for so long is as good as dead, and treated so. */
+static void channel_limit(int channel)
+{
+    struct timeval limit = {.tv_sec = CHANNEL_SEC};
+    (void)setsockopt(channel, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    (void)setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+}
+
 static int spawn(struct server *s)
 {
     int pair[2];
@@ -257,6 +268,7 @@ static int spawn(struct server *s)
     }
     s->dispatch_pid = pid;
     s->channel = pair[0];
+    channel_limit(s->channel);
     log_debug("dispatch started pid=%d", pid);
     return 0;
 }
@@ -271,8 +283,10 @@ static int recover(struct server *s, bool rebuild)
         int fds[FDMSG_FDS_MAX];
         size_t fd_count;
         struct dispatchmsg m;
-        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, 0) < 0)
+        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, 0) < 0) {
+            channel_lost(s);
             return -EPIPE;
+        }
         if (m.type == DISPATCH_QUEUE && rebuild && fd_count == 2) {
             recover_queue_consume(s, &m, fds);
             fd_count = 0;
@@ -322,6 +336,7 @@ static void revive(struct timer *t)
 static int take_over(struct server *s, int channel)
 {
     s->channel = channel;
+    channel_limit(channel);
     if (recover(s, true) < 0)
         return -EPIPE;
     channel_watch(s);
@@ -334,11 +349,15 @@ static int take_over(struct server *s, int channel)
 int dispatch_start(struct server *s)
 {
     s->revive.fire = revive;
-    int channel = runtime_connect(RUNTIME_DISPATCH);
-    if (channel >= 0) {
+    /* A dispatch that has not yet noticed that its berthd died turns us away: it will, soon. */
+    for (int i = 0; i < TAKE_OVER_TRIES; i++) {
+        int channel = runtime_connect(RUNTIME_DISPATCH);
+        if (channel < 0)
+            break;
         if (take_over(s, channel) == 0)
             return 0;
         loop_untimer(&s->revive);
+        (void)poll(NULL, 0, TAKE_OVER_MS);
     }
     return start_fresh(s);
 }

@@ -182,8 +182,10 @@ static void descriptors_raise(void)
 static void idle_fired(struct timer *t)
 {
     struct server *s = container_of(t, struct server, idle);
-    if (list_empty(&s->apps))
+    if (list_empty(&s->apps) && list_empty(&s->clients))
         loop_stop(&s->loop);
+    else
+        server_idle_check(s);
 }
 
 void server_idle_check(struct server *s)

@@ -161,7 +161,9 @@ void recover_finish(struct server *s)
         b->holder = 0;
         if (claims_make(b, reason) < 0) {
             log_warn("claims not recovered app=%s reason=%s", b->app->name, reason);
+            struct app *a = b->app;
             bind_free(b);
+            app_free_if_idle(a);
             continue;
         }
         bind_watch_holder(b, holder);

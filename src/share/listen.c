@@ -3,6 +3,7 @@
 #include "share/listen.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <sys/stat.h>
 
 static int open_one(const struct addr *bound, bool reuse_port, int *ret_fd)
@@ -68,10 +69,24 @@ int listen_open(const struct addr *bound, bool alone, int *ret_fds, size_t count
     return r;
 }
 
+/* The kernel chooses among the first `count` sockets only: those of a program of the same user that
+ * set SO_REUSEPORT and joined later get nothing. */
+static void group_close(int fd, size_t count)
+{
+    struct sock_filter code[] = {
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)(SKF_AD_OFF + SKF_AD_RANDOM)},
+        {BPF_ALU | BPF_MOD | BPF_K, 0, 0, (uint32_t)count},
+        {BPF_RET | BPF_A, 0, 0, 0},
+    };
+    struct sock_fprog prog = {sizeof code / sizeof *code, code};
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof prog);
+}
+
 int listen_start(const int *fds, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (listen(fds[i], SOMAXCONN) < 0)
             return -errno;
+    group_close(fds[0], count);
     return 0;
 }

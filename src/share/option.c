@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static const struct {
@@ -49,8 +50,21 @@ bool option_allowed(int level, int name)
     return false;
 }
 
+/* Our copy may be the last to be closed: with a time to linger that would hold up everybody else.
+ */
+static bool lingers(const struct option_value *o)
+{
+    struct linger l;
+    if (o->level != SOL_SOCKET || o->name != SO_LINGER || o->len < sizeof l)
+        return false;
+    memcpy(&l, o->value, sizeof l);
+    return l.l_onoff && l.l_linger > 0;
+}
+
 void option_apply(int fd, const struct option_value *o)
 {
+    if (lingers(o))
+        return;
     if (option_allowed(o->level, o->name))
         (void)setsockopt(fd, o->level, o->name, o->value, o->len);
 }
