@@ -70,11 +70,12 @@ int listen_open(const struct addr *bound, bool alone, int *ret_fds, size_t count
 }
 
 /* The kernel chooses among the first `count` sockets only: those of a program of the same user that
- * set SO_REUSEPORT and joined later get nothing. */
+ * set SO_REUSEPORT and joined later get nothing. It chooses by the CPU that the handshake came in
+ * on, so that a connection stays there and wakes nobody on another. */
 static void group_close(int fd, size_t count)
 {
     struct sock_filter code[] = {
-        {BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)(SKF_AD_OFF + SKF_AD_RANDOM)},
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)(SKF_AD_OFF + SKF_AD_CPU)},
         {BPF_ALU | BPF_MOD | BPF_K, 0, 0, (uint32_t)count},
         {BPF_RET | BPF_A, 0, 0, 0},
     };
