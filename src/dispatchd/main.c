@@ -44,7 +44,7 @@ static void args_read(char **argv, struct args *ret_args)
     ret_args->uid = geteuid();
 }
 
-/* Everything that the hard limit allows, shared out among the threads. */
+/* Everything that the hard limit allows, for all threads together. */
 static void limits_set(struct state_config *config)
 {
     struct rlimit r = {1024, 1024};
@@ -53,7 +53,6 @@ static void limits_set(struct state_config *config)
         (void)setrlimit(RLIMIT_NOFILE, &r);
     }
     rlim_t room = r.rlim_cur > 2 * FDS_RESERVED ? r.rlim_cur - FDS_RESERVED : r.rlim_cur / 2;
-    room /= config->threads;
     config->limits.connections = room > 1 << 20 ? 1 << 20 : room < 4 ? 4 : (uint32_t)room;
 }
 

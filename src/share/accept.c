@@ -1,5 +1,5 @@
 /* Accept: takes the connections that one wake-up brought, all before any of them is looked at, then
- * judges each, delivers what can be delivered and closes our copies together. */
+ * judges each and delivers what can be delivered. */
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -73,29 +73,17 @@ static void handle_accepted(struct worker *w, struct shard *s, struct conn *c)
     judge_accepted(w, s, c);
     if (j->verdict == CONN_DELIVER) {
         int r = deliver(w, c, j->claim, j);
-        if (r == 0)
+        if (r == 0) {
+            /* At once, not with the batch: until our copy goes, a program that closes its own still
+             * has the socket in its epoll set, and the client does not see the end. */
+            c->fd = fd_close(c->fd);
             return;
+        }
         worker_keep(w, c, r == -EAGAIN ? j : NULL);
     } else {
         worker_keep(w, c, j);
     }
     c->fd = -EBADF;
-}
-
-/* Our copies of what was delivered, all together: accepted one after the other their numbers are
- * mostly neighbours, and a run of neighbours is closed by one call. */
-static void close_all(struct conn *batch, size_t n)
-{
-    for (size_t i = 0, end; i < n; i = end) {
-        end = i + 1;
-        if (batch[i].fd < 0)
-            continue;
-        while (end < n && batch[end].fd == batch[end - 1].fd + 1)
-            end++;
-        if (end - i == 1 || close_range((unsigned)batch[i].fd, (unsigned)batch[end - 1].fd, 0) < 0)
-            for (size_t k = i; k < end; k++)
-                (void)fd_close(batch[k].fd);
-    }
 }
 
 static size_t handle_batch(struct worker *w, struct shard *s)
@@ -104,7 +92,6 @@ static size_t handle_batch(struct worker *w, struct shard *s)
     size_t n = accept_some(w, s, batch);
     for (size_t i = 0; i < n; i++)
         handle_accepted(w, s, &batch[i]);
-    close_all(batch, n);
     return n;
 }
 

@@ -79,7 +79,7 @@ static void conn_act(struct worker *w, struct conn *c, const struct conn_judgeme
 
 void worker_keep(struct worker *w, const struct conn *accepted, const struct conn_judgement *j)
 {
-    if (w->conn_count >= w->limits.connections)
+    if (board_get(&w->board->sniffing) >= w->limits.connections)
         (void)worker_evict(w);
     struct conn *c = malloc(sizeof *c);
     if (!c) {

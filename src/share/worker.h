@@ -14,7 +14,7 @@
 struct worker_limits {
     uint32_t silence_ms;     /* no byte at all: the fallback's turn */
     uint32_t header_wait_ms; /* from the first byte until the name is known */
-    uint32_t connections;    /* held by this thread; beyond it the oldest goes */
+    uint32_t connections;    /* held by all threads; beyond it a thread's oldest goes */
 };
 
 #define SILENCE_MS_DEFAULT     3000
