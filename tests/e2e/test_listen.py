@@ -16,11 +16,11 @@ def head(*lines):
     return "\r\n".join((*lines, "", "")).encode()
 
 
-def unix_get(path, host):
+def unix_get(path, host, target="/"):
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(10)
         s.connect(path)
-        s.sendall(head("GET / HTTP/1.1", f"Host: {host}", "Connection: close"))
+        s.sendall(head(f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: close"))
         return parse_reply(read_to_close(s))
 
 
@@ -30,7 +30,7 @@ def test_a_unix_listener_is_shared_by_name(stage):
     options = ("--listen", f"unix:{path}")
     one = stage.start(PYTHON_HTTP, "one.localhost", options=options)
     two = stage.start(NODE, "two.localhost", options=options)
-    assert one.marker in unix_get(path, "one.localhost").body
+    assert one.marker in unix_get(path, "one.localhost", "/marker.txt").body
     assert two.marker in unix_get(path, "two.localhost").body
     nobody = unix_get(path, "three.localhost")
     assert nobody.status == 404 and "http://one.localhost/" in nobody.body
