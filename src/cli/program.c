@@ -98,8 +98,10 @@ int program_queue_consume(int control, const char *route)
     if (r == 0)
         r = ask(owned, &(struct appmsg){.type = APPMSG_LISTEN, .queue = reply.queue}, &reply, buf,
                 &none);
-    if (r < 0)
+    if (r < 0 && reply.type == APPMSG_ERROR)
         return cli_fail("run", "%s: " STR_FMT, route, STR_ARG(reply.text));
+    if (r < 0)
+        return cli_fail("run", "%s: berthd went away: try again", route);
     if (queue == LISTEN_FDS_START)
         (void)fcntl(fd_take(&queue), F_SETFD, 0);
     else if (dup2(queue, LISTEN_FDS_START) < 0)

@@ -174,6 +174,8 @@ def test_programs_attach_again_when_berthd_and_dispatch_were_killed(stage):
                 start_queue(stage, "native", "queue.localhost", "asks for"),
                 start_app(stage, "threads", "threads.localhost"),
                 start_app(stage, "workers", "workers.localhost")]
+    for running in programs:
+        wait_until(running.answers, 20, f"an answer of {running.argv}")
     for _ in range(2):
         kill_daemon(stage, "berthd", "berth-dispatch")
         third = stage.start(ASYNCIO, "third.localhost")
