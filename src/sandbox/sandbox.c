@@ -36,7 +36,6 @@ static const int allowed[] = {
     SCMP_SYS(brk),
     SCMP_SYS(clock_gettime),
     SCMP_SYS(close),
-    SCMP_SYS(close_range),
     SCMP_SYS(epoll_ctl),
     SCMP_SYS(epoll_pwait),
     SCMP_SYS(epoll_wait),

@@ -109,8 +109,7 @@ void accept_rest(struct worker *w, struct shard *s)
 static void shard_listen(struct worker *w, struct shard *s, bool on)
 {
     struct epoll_event e = {.events = on ? EPOLLIN : 0, .data.ptr = s};
-    if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, s->fd, &e) == 0)
-        s->paused = !on;
+    (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, s->fd, &e);
 }
 
 void accept_pause(struct worker *w)

@@ -14,7 +14,6 @@ struct shard {
     struct source source;
     struct listener *listener; /* referenced */
     int fd;                    /* the listener's */
-    bool paused;
     bool local_matters;
     bool uniform;
     enum route_early early;

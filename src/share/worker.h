@@ -22,8 +22,8 @@ struct worker_limits {
 
 struct worker;
 
-/* `index` picks the thread's socket of each listener. The board must outlive the worker; drop_fd is
- * written to nowhere else. NULL on failure. */
+/* `index` picks the thread's socket of each listener. The board must outlive the worker. NULL on
+ * failure. */
 struct worker *worker_new(size_t index, const struct worker_limits *limits, struct board *board);
 /* Starts the thread. It ends with the process. */
 int worker_start(struct worker *w) WARN_UNUSED;
