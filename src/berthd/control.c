@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "berthd/command.h"
 #include "berthd/server.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
@@ -29,6 +30,7 @@ struct client {
     bool lost;        /* it does not read: freed at its next event, which is due */
     char *text;       /* owned; what it has not taken yet of a long answer; NULL: nothing */
     size_t text_at;
+    int answer_fd; /* owned; goes with the OK at its end */
 };
 
 static void client_free(struct client *c)
@@ -36,6 +38,7 @@ static void client_free(struct client *c)
     struct app *a = c->app;
     loop_unwatch(&c->server->loop, &c->watch);
     (void)fd_close(c->fd);
+    (void)fd_close(c->answer_fd);
     list_remove(&c->link);
     c->server->client_count--;
     free(c->text);
@@ -66,7 +69,8 @@ static void reply(struct client *c, const struct appmsg *m, const int *fds, size
 
 static void reply_ok(struct client *c)
 {
-    reply(c, &(struct appmsg){.type = APPMSG_OK}, NULL, 0);
+    reply(c, &(struct appmsg){.type = APPMSG_OK}, &c->answer_fd, c->answer_fd >= 0);
+    c->answer_fd = fd_close(c->answer_fd);
 }
 
 static void reply_error(struct client *c, int err, const char *text)
@@ -118,6 +122,23 @@ static void reply_when_committed(struct client *c)
 {
     c->awaited = dispatch_commit(c->server);
     control_committed(c->server);
+}
+
+static bool may(const struct client *c, enum right right)
+{
+    bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
+    return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
+           (right == RIGHT_APP && c->app) || (right == RIGHT_OWNER && user);
+}
+
+static void log_refusal(struct server *s, const struct client *c, const char *reason)
+{
+    uint64_t second = clock_now_ms() / 1000;
+    if (second != s->refusal_second)
+        s->refusal_count = 0;
+    s->refusal_second = second;
+    if (++s->refusal_count <= REFUSALS_PER_SEC)
+        log_warn("refused reason=%s pid=%d uid=%u", reason, c->cred.pid, c->cred.uid);
 }
 
 static void handle_app(struct client *c, const struct appmsg *m)
@@ -203,23 +224,35 @@ static void handle_unlisten(struct client *c, const struct appmsg *m)
     reply_when_committed(c);
 }
 
+static void handle_command(struct client *c, const struct appmsg *m, int *fd)
+{
+    struct command_ask ask = {.cred = &c->cred, .fd = fd};
+    struct command_answer answer = {.fd = -EBADF};
+    enum right right;
+    int r = command_parse(m, &ask, &right);
+    if (r == 0 && !may(c, right)) {
+        r = -EPERM;
+        (void)snprintf(answer.reason, sizeof answer.reason, "this berthd belongs to user %u",
+                       c->server->uid);
+        log_refusal(c->server, c, "WrongUser");
+    }
+    if (r == 0)
+        r = command_run(c->server, &ask, &answer);
+    if (r < 0) {
+        free(answer.text);
+        (void)fd_close(answer.fd);
+        reply_error(c, r, answer.reason);
+        return;
+    }
+    c->answer_fd = answer.fd;
+    reply_text_consume(c, answer.text);
+}
+
 static void handle_why(struct client *c, const struct appmsg *m)
 {
     char text[REASON_MAX] = "";
     size_t n = why_bind_failed(&m->addr, m->err, text, sizeof text);
     reply(c, &(struct appmsg){.type = APPMSG_TEXT, .text = {text, n}}, NULL, 0);
-}
-
-static void handle_list(struct client *c, const struct appmsg *m)
-{
-    (void)m;
-    reply_text_consume(c, report_list(c->server));
-}
-
-static void handle_status(struct client *c, const struct appmsg *m)
-{
-    (void)m;
-    reply_text_consume(c, report_status(c->server));
 }
 
 static void handle_stop(struct client *c, const struct appmsg *m)
@@ -231,38 +264,21 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 }
 
 /* Who may ask what: the one table of rights. */
-enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP, RIGHT_OWNER };
 static const struct {
     void (*handle)(struct client *c, const struct appmsg *m);
     enum right right;
 } requests[APPMSG_TYPE_COUNT] = {
-    [APPMSG_APP] = {handle_app, RIGHT_ANY},        [APPMSG_BIND] = {handle_bind, RIGHT_APP},
-    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP},  [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
-    [APPMSG_WHY] = {handle_why, RIGHT_USER},       [APPMSG_LIST] = {handle_list, RIGHT_USER},
-    [APPMSG_STATUS] = {handle_status, RIGHT_USER}, [APPMSG_STOP] = {handle_stop, RIGHT_OWNER},
+    [APPMSG_APP] = {handle_app, RIGHT_ANY},       [APPMSG_BIND] = {handle_bind, RIGHT_APP},
+    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP}, [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
+    [APPMSG_WHY] = {handle_why, RIGHT_USER},      [APPMSG_STOP] = {handle_stop, RIGHT_OWNER},
 };
 
-static bool may(const struct client *c, enum right right)
-{
-    bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
-    return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
-           (right == RIGHT_APP && c->app) || (right == RIGHT_OWNER && user);
-}
-
-static void log_refusal(struct server *s, const struct client *c, const char *reason)
-{
-    uint64_t second = clock_now_ms() / 1000;
-    if (second != s->refusal_second)
-        s->refusal_count = 0;
-    s->refusal_second = second;
-    if (++s->refusal_count <= REFUSALS_PER_SEC)
-        log_warn("refused reason=%s pid=%d uid=%u", reason, c->cred.pid, c->cred.uid);
-}
-
-static void handle(struct client *c, const struct appmsg *m)
+static void handle(struct client *c, const struct appmsg *m, int *fd)
 {
     char text[80];
-    if (!requests[m->type].handle) {
+    if (m->type == APPMSG_COMMAND) {
+        handle_command(c, m, fd);
+    } else if (!requests[m->type].handle) {
         reply_error(c, -EBADMSG, "no such request");
     } else if (!may(c, requests[m->type].right)) {
         (void)snprintf(text, sizeof text, "this berthd belongs to user %u", c->server->uid);
@@ -288,7 +304,9 @@ static void client_ready(struct watch *w, uint32_t events)
         text_continue(c);
         return;
     }
-    ssize_t n = fdmsg_recv(c->fd, buf, sizeof buf, NULL, 0, &fd_count, MSG_DONTWAIT);
+    int came = -EBADF;
+    ssize_t n = fdmsg_recv(c->fd, buf, sizeof buf, &came, 1, &fd_count, MSG_DONTWAIT);
+    CLEANUP_FD int fd = n > 0 && fd_count == 1 ? came : -EBADF;
     if (n == -EAGAIN)
         return;
     if (n <= 0 || appmsg_decode(&m, buf, (size_t)n) < 0) {
@@ -297,7 +315,7 @@ static void client_ready(struct watch *w, uint32_t events)
         client_free(c);
         return;
     }
-    handle(c, &m);
+    handle(c, &m, &fd);
 }
 
 void control_committed(struct server *s)
@@ -321,7 +339,7 @@ static void client_new_consume(struct server *s, int fd)
     }
     c->server = s;
     c->fd = fd;
-    c->watch.fd = -EBADF;
+    c->watch.fd = c->answer_fd = -EBADF;
     c->watch.ready = client_ready;
     list_append(&s->clients, &c->link);
     s->client_count++;

@@ -24,7 +24,7 @@
 #define OPTIONS_MAX    QUEUE_OPTIONS_MAX
 #define ORPHAN_MS      5000 /* how long waiting connections wait for a successor */
 #define APPS_MAX       4096
-#define BINDS_MAX      16384 /* two descriptors each */
+#define BINDS_MAX      BOARD_QUEUES_MAX /* two descriptors each */
 #define BIND_ADDRS_MAX (2 * (APPMSG_LISTENS_MAX + APPMSG_ROUTES_MAX))
 
 /* Small numbers; the one given back last is dealt out first. */

@@ -1,10 +1,13 @@
 /* Help for the verbs: colours and the form of complaints. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "cli/daemon.h"
 
 bool cli_color(FILE *f)
 {
@@ -43,4 +46,36 @@ int cli_fail(const char *verb, const char *format, ...)
     complain(verb, format, args);
     va_end(args);
     return CLI_TROUBLE;
+}
+
+int cli_json_flag(int argc, char **argv, const char *text, bool *ret_json)
+{
+    *ret_json = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            (void)fputs(text, stdout);
+            exit(CLI_OK);
+        }
+        if (strcmp(argv[i], "--json") != 0)
+            return cli_usage(argv[0], "unexpected argument '%s'", argv[i]);
+        *ret_json = true;
+    }
+    return CLI_OK;
+}
+
+int cli_ask(const char *const argv[], int send_fd, int *ret_fd, char **ret_text)
+{
+    const char *verb = strcmp(argv[0], "list") == 0 ? "ls" : argv[0];
+    CLEANUP_FD int fd = daemon_connect(false);
+    if (fd == -ENOENT)
+        return cli_fail(verb, "no berthd runs: `berth run -- PROGRAM` starts one");
+    if (fd < 0)
+        return cli_fail(verb, "berthd cannot be reached: %s", strerror(-fd));
+    int r = daemon_command(fd, argv, send_fd, ret_fd, ret_text);
+    if (r == 0)
+        return CLI_OK;
+    int status = cli_fail(verb, "%s", *ret_text ? *ret_text : strerror(-r));
+    free(*ret_text);
+    *ret_text = NULL;
+    return status;
 }

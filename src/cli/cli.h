@@ -20,8 +20,9 @@ int cmd_why(int argc, char **argv);
 
 /* For verbs that read: takes --json and --help, refuses all else. CLI_OK or the exit status. */
 int cli_json_flag(int argc, char **argv, const char *help, bool *ret_json);
-/* Asks berthd for a report (an enum appmsg_type) and gives its JSON text, to be free()d. */
-int cli_report(const char *verb, int type, char **ret_text);
+/* Runs a verb of berthd, argv[0], as daemon_command() does, with a complaint when that fails.
+ * CLI_OK and the text, to be free()d, or the exit status. */
+int cli_ask(const char *const argv[], int send_fd, int *ret_fd, char **ret_text);
 
 /* Colours: only on a terminal that can show them, and never when NO_COLOR is set. */
 enum cli_style { STYLE_NONE, STYLE_BOLD, STYLE_DIM, STYLE_GOOD, STYLE_BAD, STYLE_COUNT };

@@ -89,43 +89,13 @@ static void table_print(const json_t *list)
                      "connection stay with the first one's program\n");
 }
 
-int cli_report(const char *verb, int type, char **ret_text)
-{
-    CLEANUP_FD int fd = daemon_connect(false);
-    if (fd == -ENOENT)
-        return cli_fail(verb, "no berthd runs: `berth run -- PROGRAM` starts one");
-    if (fd < 0)
-        return cli_fail(verb, "berthd cannot be reached: %s", strerror(-fd));
-    int r = daemon_ask(fd, &(struct appmsg){.type = (enum appmsg_type)type}, ret_text);
-    if (r == 0)
-        return CLI_OK;
-    int status = cli_fail(verb, "%s", *ret_text ? *ret_text : strerror(-r));
-    free(*ret_text);
-    return status;
-}
-
-int cli_json_flag(int argc, char **argv, const char *text, bool *ret_json)
-{
-    *ret_json = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            (void)fputs(text, stdout);
-            exit(CLI_OK);
-        }
-        if (strcmp(argv[i], "--json") != 0)
-            return cli_usage(argv[0], "unexpected argument '%s'", argv[i]);
-        *ret_json = true;
-    }
-    return CLI_OK;
-}
-
 int cmd_ls(int argc, char **argv)
 {
     bool as_json;
     char *text = NULL;
     int status = cli_json_flag(argc, argv, help, &as_json);
     if (status == CLI_OK)
-        status = cli_report("ls", APPMSG_LIST, &text);
+        status = cli_ask((const char *[]){"list", NULL}, -EBADF, NULL, &text);
     if (status != CLI_OK)
         return status;
     json_t *list = json_loads(text, 0, NULL);

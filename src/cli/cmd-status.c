@@ -28,7 +28,7 @@ int cmd_status(int argc, char **argv)
     char *text = NULL;
     int status = cli_json_flag(argc, argv, status_help, &as_json);
     if (status == CLI_OK)
-        status = cli_report("status", APPMSG_STATUS, &text);
+        status = cli_ask((const char *[]){"status", NULL}, -EBADF, NULL, &text);
     if (status != CLI_OK)
         return status;
     json_t *j = json_loads(text, 0, NULL);

@@ -102,25 +102,60 @@ static int text_add(char **text, size_t *len, struct str piece)
     return 0;
 }
 
-int daemon_ask(int fd, const struct appmsg *m, char **ret_text)
+/* Until OK or ERROR. */
+static int answer_read(int fd, int *ret_fd, char **ret_text)
 {
-    uint8_t buf[APPMSG_MAX];
-    size_t len = 0, fd_count = 0;
-    *ret_text = NULL;
-    int n = appmsg_encode(m, buf, sizeof buf);
-    int r = n < 0 ? n : fdmsg_send(fd, buf, (size_t)n, NULL, 0, 0);
-    while (r == 0) {
+    size_t len = 0;
+    for (;;) {
+        uint8_t buf[APPMSG_MAX];
         struct appmsg reply;
-        ssize_t got = fdmsg_recv(fd, buf, sizeof buf, NULL, 0, &fd_count, 0);
+        size_t fd_count = 0;
+        int came = -EBADF;
+        ssize_t got = fdmsg_recv(fd, buf, sizeof buf, &came, 1, &fd_count, 0);
         if (got <= 0)
             return got == 0 ? -EPIPE : (int)got;
+        CLEANUP_FD int owned = fd_count ? came : -EBADF;
         if (appmsg_decode(&reply, buf, (size_t)got) < 0)
             return -EPROTO;
-        if (reply.type == APPMSG_OK)
+        if (reply.type == APPMSG_OK) {
+            if (ret_fd)
+                *ret_fd = fd_take(&owned);
             return 0;
-        r = text_add(ret_text, &len, reply.text);
+        }
+        int r = text_add(ret_text, &len, reply.text);
         if (reply.type == APPMSG_ERROR)
             return reply.err > 0 ? -reply.err : -EPROTO;
+        if (r < 0)
+            return r;
     }
-    return r;
+}
+
+static int ask(int fd, const struct appmsg *m, int send_fd, int *ret_fd, char **ret_text)
+{
+    uint8_t buf[APPMSG_MAX];
+    *ret_text = NULL;
+    int n = appmsg_encode(m, buf, sizeof buf);
+    int r = n < 0 ? n : fdmsg_send(fd, buf, (size_t)n, &send_fd, send_fd >= 0, 0);
+    return r < 0 ? r : answer_read(fd, ret_fd, ret_text);
+}
+
+int daemon_ask(int fd, const struct appmsg *m, char **ret_text)
+{
+    return ask(fd, m, -EBADF, NULL, ret_text);
+}
+
+int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd, char **ret_text)
+{
+    char args[APPMSG_MAX];
+    size_t used = 0;
+    *ret_text = NULL;
+    for (size_t i = 1; argv[i]; i++) {
+        size_t n = strlen(argv[i]) + 1;
+        if (n > sizeof args - used)
+            return -E2BIG;
+        memcpy(args + used, argv[i], n);
+        used += n;
+    }
+    struct appmsg m = {.type = APPMSG_COMMAND, .name = str_of(argv[0]), .text = {args, used}};
+    return ask(fd, &m, send_fd, ret_fd, ret_text);
 }

@@ -13,6 +13,12 @@ int daemon_connect(bool start) WARN_UNUSED;
  * ERROR (its negative errno, the reason in *ret_text). */
 int daemon_ask(int fd, const struct appmsg *m, char **ret_text) WARN_UNUSED;
 
+/* Runs the verb argv[0] of berthd (berthd/command.c) with its arguments, ended by NULL. `send_fd`
+ * goes with it unless it is negative and stays the caller's; a descriptor in the answer comes in
+ * *ret_fd, -EBADF without one; NULL: none is wanted. The text as in daemon_ask(). */
+int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd,
+                   char **ret_text) WARN_UNUSED;
+
 /* Finds a file of ours: beside the running program (a build folder), or where it is installed. NULL
  * when it is nowhere. */
 const char *daemon_file(const char *built, const char *installed, char *buf, size_t size);

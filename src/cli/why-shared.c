@@ -21,7 +21,7 @@ static json_t *list_get(void)
     char *text = NULL;
     CLEANUP_FD int fd = daemon_connect(false);
     json_t *list = NULL;
-    if (fd >= 0 && daemon_ask(fd, &(struct appmsg){.type = APPMSG_LIST}, &text) == 0)
+    if (fd >= 0 && daemon_command(fd, (const char *[]){"list", NULL}, -EBADF, NULL, &text) == 0)
         list = json_loads(text, 0, NULL);
     free(text);
     return list;

@@ -39,6 +39,7 @@ static const uint32_t fields[APPMSG_TYPE_COUNT] = {
     [APPMSG_ERROR] = F_ERR | F_TEXT,
     [APPMSG_TEXT] = F_TEXT,
     [APPMSG_BOUND] = F_QUEUE | F_TEXT,
+    [APPMSG_COMMAND] = F_NAME | F_TEXT,
 };
 
 static void list_encode(struct wr *w, const struct str *items, uint8_t count)

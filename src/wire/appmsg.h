@@ -6,11 +6,15 @@
  * On the control socket (each request gets one reply, OK or ERROR, unless said otherwise):
  *   APP      who asks: first on every connection of a program; creates the application or finds it
  *   BIND     claims the address for the application; reply BOUND with the queue's reading end;
- * ERROR ENOENT: no route is for this port, bind it natively LISTEN   the queue takes connections
- * from now on; the reply comes when they are taken UNLISTEN the queue takes no more WHY      one
- * TEXT, for people: why a bind to this address fails with this error LIST, STATUS   any number of
- * TEXT with pieces of one JSON document, then OK STOP     berthd and its dispatch end On a queue,
- * from the program to berthd, without a reply: OPTION   a socket option to set on every connection
+ *            ERROR ENOENT: no route is for this port, bind it natively
+ *   LISTEN   the queue takes connections from now on; the reply comes when they are taken
+ *   UNLISTEN the queue takes no more
+ *   WHY      one TEXT, for people: why a bind to this address fails with this error
+ *   COMMAND  a verb of the command line with its arguments, and at most one descriptor; any number
+ *            of TEXT, then OK, which may bring a descriptor
+ *   STOP     berthd and its dispatch end
+ * On a queue, from the program to berthd, without a reply:
+ *   OPTION   a socket option to set on every connection
  *   CLOSED   the program closed a descriptor of this queue: look who still holds one
  *   LISTEN   as above, from where the control socket cannot be reached
  * On a queue, from dispatch to the program, with the accepted socket:
@@ -38,9 +42,8 @@ enum appmsg_type {
     APPMSG_LISTEN,
     APPMSG_UNLISTEN,
     APPMSG_WHY,
-    APPMSG_LIST,
-    APPMSG_STATUS,
-    APPMSG_STOP,
+    APPMSG_COMMAND,
+    APPMSG_STOP = 8,
     APPMSG_OPTION,
     APPMSG_CLOSED,
     APPMSG_CONN,
@@ -65,7 +68,7 @@ struct appmsg {
     enum appmsg_type type;
     uint32_t flags;
     uint8_t instance[APPMSG_INSTANCE];
-    struct str name;    /* of the application */
+    struct str name;    /* of the application; COMMAND: the verb */
     struct str command; /* what was started, for people */
     struct str routes[APPMSG_ROUTES_MAX];
     uint8_t route_count;
@@ -79,7 +82,8 @@ struct appmsg {
     int32_t err;           /* ERROR, WHY: a positive errno */
     uint8_t proto;         /* CONN: enum proto */
     struct str value;      /* OPTION: the bytes */
-    struct str text;       /* ERROR, TEXT; BOUND: a notice for people, or empty */
+    struct str text;       /* ERROR, TEXT; BOUND: a notice for people, or empty; COMMAND: the
+                              arguments, each ended by a NUL */
     struct str host, path; /* CONN, when RICH */
 };
 

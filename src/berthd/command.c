@@ -1,0 +1,57 @@
+/* The table of verbs. A message names a verb and brings its arguments; the verb's function gets
+ * them as strings. */
+#include "berthd/command.h"
+
+struct command {
+    const char *verb;
+    enum right right;
+    int (*run)(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
+};
+
+static int answer_text(char *text, struct command_answer *answer)
+{
+    answer->text = text;
+    return text ? 0 : -ENOMEM;
+}
+
+static int list(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    (void)ask;
+    return answer_text(report_list(s), answer);
+}
+
+static int status(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    (void)ask;
+    return answer_text(report_status(s), answer);
+}
+
+/* One line a verb, in the order of the alphabet. */
+static const struct command commands[] = {
+    {"list", RIGHT_USER, list},
+    {"status", RIGHT_USER, status},
+};
+
+int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right)
+{
+    struct str rest = m->text;
+    while (rest.n > 0) {
+        size_t n = strnlen(rest.p, rest.n);
+        if (n == rest.n || ask->arg_count == COMMAND_ARGS_MAX)
+            return -EBADMSG;
+        ask->args[ask->arg_count++] = rest.p;
+        rest = str_skip(rest, n + 1);
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (str_eq(m->name, str_of(commands[i].verb))) {
+            ask->command = &commands[i];
+            *ret_right = commands[i].right;
+            return 0;
+        }
+    return -ENOENT;
+}
+
+int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer)
+{
+    return ask->command->run(s, ask, ret_answer);
+}

@@ -1,0 +1,33 @@
+#pragma once
+/* Verbs of the command line that berthd answers: one table says which function runs which verb, and
+ * who may ask for it. */
+
+#include <sys/socket.h>
+
+#include "berthd/server.h"
+
+#define COMMAND_ARGS_MAX   64
+#define COMMAND_REASON_MAX 1024
+
+/* Who may ask what. USER: this berthd's user, root, and programs of an application. OWNER: this
+ * berthd's user and root. */
+enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP, RIGHT_OWNER };
+
+struct command_ask {
+    const struct ucred *cred;
+    const struct command *command;
+    const char *args[COMMAND_ARGS_MAX]; /* point into the message */
+    size_t arg_count;
+    int *fd; /* that came with it, or -EBADF; whoever takes it leaves -EBADF */
+};
+
+struct command_answer {
+    char *text; /* malloc()ed; NULL: none */
+    int fd;     /* owned; -EBADF: none */
+    char reason[COMMAND_REASON_MAX];
+};
+
+/* 0; -EBADMSG; -ENOENT for a verb that is not in the table. */
+int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right);
+/* 0 with an answer, or a negative errno with a reason. */
+int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
