@@ -283,13 +283,13 @@ for _ in range(5):
     deaf.append(s)
     try:
         for _ in range(3000):
-            s.send(struct.pack(">HBB", 0xBE47, 1, int(sys.argv[2])))
+            s.send(struct.pack(">HBBH", 0xBE47, 1, int(sys.argv[2]), 4) + b"list" + bytes(2))
     except (BlockingIOError, BrokenPipeError):
         pass
 print("sent", flush=True)
 sys.stdin.read()
 """
-LIST = 6
+COMMAND = 6
 
 
 @pytest.mark.berth_only
@@ -300,7 +300,7 @@ def test_clients_that_do_not_read_their_answers_hold_nobody_up(stage, pair, user
     pids, path = stage.daemons(), stage.control_path()
     if user:
         os.chmod(path, 0o666)
-    with subprocess.Popen(as_user(user, [PYTHON, "-c", DEAF, path, str(LIST)]), cwd="/",
+    with subprocess.Popen(as_user(user, [PYTHON, "-c", DEAF, path, str(COMMAND)]), cwd="/",
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout.readline() == b"sent\n"
         assert stage.berth("ls", timeout=4).returncode == 0
