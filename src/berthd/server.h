@@ -2,7 +2,8 @@
 /* What berthd knows: applications, what they bound, the claims that follow, the listeners that
  * claims need. One struct on main's stack holds all of it; each file below runs one part.
  *
- *   app.c      applications and binds: who may claim what, and until when
+ *   app.c      applications: who may have one
+ *   bind.c     what they bound, and until when
  *   claim.c    from a bind to its claims and listeners, and conflicts
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
@@ -152,6 +153,10 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
 void app_watch_pid(struct app *a, pid_t pid);
 void app_free_if_idle(struct app *a);
 void app_free(struct app *a);
+/* A descriptor that is readable when the process has ended; -EBADF when it has. */
+int pidfd_of(pid_t pid);
+
+/* bind.c */
 /* 0 and the bind, whose reading end the caller may pass on; or a negative errno with a reason. */
 int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret_bind,
              char reason[REASON_MAX]);
