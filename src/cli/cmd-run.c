@@ -13,7 +13,11 @@
 #include "cli/daemon.h"
 #include "cli/program.h"
 #include "ipc/runtime.h"
+#include "launch/program.h"
 #include "share/route.h"
+
+/* Of the command line, for people. */
+#define COMMAND_MAX 1023
 
 struct run {
     const char *name;
@@ -199,16 +203,6 @@ static int arguments_read(struct run *r, int argc, char **argv)
     return status;
 }
 
-static void join(const char *const *items, size_t count, char *buf, size_t size)
-{
-    size_t used = 0;
-    buf[0] = 0;
-    for (size_t i = 0; i < count && used < size; i++) {
-        int n = snprintf(buf + used, size - used, "%s%s", i ? " " : "", items[i]);
-        used += n > 0 ? (size_t)n : 0;
-    }
-}
-
 static size_t command_count(const struct run *r)
 {
     size_t n = 0;
@@ -217,37 +211,50 @@ static size_t command_count(const struct run *r)
     return n;
 }
 
-static void instance_hex(const struct run *r, char hex[2 * APPMSG_INSTANCE + 1])
+/* What the library and libberth need to claim for the application, now or again. */
+static int environment_make(const struct run *r, const char *command, const char *preload,
+                            struct environment *env)
 {
-    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
-        (void)snprintf(hex + 2 * i, 3, "%02x", r->instance[i]);
-}
-
-static int preload_set(const char *preload)
-{
-    char list[8192];
-    const char *other = getenv("LD_PRELOAD");
-    (void)snprintf(list, sizeof list, "%s%s%s", preload, other && *other ? ":" : "",
-                   other ? other : "");
-    return setenv("LD_PRELOAD", list, 1) ? cli_fail("run", "no memory") : CLI_OK;
-}
-
-/* What the shim and libberth need to claim for the application, now or again. */
-static int environment_set(const struct run *r, const char *command)
-{
-    char control[RUNTIME_PATH_MAX], hex[2 * APPMSG_INSTANCE + 1], text[16384];
-    instance_hex(r, hex);
-    join(r->routes, r->route_count, text, sizeof text);
+    char control[RUNTIME_PATH_MAX];
+    struct environment_app app = {.control = control,
+                                  .name = r->name,
+                                  .command = command,
+                                  .ports = r->ports,
+                                  .preload = r->queue ? NULL : preload,
+                                  .routes = r->routes,
+                                  .route_count = r->route_count,
+                                  .listens = r->listens,
+                                  .listen_count = r->listen_count,
+                                  .proxy = r->proxy};
+    memcpy(app.instance, r->instance, sizeof app.instance);
     if (runtime_path(RUNTIME_CONTROL, control) < 0)
         return cli_fail("run", "the runtime folder's path is too long");
-    int bad = setenv("BERTH_CONTROL", control, 1) | setenv("BERTH_APP", r->name, 1) |
-              setenv("BERTH_INSTANCE", hex, 1) | setenv("BERTH_ROUTES", text, 1) |
-              setenv("BERTH_COMMAND", command, 1) |
-              setenv("BERTH_FLAGS", r->proxy ? "proxy" : "", 1);
-    join(r->listens, r->listen_count, text, sizeof text);
-    bad |= setenv("BERTH_LISTEN", text, 1);
-    bad |= r->ports[0] ? setenv("BERTH_PORTS", r->ports, 1) : unsetenv("BERTH_PORTS");
-    return bad ? cli_fail("run", "no memory") : CLI_OK;
+    environment_app(env, &app);
+    return CLI_OK;
+}
+
+static int obstacle_check(const struct run *r)
+{
+    char reason[PROGRAM_REASON_MAX];
+    struct program_place place = {.path = getenv("PATH")};
+    if (r->queue || program_check(r->command[0], &place, reason) == 0)
+        return CLI_OK;
+    (void)fprintf(stderr,
+                  "berth run: %s.\n"
+                  "It was not started. Without berth it runs as before.\n",
+                  reason);
+    return CLI_USAGE;
+}
+
+/* Returns only when there is no becoming. */
+static int become(const struct run *r, const struct environment *env)
+{
+    if (!environment_ok(env))
+        return cli_fail("run", "no memory");
+    (void)execvpe(r->command[0], r->command, env->vars);
+    int err = errno;
+    (void)cli_fail("run", "%s: %s", r->command[0], strerror(err));
+    return err == ENOENT ? 127 : 126;
 }
 
 /* Introduces the application, so that it is known from now on and by this process. */
@@ -260,7 +267,7 @@ static int introduce(const struct run *r, const char *command, int *ret_fd)
     struct appmsg m = {.type = APPMSG_APP,
                        .flags = r->proxy ? APPMSG_PROXY : 0,
                        .name = str_of(r->name),
-                       .command = {command, strnlen(command, 1024)}};
+                       .command = str_of(command)};
     memcpy(m.instance, r->instance, sizeof m.instance);
     for (size_t i = 0; i < r->route_count; i++)
         m.routes[m.route_count++] = str_of(r->routes[i]);
@@ -278,26 +285,31 @@ static int introduce(const struct run *r, const char *command, int *ret_fd)
 int cmd_run(int argc, char **argv)
 {
     static struct run r;
-    char preload[4096], command[1024];
+    struct environment env;
+    char preload[4096];
     int status = arguments_read(&r, argc, argv);
     if (status != CLI_OK)
         return status;
-    join((const char *const *)r.command, command_count(&r), command, sizeof command);
     if (!daemon_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
         return cli_fail("run", "libberth-preload.so is not where it was installed");
     if (getrandom(r.instance, sizeof r.instance, 0) != sizeof r.instance)
         return cli_fail("run", "no random numbers");
-    if (!r.queue && (status = program_check(r.command[0])) != CLI_OK)
-        return status;
+    char *command = environment_join((const char *const *)r.command, command_count(&r));
+    if (!command)
+        return cli_fail("run", "no memory");
+    command[strnlen(command, COMMAND_MAX)] = 0;
+    environment_init(&env, environ);
     int fd = -EBADF;
-    status = introduce(&r, command, &fd);
+    status = obstacle_check(&r);
     if (status == CLI_OK)
-        status = environment_set(&r, command);
+        status = introduce(&r, command, &fd);
     if (status == CLI_OK)
-        status = r.queue ? program_queue_consume(fd, r.routes[0]) : preload_set(preload);
-    if (status != CLI_OK)
-        return status;
-    (void)execvp(r.command[0], r.command);
-    (void)cli_fail("run", "%s: %s", r.command[0], strerror(errno));
-    return errno == ENOENT ? 127 : 126;
+        status = environment_make(&r, command, preload, &env);
+    if (status == CLI_OK && r.queue)
+        status = program_queue_consume(fd, r.routes[0], &env);
+    if (status == CLI_OK)
+        status = become(&r, &env);
+    environment_done(&env);
+    free(command);
+    return status;
 }
