@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "berthd/command.h"
-#include "berthd/server.h"
+#include "berthd/pool.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 #include "why/why.h"
@@ -26,6 +26,7 @@ struct client {
     struct watch watch;
     struct ucred cred;
     struct app *app;  /* for whom it speaks; counted in app->users */
+    uint8_t instance[APPMSG_INSTANCE]; /* by which secret */
     uint32_t awaited; /* the COMMIT that its answer waits for; 0: none */
     bool lost;        /* it does not read: freed at its next event, which is due */
     char *text;       /* owned; what it has not taken yet of a long answer; NULL: nothing */
@@ -159,6 +160,7 @@ static void handle_app(struct client *c, const struct appmsg *m)
     if (list_empty(&a->binds))
         app_watch_pid(a, c->cred.pid);
     c->app = a;
+    memcpy(c->instance, m->instance, sizeof c->instance);
     a->users++;
     reply_ok(c);
 }
@@ -179,7 +181,10 @@ static void handle_bind(struct client *c, const struct appmsg *m)
         reply_error(c, -EINVAL, "");
         return;
     }
-    int r = bind_get(c->app, m, c->cred.pid, &b, reason);
+    struct worker *w = worker_find(c->server, c->instance);
+    int r = w              ? pool_bind(w, m, c->cred.pid, &b, reason)
+            : c->app->pool ? -ESTALE
+                           : bind_get(c->app, m, c->cred.pid, &b, reason);
     if (r < 0) {
         if (r != -ENOENT)
             log_info("refused reason=Bind app=%s err=%s", c->app->name, strerror(-r));

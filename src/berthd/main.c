@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "berthd/server.h"
+#include "berthd/pool.h"
 #include "ipc/runtime.h"
 #include "share/worker.h"
 
@@ -27,6 +27,7 @@ struct options {
     bool daemon, automatic;
     size_t threads;
     uint32_t silence_ms, header_wait_ms;
+    const char *config;
 };
 
 static const char usage[] =
@@ -39,6 +40,8 @@ static const char usage[] =
     "  --threads N          threads that accept (default: one per processor)\n"
     "  --silence MS         a client that says nothing is given to the fallback (default 3000)\n"
     "  --header-wait MS     a client that says too little is refused (default 10000)\n"
+    "  --config PATH        the configuration: a file, or a folder with berth.conf and apps.d\n"
+    "                       (default /etc/berth for root, else ~/.config/berth)\n"
     "  --log LEVEL          error, warn, info or debug (default info)\n"
     "  --help, --version\n"
     "\n"
@@ -62,6 +65,7 @@ static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
                                              {"threads", required_argument, NULL, 't'},
                                              {"silence", required_argument, NULL, 's'},
                                              {"header-wait", required_argument, NULL, 'w'},
+                                             {"config", required_argument, NULL, 'c'},
                                              {"log", required_argument, NULL, 'l'},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, 'v'},
@@ -88,6 +92,9 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case 'w':
             r = number_option("header-wait", optarg, 3600000, &o->header_wait_ms);
+            break;
+        case 'c':
+            o->config = optarg;
             break;
         case 'l':
             level = log_level_parse(optarg);
@@ -182,7 +189,7 @@ static void descriptors_raise(void)
 static void idle_fired(struct timer *t)
 {
     struct server *s = container_of(t, struct server, idle);
-    if (list_empty(&s->apps) && list_empty(&s->clients))
+    if (list_empty(&s->apps) && list_empty(&s->pools) && list_empty(&s->clients))
         loop_stop(&s->loop);
     else
         server_idle_check(s);
@@ -190,7 +197,7 @@ static void idle_fired(struct timer *t)
 
 void server_idle_check(struct server *s)
 {
-    if (s->quit_when_idle && list_empty(&s->apps))
+    if (s->quit_when_idle && list_empty(&s->apps) && list_empty(&s->pools))
         loop_timer(&s->loop, &s->idle, IDLE_MS);
 }
 
@@ -200,12 +207,14 @@ static int server_init(struct server *s, const struct options *o)
     s->silence_ms = o->silence_ms;
     s->header_wait_ms = o->header_wait_ms;
     s->threads = o->threads;
+    s->config_path = o->config;
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
     s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
     s->channel_watch.fd = s->control_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
     list_init(&s->apps);
+    list_init(&s->pools);
     list_init(&s->binds);
     list_init(&s->listeners);
     list_init(&s->clients);
@@ -229,6 +238,23 @@ struct signals {
     struct server *server;
 };
 
+/* Dispatch is noticed by its channel; of it only the zombie goes here. */
+static void children_reap(struct server *s)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        worker_reap(s, pid, status);
+    (void)dispatch_commit(s);
+}
+
+static void reload(struct server *s)
+{
+    char *text = NULL;
+    if (config_reload(s, false, &text) < 0)
+        log_error("configuration not changed: it has mistakes\n%s", text ? text : "");
+    free(text);
+}
+
 static void signal_ready(struct watch *w, uint32_t events)
 {
     (void)events;
@@ -237,9 +263,11 @@ static void signal_ready(struct watch *w, uint32_t events)
     if (read(w->fd, &info, sizeof info) != sizeof info)
         return;
     if (info.ssi_signo == SIGCHLD) {
-        /* Dispatch is noticed by its channel; here only the zombie goes. */
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            ;
+        children_reap(sig->server);
+        return;
+    }
+    if (info.ssi_signo == SIGHUP) {
+        reload(sig->server);
         return;
     }
     log_info("stopping signal=%u", info.ssi_signo);
@@ -253,9 +281,9 @@ static int signals_watch(struct signals *sig)
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGCHLD);
+    (void)sigaddset(&set, SIGHUP);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     sig->watch.ready = signal_ready;
     return fd < 0 ? -errno : loop_watch(&sig->server->loop, &sig->watch, fd, EPOLLIN);
@@ -265,11 +293,15 @@ static int serve(struct server *s, int ready)
 {
     struct signals signals = {.server = s};
     instances_start();
+    if (config_start(s) < 0)
+        return 1;
     int r = signals_watch(&signals);
     if (r == 0)
         r = dispatch_start(s);
     if (r == 0)
         r = control_start(s);
+    if (r == 0)
+        config_open(s);
     if (r < 0) {
         log_error("cannot start err=%s", strerror(-r));
         return 1;

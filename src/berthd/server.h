@@ -4,6 +4,7 @@
  *
  *   app.c      applications: who may have one
  *   bind.c     what they bound, and until when
+ *   pool.h     applications whose workers berthd starts
  *   claim.c    from a bind to its claims and listeners, and conflicts
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
@@ -21,7 +22,8 @@
 #include "wire/appmsg.h"
 #include "wire/dispatchmsg.h"
 
-#define REASON_MAX     4096
+#define REASON_MAX     4400
+#define APP_NAME_MAX   64
 #define OPTIONS_MAX    QUEUE_OPTIONS_MAX
 #define ORPHAN_MS      5000 /* how long waiting connections wait for a successor */
 #define APPS_MAX       4096
@@ -45,12 +47,16 @@ struct server {
     uint64_t started_ms;
 
     struct list apps;
+    struct list pools;
     struct list binds; /* of all applications */
     struct list listeners;
     struct list *claim_buckets;
     size_t claim_bucket_count, claim_count;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
     struct timer idle;
+    struct timer store; /* pool-store.c: writes when this turn is over */
+    const char *config_path;       /* NULL: the default place */
+    struct definition *definition; /* the configuration; counted */
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
@@ -82,6 +88,7 @@ struct app {
     uid_t uid;
     pid_t pid; /* of `berth run`: the program has the same */
     char *name, *command;
+    struct pool *pool; /* whose it is; NULL: a program of its own */
     struct route *routes; /* as given: ports may be 0 */
     size_t route_count;
     struct addr listens[APPMSG_LISTENS_MAX];
@@ -114,6 +121,19 @@ struct bind {
     struct watch holder_watch, write_watch;
     size_t option_count;
     struct option_value options[OPTIONS_MAX];
+
+    /* Pools only. */
+    bool base;             /* read by dispatch alone: what it holds waits for a worker */
+    bool preset;           /* a base whose address is in the definition */
+    uint16_t port;         /* a base's */
+    uint16_t program_port; /* that the workers bind for it; 0: not known yet */
+    struct list members;   /* of a base */
+    struct watch demand_watch;
+    struct bind *parent; /* a member's base; NULL: it is none */
+    struct worker *worker;
+    uint32_t recovered_parent; /* between the note and recover_finish() */
+    struct list member_link;
+    uint64_t delivered_before, refused_before; /* its number's counters when it was made */
 };
 
 struct shared_listener {
@@ -136,6 +156,8 @@ struct claim {
     bool v6only;
     struct shared_listener *listener; /* counted */
     uint64_t delivered_before;        /* the number's counter when the claim was made */
+    bool told;                        /* dispatch knows it */
+    bool stale, kept;                 /* while the claims of its bind are changed */
 };
 
 void numbers_init(struct numbers *n, uint32_t max);
@@ -149,6 +171,8 @@ void numbers_reserve(struct numbers *n, uint32_t number);
 /* Finds the instance or creates it; `creator` is checked only then. NULL with a reason. */
 struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred *creator,
                     char reason[REASON_MAX], int *ret_err);
+/* An application without routes, for its pool to fill. NULL without memory. */
+struct app *app_new(struct server *s, const char *name, const uint8_t instance[APPMSG_INSTANCE]);
 /* The process of `berth run` itself has introduced its application. */
 void app_watch_pid(struct app *a, pid_t pid);
 void app_free_if_idle(struct app *a);
@@ -161,6 +185,10 @@ int pidfd_of(pid_t pid);
 int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret_bind,
              char reason[REASON_MAX]);
 struct bind *bind_find(struct server *s, uint32_t id);
+/* A new queue for the address, with a name. NULL when memory or descriptors are short. */
+struct bind *bind_open(struct app *a, const struct appmsg *m);
+/* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it. */
+void bind_mark_listening(const struct bind *b);
 int bind_listen(struct bind *b, char reason[REASON_MAX]);
 /* What programs said through the queue itself, of which a LISTEN on the control socket is the end.
  */
@@ -178,6 +206,9 @@ void bind_watch_holder(struct bind *b, pid_t pid);
 /* claim.c */
 int claims_make(struct bind *b, char reason[REASON_MAX]);
 void claims_free(struct bind *b);
+/* Brings the claims to what the application's routes are now. Those that stay are not touched; when
+ * one of the new cannot be had, all is as before. */
+int claims_update(struct bind *b, char reason[REASON_MAX]);
 int claims_listen(struct bind *b, char reason[REASON_MAX]);
 /* Writes a sentence when this bind shares a host with another application; else an empty one. */
 void claims_notice(const struct bind *b, char reason[REASON_MAX]);
@@ -192,6 +223,8 @@ void dispatch_bind_note(struct server *s, const struct bind *b);
 void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o);
 void dispatch_claim(struct server *s, const struct claim *c);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
+/* Dispatch has done everything that it was told. */
+bool dispatch_is_settled(const struct server *s);
 /* Waits until dispatch has done everything that it was told. False when it had done so before. */
 bool dispatch_settle(struct server *s);
 /* COMMIT, if anything changed; the serial to wait for. */

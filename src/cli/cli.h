@@ -13,7 +13,11 @@ struct cli_verb {
 };
 
 int cmd_ls(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
+int cmd_restart(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_start(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_why(int argc, char **argv);

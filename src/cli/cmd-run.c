@@ -9,29 +9,17 @@
 
 #include "base/addr.h"
 #include "base/log.h"
+#include "base/self.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
 #include "cli/program.h"
+#include "cli/run.h"
 #include "ipc/runtime.h"
 #include "launch/program.h"
 #include "share/route.h"
 
 /* Of the command line, for people. */
 #define COMMAND_MAX 1023
-
-struct run {
-    const char *name;
-    char name_buf[65];
-    const char *routes[APPMSG_ROUTES_MAX];
-    size_t route_count;
-    const char *listens[APPMSG_LISTENS_MAX];
-    size_t listen_count;
-    char ports[256];
-    bool proxy, queue;
-    char folder_route[96];
-    uint8_t instance[APPMSG_INSTANCE];
-    char **command;
-};
 
 static const char help[] =
     "usage: berth run [OPTION...] -- PROGRAM [ARGUMENT...]\n"
@@ -51,10 +39,16 @@ static const char help[] =
     "  --queue         for programs that take sockets from a queue in LISTEN_FDS: see libberth(3)\n"
     "  --help\n"
     "\n"
+    "berthd starts the program itself, as a pool of workers, with any of these:\n"
+    "  --workers N     so many of it, which share its connections; 1..8: as many as are needed\n"
+    "  --set KEY=VALUE any key of berth.conf(5), as in --set idle_timeout=5min (repeatable)\n"
+    "  --detach        do not stay to show its output; `berth stop NAME` ends it\n"
+    "\n"
     "examples:\n"
     "  berth run --as blog.localhost -- python3 -m http.server 8080\n"
     "  berth run --as api.localhost -- node server.js\n"
     "  cd ~/shop && berth run -- npm run dev\n"
+    "  berth run --name shop --as shop.localhost --workers 2 -- python3 server.py\n"
     "  berth run --as ssh://:443 --listen 0.0.0.0:443 -- /usr/sbin/sshd -D -p 2222\n"
     "\n"
     "A program that listens on a name that is taken gets \"Address already in use\", and the "
@@ -102,11 +96,23 @@ static int listen_add(struct run *r, const char *text)
     return CLI_OK;
 }
 
-enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_HELP };
+static int setting_add(struct run *r, const char *text)
+{
+    if (r->setting_count == RUN_SETTINGS_MAX)
+        return cli_usage("run", "at most %d settings", RUN_SETTINGS_MAX);
+    if (!strchr(text, '=') || strchr(text, '\n'))
+        return cli_usage("run", "--set '%s': write KEY=VALUE, as in idle_timeout=5min", text);
+    r->settings[r->setting_count++] = text;
+    return CLI_OK;
+}
+
+enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_WORKERS, O_SET, O_DETACH, O_HELP };
 static const struct option options[] = {
     {"as", required_argument, NULL, O_AS},         {"port", required_argument, NULL, O_PORT},
     {"listen", required_argument, NULL, O_LISTEN}, {"name", required_argument, NULL, O_NAME},
     {"proxy", no_argument, NULL, O_PROXY},         {"queue", no_argument, NULL, O_QUEUE},
+    {"workers", required_argument, NULL, O_WORKERS}, {"set", required_argument, NULL, O_SET},
+    {"detach", no_argument, NULL, O_DETACH},
     {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
 
 static int option_read(struct run *r, int option)
@@ -130,6 +136,14 @@ static int option_read(struct run *r, int option)
         return CLI_OK;
     case O_QUEUE:
         r->queue = true;
+        return CLI_OK;
+    case O_WORKERS:
+        r->workers = optarg;
+        return CLI_OK;
+    case O_SET:
+        return setting_add(r, optarg);
+    case O_DETACH:
+        r->detach = true;
         return CLI_OK;
     default:
         return cli_usage("run", "unknown option");
@@ -290,7 +304,9 @@ int cmd_run(int argc, char **argv)
     int status = arguments_read(&r, argc, argv);
     if (status != CLI_OK)
         return status;
-    if (!daemon_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
+    if (r.workers || r.setting_count > 0 || r.detach)
+        return r.queue ? cli_usage("run", "--queue and --workers do not go together") : run_pool(&r);
+    if (!self_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
         return cli_fail("run", "libberth-preload.so is not where it was installed");
     if (getrandom(r.instance, sizeof r.instance, 0) != sizeof r.instance)
         return cli_fail("run", "no random numbers");

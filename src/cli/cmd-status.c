@@ -1,4 +1,4 @@
-/* berth status and berth stop: berthd itself. */
+/* berth status: berthd itself. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -9,11 +9,6 @@
 
 static const char status_help[] =
     "usage: berth status [--json]\n\nShows the processes and counters of this user's berthd.\n";
-static const char stop_help[] = "usage: berth stop\n\n"
-                                "Ends this user's berthd and frees its ports. Programs go on "
-                                "running; they are reached again as\n"
-                                "soon as the next `berth run` has started a berthd.\n";
-
 static void status_print(const json_t *status)
 {
     const char *key;
@@ -39,28 +34,4 @@ int cmd_status(int argc, char **argv)
     json_decref(j);
     free(text);
     return CLI_OK;
-}
-
-int cmd_stop(int argc, char **argv)
-{
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-        (void)fputs(stop_help, stdout);
-        return CLI_OK;
-    }
-    if (argc > 1)
-        return cli_usage("stop", "unexpected argument '%s'", argv[1]);
-    CLEANUP_FD int fd = daemon_connect(false);
-    if (fd == -ENOENT)
-        return CLI_OK;
-    if (fd < 0)
-        return cli_fail("stop", "berthd cannot be reached: %s", strerror(-fd));
-    char *text = NULL, byte;
-    int r = daemon_ask(fd, &(struct appmsg){.type = APPMSG_STOP}, &text);
-    if (r < 0)
-        r = cli_fail("stop", "%s", text ? text : strerror(-r));
-    /* Gone when it has let go of us. */
-    while (r == 0 && read(fd, &byte, 1) > 0)
-        ;
-    free(text);
-    return r;
 }

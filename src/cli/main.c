@@ -14,7 +14,10 @@ static const struct cli_verb verbs[] = {
     {"ls", "", "lists who is served under which name", cmd_ls},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},
     {"status", "", "shows berthd's processes and counters", cmd_status},
-    {"stop", "", "ends berthd and frees its ports", cmd_stop},
+    {"start", "NAME", "starts the workers of an application", cmd_start},
+    {"stop", "[NAME]", "ends an application's workers, or berthd itself", cmd_stop},
+    {"restart", "NAME", "replaces an application's workers, dropping nothing", cmd_restart},
+    {"reload", "[--dry-run]", "reads the configuration again", cmd_reload},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 
