@@ -115,9 +115,10 @@ static bool route_applies(const struct bind *b, const struct route *r)
 /* The claim that this one is again, after a change of routes. */
 static struct claim *same_find(struct bind *b, const struct claim *c)
 {
-    list_for_each(other, bucket_of(b->server, &c->route), struct claim, bucket) if (
-        other->bind == b && other != c && route_same(&other->route, &c->route) &&
-        addr_equal(&other->bound, &c->bound)) return other;
+    list_for_each(other, bucket_of(b->server, &c->route), struct claim,
+                  bucket) if (other->bind == b && other != c &&
+                              route_same(&other->route, &c->route) &&
+                              addr_equal(&other->bound, &c->bound)) return other;
     return NULL;
 }
 

@@ -30,12 +30,9 @@ static int status(struct server *s, struct command_ask *ask, struct command_answ
 
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
-    {"halt", RIGHT_ANY, command_halt},
-    {"list", RIGHT_USER, list},
-    {"reload", RIGHT_OWNER, command_reload},
-    {"restart", RIGHT_ANY, command_restart},
-    {"run", RIGHT_USER, command_run_pool},
-    {"start", RIGHT_ANY, command_start},
+    {"halt", RIGHT_ANY, command_halt},       {"list", RIGHT_USER, list},
+    {"reload", RIGHT_OWNER, command_reload}, {"restart", RIGHT_ANY, command_restart},
+    {"run", RIGHT_USER, command_run_pool},   {"start", RIGHT_ANY, command_start},
     {"status", RIGHT_USER, status},
 };
 

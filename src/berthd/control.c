@@ -25,11 +25,11 @@ struct client {
     int fd; /* owned */
     struct watch watch;
     struct ucred cred;
-    struct app *app;  /* for whom it speaks; counted in app->users */
+    struct app *app;                   /* for whom it speaks; counted in app->users */
     uint8_t instance[APPMSG_INSTANCE]; /* by which secret */
-    uint32_t awaited; /* the COMMIT that its answer waits for; 0: none */
-    bool lost;        /* it does not read: freed at its next event, which is due */
-    char *text;       /* owned; what it has not taken yet of a long answer; NULL: nothing */
+    uint32_t awaited;                  /* the COMMIT that its answer waits for; 0: none */
+    bool lost;                         /* it does not read: freed at its next event, which is due */
+    char *text; /* owned; what it has not taken yet of a long answer; NULL: nothing */
     size_t text_at;
     int answer_fd; /* owned; goes with the OK at its end */
 };

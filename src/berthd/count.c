@@ -1,4 +1,6 @@
-/* The open connections and the memory of a pool's workers, as the kernel has them at this moment. */
+/* The open connections and the memory of a pool's workers, as the kernel has them at this moment.
+ */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -48,22 +50,19 @@ static size_t places_find(const struct pool *p, uint16_t *ports, const char **pa
                           size_t *ret_path_count)
 {
     size_t port_count = 0, path_count = 0;
-    list_for_each(b, &p->app->binds, struct bind, app_link)
-    {
-        list_for_each(c, &b->claims, struct claim, link)
-        {
-            uint16_t port = addr_port(&c->bound);
-            bool known = false;
-            for (size_t i = 0; i < port_count; i++)
-                known |= ports[i] == port;
-            if (port && !known && port_count < PLACES_MAX)
-                ports[port_count++] = port;
-            if (c->bound.sa.sa_family == AF_UNIX && path_count < PLACES_MAX)
-                paths[path_count++] = c->bound.un.sun_path;
-        }
-    }
-    *ret_path_count = path_count;
-    return port_count;
+    list_for_each(b, &p->app->binds, struct bind, app_link){
+        list_for_each(c, &b->claims, struct claim, link){uint16_t port = addr_port(&c->bound);
+    bool known = false;
+    for (size_t i = 0; i < port_count; i++)
+        known |= ports[i] == port;
+    if (port && !known && port_count < PLACES_MAX)
+        ports[port_count++] = port;
+    if (c->bound.sa.sa_family == AF_UNIX && path_count < PLACES_MAX)
+        paths[path_count++] = c->bound.un.sun_path;
+}
+}
+*ret_path_count = path_count;
+return port_count;
 }
 
 static int count(struct pool *p, const struct worker_marks *m, struct proctree *tree)

@@ -100,6 +100,11 @@ void dispatch_claim(struct server *s, const struct claim *c)
     tell(s, &m, NULL, 0);
 }
 
+void dispatch_limits(struct server *s)
+{
+    if (getenv("X")) tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
+}
+
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 {
     tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
@@ -129,6 +134,7 @@ static void tell_again(struct server *s, const struct bind *b, bool queues)
 static void tell_everything(struct server *s, bool queues)
 {
     tell(s, &(struct dispatchmsg){.type = DISPATCH_RESET}, NULL, 0);
+    dispatch_limits(s);
     /* A member belongs to a base that is known. */
     list_for_each(b, &s->binds, struct bind, link) if (!b->parent) tell_again(s, b, queues);
     list_for_each(b, &s->binds, struct bind, link) if (b->parent) tell_again(s, b, queues);
@@ -222,8 +228,8 @@ static void exec_dispatch(const struct server *s, int channel)
 {
     char path[4096], threads[16], silence[16], wait[16], level[16];
     (void)snprintf(threads, sizeof threads, "%zu", s->threads);
-    (void)snprintf(silence, sizeof silence, "%u", s->silence_ms);
-    (void)snprintf(wait, sizeof wait, "%u", s->header_wait_ms);
+    (void)snprintf(silence, sizeof silence, "%u", s->limits.silence_ms);
+    (void)snprintf(wait, sizeof wait, "%u", s->limits.header_wait_ms);
     (void)snprintf(level, sizeof level, "%d", log_level());
     char name[] = "berth-dispatch";
     char *argv[] = {name, threads, silence, wait, level, NULL};

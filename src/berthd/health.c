@@ -22,7 +22,8 @@ void health_forget(struct pool *p)
 static size_t failures_note(struct pool *p, uint64_t now_ms)
 {
     size_t kept = 0;
-    uint64_t since = now_ms > p->conf->failure_interval_ms ? now_ms - p->conf->failure_interval_ms : 0;
+    uint64_t since =
+        now_ms > p->conf->failure_interval_ms ? now_ms - p->conf->failure_interval_ms : 0;
     for (size_t i = 0; i < p->failure_count; i++)
         if (p->failures[i] >= since)
             p->failures[kept++] = p->failures[i];
@@ -61,4 +62,19 @@ void health_failed(struct pool *p, const char *what)
     }
     (void)snprintf(p->reason, sizeof p->reason, "%s", what);
     pool_retry(p, AGAIN_MS << (count < 6 ? count - 1 : 5));
+}
+
+/* A worker that has lost its queue cannot be reached by anybody. */
+#define UNBOUND_MS 5000
+
+void health_tick(struct worker *w, uint64_t now_ms)
+{
+    if (w->state != WORKER_READY)
+        return;
+    if (!list_empty(&w->binds))
+        w->bound_ms = now_ms;
+    if (now_ms - w->bound_ms < UNBOUND_MS)
+        return;
+    w->failing = true;
+    worker_terminate(w, "it has closed its listening socket");
 }

@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
-#include "share/worker.h"
 
 #define CLAIM_BUCKETS (1 << 17)
 #define LISTENERS_MAX 65536
@@ -324,9 +323,7 @@ int main(int argc, char **argv)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {.threads = cores < 1                  ? 1
                                    : cores > DISPATCH_THREADS ? DISPATCH_THREADS
-                                                              : (size_t)cores,
-                        .silence_ms = SILENCE_MS_DEFAULT,
-                        .header_wait_ms = HEADER_WAIT_MS_DEFAULT};
+                                                              : (size_t)cores};
     log_init("berthd", LOG_INFO);
     int r = options_read(argc, argv, &o);
     if (r > 0)

@@ -1,6 +1,6 @@
-/* The queues of a pool: a base for each port that it listens on, known from its definition or learnt
- * from the first worker that binds, and for each worker a member beside the bases that it took part
- * in. Only members are read by programs. */
+/* The queues of a pool: a base for each port that it listens on, known from its definition or
+ * learnt from the first worker that binds, and for each worker a member beside the bases that it
+ * took part in. Only members are read by programs. */
 #include <stdio.h>
 #include <sys/ioctl.h>
 
@@ -54,8 +54,8 @@ void pool_base_adopt(struct bind *b)
     b->demand_watch.ready = demand;
 }
 
-/* Connections that nobody reads yet are what starts a worker; while one is there they are dispatch's
- * affair. */
+/* Connections that nobody reads yet are what starts a worker; while one is there they are
+ * dispatch's affair. */
 void pool_demand_watch(struct pool *p, bool on)
 {
     list_for_each(b, &p->app->binds, struct bind, app_link)
@@ -79,9 +79,8 @@ static bool is_listed(const struct app *a, uint16_t port)
 /* Bases whose port is in the definition no more. */
 static void bases_drop(struct pool *p)
 {
-    list_for_each(b, &p->app->binds, struct bind, app_link) if (b->preset &&
-                                                                !is_listed(p->app, b->port))
-        bind_free(b);
+    list_for_each(b, &p->app->binds, struct bind,
+                  app_link) if (b->preset && !is_listed(p->app, b->port)) bind_free(b);
 }
 
 static int base_listen(struct bind *b, char reason[REASON_MAX])
@@ -120,7 +119,8 @@ static int base_for(struct pool *p, const struct appmsg *m, struct bind **ret_ba
 {
     uint16_t port = addr_port(&m->addr);
     struct bind *b = base_find(p, port);
-    struct bind *only = base_count(p) == 1 ? container_of(p->app->binds.next, struct bind, app_link) : NULL;
+    struct bind *only =
+        base_count(p) == 1 ? container_of(p->app->binds.next, struct bind, app_link) : NULL;
     bool native = m->flags & APPMSG_NATIVE;
     if (!b && only && (native || !only->program_port || only->program_port == port))
         b = only;

@@ -19,7 +19,8 @@ static struct pool *pool_of(struct server *s, const struct command_ask *ask,
     *ret_err = -ENOENT;
     if (!p) {
         (void)snprintf(answer->reason, sizeof answer->reason,
-                       "no application '%s' whose workers berth starts: `berth ls` shows all", name);
+                       "no application '%s' whose workers berth starts: `berth ls` shows all",
+                       name);
         return NULL;
     }
     if (ask->cred->uid == 0 || ask->cred->uid == s->uid || ask->cred->uid == p->app->uid)

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "berthd/pool.h"
+#include "share/sniff.h"
 
 struct definition *definition_new_consume(struct conf *c)
 {
@@ -61,6 +62,27 @@ static int config_read(const struct server *s, struct definition **ret_definitio
     return *ret_definition ? 0 : -ENOMEM;
 }
 
+/* What was asked for on the command line is stronger. */
+static void limits_settle(struct server *s)
+{
+    const struct conf_global *g = &s->definition->conf->global;
+    s->limits = (struct dispatch_limits){
+        .silence_ms = s->silence_ms ? s->silence_ms : (uint32_t)g->silence_ms,
+        .header_wait_ms = s->header_wait_ms ? s->header_wait_ms : (uint32_t)g->header_wait_ms,
+        .min_rate = g->min_rate,
+        .sniff_bytes = SNIFF_BYTES_MAX,
+        .connections = g->max_connections,
+        .per_source = g->per_source,
+    };
+}
+
+/* What is not about one application. */
+static void config_globals(struct server *s)
+{
+    limits_settle(s);
+    dispatch_limits(s);
+}
+
 static bool is_defined(const struct definition *d, const struct pool *p)
 {
     return conf_app_find(d->conf, p->conf->name) != NULL;
@@ -69,8 +91,8 @@ static bool is_defined(const struct definition *d, const struct pool *p)
 /* Names that are free now may be what another pool waits for: those that go, go first. */
 static void pools_leave(struct server *s, const struct definition *next)
 {
-    list_for_each(p, &s->pools, struct pool, link) if (!p->by_hand && !p->leaving &&
-                                                       !is_defined(next, p))
+    list_for_each(p, &s->pools, struct pool,
+                  link) if (!p->by_hand && !p->leaving && !is_defined(next, p))
         pool_leave(p, "no longer in the configuration");
 }
 
@@ -96,9 +118,12 @@ static char *diff_text(const struct conf *old, const struct conf *next)
     FILE *f = open_memstream(&text, &n);
     if (!f)
         return NULL;
-    (void)conf_diff(old, next, f);
+    int r = conf_diff(old, next, f);
     (void)fclose(f);
-    return text;
+    if (r >= 0)
+        return text;
+    free(text);
+    return NULL;
 }
 
 int config_reload(struct server *s, bool dry_run, char **ret_text)
@@ -132,6 +157,7 @@ int config_start(struct server *s)
         free(text);
         return r;
     }
+    limits_settle(s);
     for (size_t i = 0; i < s->definition->conf->app_count; i++)
         if (!pool_new(s, s->definition, &s->definition->conf->apps[i], NULL))
             return -ENOMEM;

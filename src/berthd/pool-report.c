@@ -20,8 +20,8 @@ static json_t *worker_json(const struct worker *w)
             delivered += board_get(&board->queues[b->id].delivered) - b->delivered_before;
     }
     return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s}", "number",
-                     (int)w->number, "pid", (int)w->pid, "state", worker_state_text(w->state), "open",
-                     (json_int_t)w->open, "waiting", (json_int_t)waiting, "connections",
+                     (int)w->number, "pid", (int)w->pid, "state", worker_state_text(w->state),
+                     "open", (json_int_t)w->open, "waiting", (json_int_t)waiting, "connections",
                      (json_int_t)delivered, "memory", (json_int_t)w->memory, "cpu_ms",
                      (json_int_t)w->cpu_ms, "started_ms", age_ms(w->started_ms), "replaced",
                      w->replaced, "why", w->why, "status", w->status);

@@ -91,8 +91,8 @@ static json_t *pool_json(const struct pool *p)
     list_for_each(w, &p->workers, struct worker, link)(void)
         json_array_append_new(workers, worker_json(w));
     json_t *j = json_pack("{s:s, s:s, s:b, s:o}", "name", p->conf->name, "instance",
-                          hex_format(p->app->instance, hex), "stopped",
-                          p->state == POOL_STOPPED, "workers", workers);
+                          hex_format(p->app->instance, hex), "stopped", p->state == POOL_STOPPED,
+                          "workers", workers);
     if (j && p->by_hand)
         (void)json_object_set_new(j, "definition", definition_json(p));
     return j;
@@ -102,8 +102,7 @@ static int write_whole(const char *path, const char *text)
 {
     char fresh[RUNTIME_PATH_MAX + 8];
     (void)snprintf(fresh, sizeof fresh, "%s.new", path);
-    CLEANUP_FD int fd =
-        open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    CLEANUP_FD int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
     for (size_t left = strlen(text); left > 0;) {
@@ -192,7 +191,8 @@ static struct pool *pool_load(struct server *s, const json_t *j, const char *nam
         return NULL;
     }
     struct definition *definition = definition_new_consume(conf);
-    struct pool *p = definition ? pool_new(s, definition, &definition->conf->apps[0], instance) : NULL;
+    struct pool *p =
+        definition ? pool_new(s, definition, &definition->conf->apps[0], instance) : NULL;
     definition_unref(definition);
     if (!p)
         return NULL;

@@ -1,7 +1,8 @@
-/* What a pool is and how many workers it should have. Everything that happens to it (a connection, a
- * worker that came or went, a command, another configuration) changes what is wanted, and
+/* What a pool is and how many workers it should have. Everything that happens to it (a connection,
+ * a worker that came or went, a command, another configuration) changes what is wanted, and
  * pool_adjust() makes it so. */
 #include "berthd/pool.h"
+#include "launch/environment.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +37,8 @@ const char *worker_state_text(enum worker_state state)
 
 struct pool *pool_find(const struct server *s, const char *name)
 {
-    list_for_each(p, &s->pools, struct pool, link) if (!p->leaving && strcmp(p->conf->name, name) == 0) return p;
+    list_for_each(p, &s->pools, struct pool,
+                  link) if (!p->leaving && strcmp(p->conf->name, name) == 0) return p;
     return NULL;
 }
 
@@ -261,7 +263,8 @@ static int app_define(struct app *a, const struct conf_app *conf)
     a->routes = calloc(2 * conf->routes.count + 1, sizeof *a->routes);
     for (size_t i = 0; a->routes && i < conf->routes.count; i++)
         a->route_count += conf_route(conf->routes.items[i], a->routes + a->route_count);
-    a->listen_count = conf->listen.count < APPMSG_LISTENS_MAX ? conf->listen.count : APPMSG_LISTENS_MAX;
+    a->listen_count =
+        conf->listen.count < APPMSG_LISTENS_MAX ? conf->listen.count : APPMSG_LISTENS_MAX;
     for (size_t i = 0; i < a->listen_count; i++)
         a->listens[i] = conf->listen.items[i];
     a->flags = conf->proxy ? APPMSG_PROXY : 0;
@@ -277,7 +280,7 @@ static struct app *app_make(struct pool *p, const struct conf_app *conf, const u
     if (!a)
         return NULL;
     a->pool = p;
-    a->command = conf_command_text(conf);
+    a->command = environment_join((const char *const *)conf->command.items, conf->command.count);
     if (a->command && app_define(a, conf) == 0)
         return a;
     a->pool = NULL;
@@ -355,7 +358,9 @@ static void pool_free(struct pool *p)
     app_free_if_idle(a);
     list_remove(&p->link);
     definition_unref(p->definition);
-    environment_free(p->environment);
+    for (char **e = p->environment; e && *e; e++)
+        free(*e);
+    free(p->environment);
     free(p);
     pool_store_save(s);
     server_idle_check(s);

@@ -1,6 +1,6 @@
 #pragma once
-/* Pools: applications whose workers berthd starts itself. A pool has a base queue for each port that
- * it listens on, where connections are parked while no worker can take them; each worker has a
+/* Pools: applications whose workers berthd starts itself. A pool has a base queue for each port
+ * that it listens on, where connections are parked while no worker can take them; each worker has a
  * member queue beside each base. A connection that is parked while no worker lives starts one.
  *
  *   pool.c        what a pool is, and how many workers it should have
@@ -14,8 +14,6 @@
 
 #include "berthd/server.h"
 #include "conf/conf.h"
-#include "launch/output.h"
-#include "launch/probe.h"
 
 #define FAILURES_MAX 64
 
@@ -44,13 +42,13 @@ enum worker_state {
 struct pool {
     struct list link;
     struct server *server;
-    struct app *app;       /* its bases are app->binds */
+    struct app *app;               /* its bases are app->binds */
     struct definition *definition; /* counted */
     const struct conf_app *conf;   /* in it */
-    char **environment;    /* of `berth run`: owned, NULL-terminated; NULL: a clean one */
-    bool leaving;          /* it ends with its last worker */
-    bool was_stopped;      /* by hand, under an earlier berthd */
-    bool by_hand;          /* from `berth run`, not from the configuration */
+    char **environment;            /* of `berth run`: owned, NULL-terminated; NULL: a clean one */
+    bool leaving;                  /* it ends with its last worker */
+    bool was_stopped;              /* by hand, under an earlier berthd */
+    bool by_hand;                  /* from `berth run`, not from the configuration */
     enum pool_state state;
     char reason[256]; /* of PAUSED, BLOCKED */
     struct list workers;
@@ -58,14 +56,14 @@ struct pool {
     uint32_t wanted;   /* workers now, between workers_min and workers_max */
     struct timer tick; /* health, recycling, idle; while it has workers */
     struct timer retry;
-    uint64_t busy_ms; /* when it last had a connection */
+    uint64_t busy_ms;  /* when it last had a connection */
     uint64_t count_ms; /* when connections are counted next */
     uint64_t delivered_seen;
     uint64_t restarts, starts, failed;
 
     uint64_t failures[FAILURES_MAX]; /* ring of times */
     size_t failure_count;
-    uint32_t pause_ms; /* the next pause; doubles */
+    uint32_t pause_ms;       /* the next pause; doubles */
     int64_t schedule_minute; /* of the day, when recycle_at was looked at last; -1: never */
     uint64_t stamp;          /* of the watched files */
     uint64_t changed_ms;     /* they changed then; 0: not since */
@@ -83,22 +81,21 @@ struct worker {
     bool child;
     int pidfd; /* owned */
     struct watch pid_watch;
-    struct timer timer; /* the limit of its state */
-    struct timer check; /* of a draining one */
+    struct timer timer;      /* the limit of its state */
+    struct timer check;      /* of a draining one */
     struct worker *replaces; /* drains when this one is ready; NULL: none */
     bool replaced;           /* somebody replaces it */
     bool failing;            /* its end is a failure, whatever its state */
     char why[128];           /* it is to go */
     uint64_t started_ms, ready_ms;
-    uint64_t watchdog_ms; /* when it last spoke */
-    uint64_t taken, taken_ms;  /* connections out of its queues, and when that changed */
-    uint64_t memory;      /* bytes, as sampled last */
-    uint64_t cpu_ms;      /* of all its processes, as sampled last */
-    size_t open;          /* connections, as counted last */
-    char status[128];     /* sd_notify */
-    struct probe *probe;  /* under way */
-    uint64_t probe_ms, healthy_ms;
-    struct output_file *output;
+    uint64_t watchdog_ms;     /* when it last spoke */
+    uint64_t taken, taken_ms; /* connections out of its queues, and when that changed */
+    uint64_t memory;          /* bytes, as sampled last */
+    uint64_t cpu_ms;          /* of all its processes, as sampled last */
+    size_t open;              /* connections, as counted last */
+    char status[128];         /* sd_notify */
+    uint64_t healthy_ms;
+    uint64_t bound_ms; /* when it was seen with a queue */
 };
 
 /* pool.c */

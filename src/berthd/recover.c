@@ -30,8 +30,8 @@ static void app_write(struct wr *w, const struct app *a)
     char listens[APPMSG_LISTENS_MAX][ADDR_TEXT_MAX];
     for (size_t i = 0; i < a->listen_count; i++)
         m.listens[m.listen_count++] = str_of(addr_format(&a->listens[i], listens[i]));
-    /* The routes as they were given: http and tls of one bare host go as two. Those of a pool are in
-     * its definition. */
+    /* The routes as they were given: http and tls of one bare host go as two. Those of a pool are
+     * in its definition. */
     size_t count = a->pool ? 0 : a->route_count;
     char(*routes)[ROUTE_TEXT_MAX] = calloc(count + 1, sizeof *routes);
     for (size_t i = 0; routes && i < count; i++)

@@ -105,9 +105,11 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
     bool native = b->flags & APPMSG_NATIVE;
     return json_pack("{s:s, s:s, s:b, s:b, s:i, s:O?, s:o}", "address",
                      native ? "-" : addr_format(&b->addr, address), "rung",
-                     b->base ? "pool" : native ? "native" : "preload", "listening", b->listening, "orphaned",
-                     b->orphan, "waiting", (int)bind_waiting(b), "pids", json_object_get(holders, key),
-                     "routes", routes);
+                     b->base  ? "pool"
+                     : native ? "native"
+                              : "preload",
+                     "listening", b->listening, "orphaned", b->orphan, "waiting",
+                     (int)bind_waiting(b), "pids", json_object_get(holders, key), "routes", routes);
 }
 
 static json_t *app_json(struct server *s, const struct app *a, json_t *holders)

@@ -41,7 +41,8 @@ struct server {
     struct loop loop;
     uid_t uid;
     uint32_t nonce;
-    uint32_t silence_ms, header_wait_ms;
+    uint32_t silence_ms, header_wait_ms; /* as asked for on the command line; 0: not */
+    struct dispatch_limits limits;       /* in force */
     size_t threads;
     bool quit_when_idle; /* started by a command, not by hand: ends when nothing is left to do */
     uint64_t started_ms;
@@ -54,7 +55,7 @@ struct server {
     size_t claim_bucket_count, claim_count;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
     struct timer idle;
-    struct timer store; /* pool-store.c: writes when this turn is over */
+    struct timer store;            /* pool-store.c: writes when this turn is over */
     const char *config_path;       /* NULL: the default place */
     struct definition *definition; /* the configuration; counted */
 
@@ -88,7 +89,7 @@ struct app {
     uid_t uid;
     pid_t pid; /* of `berth run`: the program has the same */
     char *name, *command;
-    struct pool *pool; /* whose it is; NULL: a program of its own */
+    struct pool *pool;    /* whose it is; NULL: a program of its own */
     struct route *routes; /* as given: ports may be 0 */
     size_t route_count;
     struct addr listens[APPMSG_LISTENS_MAX];
@@ -222,6 +223,7 @@ void dispatch_bind(struct server *s, const struct bind *b);
 void dispatch_bind_note(struct server *s, const struct bind *b);
 void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o);
 void dispatch_claim(struct server *s, const struct claim *c);
+void dispatch_limits(struct server *s);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
 /* Dispatch has done everything that it was told. */
 bool dispatch_is_settled(const struct server *s);

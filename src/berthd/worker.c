@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/self.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
 #include "launch/environment.h"
@@ -22,9 +23,9 @@
 
 struct worker *worker_find(const struct server *s, const uint8_t instance[APPMSG_INSTANCE])
 {
-    list_for_each(p, &s->pools, struct pool, link) list_for_each(
-        w, &p->workers, struct worker,
-        link) if (memcmp(w->instance, instance, APPMSG_INSTANCE) == 0) return w;
+    list_for_each(p, &s->pools, struct pool, link)
+        list_for_each(w, &p->workers, struct worker,
+                      link) if (memcmp(w->instance, instance, APPMSG_INSTANCE) == 0) return w;
     return NULL;
 }
 
@@ -48,7 +49,8 @@ static void worker_enter(struct worker *w, enum worker_state state, uint64_t lim
 
 static void why(struct worker *w, const char *text)
 {
-    (void)snprintf(w->why, sizeof w->why, "%s", text);
+    if (text != w->why)
+        (void)snprintf(w->why, sizeof w->why, "%s", text);
 }
 
 void worker_kill(struct worker *w, const char *text)
@@ -179,10 +181,11 @@ static void worker_ended(struct worker *w, const char *how, bool clean)
     (void)snprintf(what, sizeof what, "%s%s%s", w->why[0] ? w->why : how, w->why[0] ? ": " : "",
                    w->why[0] ? how : "");
     if (failed)
-        log_warn("worker failed app=%s number=%u pid=%d what=%s", p->conf->name, w->number, w->pid, what);
+        log_warn("worker failed app=%s number=%u pid=%d what=%s", p->conf->name, w->number, w->pid,
+                 what);
     else
-        log_info("worker app=%s number=%u pid=%d state=gone how=%s", p->conf->name, w->number, w->pid,
-                 how);
+        log_info("worker app=%s number=%u pid=%d state=gone how=%s", p->conf->name, w->number,
+                 w->pid, how);
     bool gave_up = clean && !expected && !failed;
     worker_free(w);
     if (failed)
@@ -199,7 +202,7 @@ void worker_reap(struct server *s, pid_t pid, int status)
     if (!w)
         return;
     if (WIFSIGNALED(status))
-        (void)snprintf(how, sizeof how, "killed by %s", strsignal(WTERMSIG(status)));
+        (void)snprintf(how, sizeof how, "killed by SIG%s", sigabbrev_np(WTERMSIG(status)));
     else
         (void)snprintf(how, sizeof how, "exit status %d", WEXITSTATUS(status));
     worker_ended(w, how, WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -225,8 +228,6 @@ void worker_free(struct worker *w)
     loop_untimer(&w->check);
     loop_unwatch(&s->loop, &w->pid_watch);
     (void)fd_close(w->pidfd);
-    health_done(w);
-    output_done(w);
     list_remove(&w->link);
     free(w);
 }
@@ -261,7 +262,7 @@ static int spawn_worker(struct worker *w, char reason[REASON_MAX])
     if (runtime_path(RUNTIME_CONTROL, text.control) < 0 ||
         runtime_path(RUNTIME_NOTIFY, text.notify) < 0)
         return -ENAMETOOLONG;
-    app.preload = file_find("libberth-preload.so", BERTH_PRELOAD_INSTALLED, text.preload,
+    app.preload = self_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, text.preload,
                             sizeof text.preload);
     if (!app.preload) {
         (void)snprintf(reason, REASON_MAX, "libberth-preload.so is not where it was installed");
@@ -279,10 +280,8 @@ static int spawn_worker(struct worker *w, char reason[REASON_MAX])
     spawn.watchdog_us = c->watchdog_ms * 1000;
     spawn.files_max = c->files_max;
     spawn.tasks_max = c->tasks_max;
-    spawn.stdout_fd = spawn.stderr_fd = output_start(w);
     struct spawned spawned;
     int r = spawn_start(&spawn, &spawned, reason);
-    (void)fd_close(spawn.stdout_fd);
     if (r < 0)
         return r;
     w->child = true;
@@ -320,7 +319,7 @@ void worker_ready(struct worker *w)
 {
     if (w->state != WORKER_STARTING)
         return;
-    w->ready_ms = w->healthy_ms = w->taken_ms = w->watchdog_ms = clock_now_ms();
+    w->ready_ms = w->healthy_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
     worker_enter(w, WORKER_READY, 0);
     if (w->replaces)
         worker_drain(w->replaces, w->replaces->why);
@@ -331,7 +330,7 @@ void worker_ready(struct worker *w)
 void worker_resume(struct worker *w, enum worker_state state)
 {
     const struct conf_app *c = w->pool->conf;
-    w->ready_ms = w->healthy_ms = w->taken_ms = w->watchdog_ms = clock_now_ms();
+    w->ready_ms = w->healthy_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
     switch (state) {
     case WORKER_STARTING:
         worker_enter(w, WORKER_STARTING, c->start_timeout_ms);

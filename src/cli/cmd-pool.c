@@ -7,16 +7,17 @@
 #include "cli/daemon.h"
 #include "cli/pool-wait.h"
 
-static const char start_help[] =
-    "usage: berth start [--no-wait] NAME\n\nStarts the workers of an application of berthd's, also of one that was paused because it\n"
-    "failed too often.\n";
+static const char start_help[] = "usage: berth start [--no-wait] NAME\n\nStarts the workers of an "
+                                 "application of berthd's, also of one that was paused because it\n"
+                                 "failed too often.\n";
 static const char restart_help[] =
     "usage: berth restart [--no-wait] NAME\n\n"
     "Replaces each worker by a new one. The new one is ready before the old one gets its last\n"
     "connection; the old one ends when its connections are closed. Nothing is dropped.\n";
 static const char stop_help[] =
     "usage: berth stop [--no-wait] [NAME]\n\n"
-    "With a NAME: ends the workers of that application when they have finished; until it is started\n"
+    "With a NAME: ends the workers of that application when they have finished; until it is "
+    "started\n"
     "again its names answer that it is stopped. One from `berth run` goes altogether.\n"
     "Without: ends this user's berthd and frees its ports. Programs go on running; they are\n"
     "reached again as soon as the next `berth run` has started a berthd.\n";
@@ -109,7 +110,8 @@ int cmd_reload(int argc, char **argv)
     char *text = NULL;
     int status = request_read(argc, argv, &r);
     if (status == CLI_OK)
-        status = cli_ask((const char *[]){"reload", r.dry_run ? "--dry-run" : NULL, NULL}, -EBADF, NULL, &text);
+        status = cli_ask((const char *[]){"reload", r.dry_run ? "--dry-run" : NULL, NULL}, -EBADF,
+                         NULL, &text);
     if (status == CLI_OK)
         (void)fputs(text && *text ? text : "nothing has changed\n", stdout);
     free(text);

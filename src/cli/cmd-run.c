@@ -107,13 +107,17 @@ static int setting_add(struct run *r, const char *text)
 }
 
 enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_WORKERS, O_SET, O_DETACH, O_HELP };
-static const struct option options[] = {
-    {"as", required_argument, NULL, O_AS},         {"port", required_argument, NULL, O_PORT},
-    {"listen", required_argument, NULL, O_LISTEN}, {"name", required_argument, NULL, O_NAME},
-    {"proxy", no_argument, NULL, O_PROXY},         {"queue", no_argument, NULL, O_QUEUE},
-    {"workers", required_argument, NULL, O_WORKERS}, {"set", required_argument, NULL, O_SET},
-    {"detach", no_argument, NULL, O_DETACH},
-    {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
+static const struct option options[] = {{"as", required_argument, NULL, O_AS},
+                                        {"port", required_argument, NULL, O_PORT},
+                                        {"listen", required_argument, NULL, O_LISTEN},
+                                        {"name", required_argument, NULL, O_NAME},
+                                        {"proxy", no_argument, NULL, O_PROXY},
+                                        {"queue", no_argument, NULL, O_QUEUE},
+                                        {"workers", required_argument, NULL, O_WORKERS},
+                                        {"set", required_argument, NULL, O_SET},
+                                        {"detach", no_argument, NULL, O_DETACH},
+                                        {"help", no_argument, NULL, O_HELP},
+                                        {NULL, 0, NULL, 0}};
 
 static int option_read(struct run *r, int option)
 {
@@ -305,7 +309,8 @@ int cmd_run(int argc, char **argv)
     if (status != CLI_OK)
         return status;
     if (r.workers || r.setting_count > 0 || r.detach)
-        return r.queue ? cli_usage("run", "--queue and --workers do not go together") : run_pool(&r);
+        return r.queue ? cli_usage("run", "--queue and --workers do not go together")
+                       : run_pool(&r);
     if (!self_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
         return cli_fail("run", "libberth-preload.so is not where it was installed");
     if (getrandom(r.instance, sizeof r.instance, 0) != sizeof r.instance)

@@ -33,7 +33,8 @@ static json_t *pool_read(const char *name, json_t **ret_all)
     json_array_foreach(json_object_get(*ret_all, "apps"), i, app)
     {
         json_t *pool = json_object_get(app, "pool");
-        if (pool && strcmp(word(app, "name"), name) == 0 && strcmp(word(pool, "state"), "leaving") != 0)
+        if (pool && strcmp(word(app, "name"), name) == 0 &&
+            strcmp(word(pool, "state"), "leaving") != 0)
             return pool;
     }
     return NULL;
@@ -65,7 +66,8 @@ static int judge(const json_t *pool, enum pool_wait what)
     const char *state = word(pool, "state");
     if (what == POOL_WAIT_GONE)
         return json_array_size(json_object_get(pool, "workers")) == 0;
-    if (strcmp(state, "paused") == 0 || strcmp(state, "blocked") == 0 || strcmp(state, "stopped") == 0)
+    if (strcmp(state, "paused") == 0 || strcmp(state, "blocked") == 0 ||
+        strcmp(state, "stopped") == 0)
         return -1;
     if (strcmp(state, "waiting") == 0)
         return 1;
@@ -96,8 +98,8 @@ int pool_wait(const char *name, enum pool_wait what)
             failures = what == POOL_WAIT_READY ? 0 : now;
         if (so <= 0 && what != POOL_WAIT_GONE && (so < 0 || now > failures)) {
             const char *reason = word(pool, "reason");
-            int status = cli_fail(NULL, "%s does not start: %s; `berth logs %s` shows its output", name,
-                                  *reason ? reason : word(pool, "state"), name);
+            int status = cli_fail(NULL, "%s does not start: %s; `berth logs %s` shows its output",
+                                  name, *reason ? reason : word(pool, "state"), name);
             json_decref(all);
             return status;
         }
