@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "cli/cli.h"
 
 #ifndef BERTH_VERSION
@@ -39,44 +40,14 @@ static const struct cli_verb *verb_find(const char *name)
     return NULL;
 }
 
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
-/* Insertions, deletions and replacements between two words; long words are cut. */
-static size_t distance(const char *a, const char *b)
-{
-    enum { MAX = 24 };
-    size_t row[MAX + 1], nb = strnlen(b, MAX);
-    for (size_t j = 0; j <= nb; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] && i <= MAX; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[nb];
-}
-
 static int verb_unknown(const char *name)
 {
-    const struct cli_verb *best = NULL;
-    size_t least = 3; /* farther than two letters is a guess, not a slip */
-    for (size_t i = 0; i < VERBS; i++) {
-        size_t d = distance(name, verbs[i].name);
-        if (d < least && d < strlen(verbs[i].name)) {
-            least = d;
-            best = &verbs[i];
-        }
-    }
-    if (best)
-        return cli_usage(NULL, "there is no verb `%s`; did you mean `%s`?", name, best->name);
+    const char *names[VERBS + 1] = {NULL};
+    for (size_t i = 0; i < VERBS; i++)
+        names[i] = verbs[i].name;
+    const char *near = nearest_word(name, names);
+    if (near)
+        return cli_usage(NULL, "there is no verb `%s`; did you mean `%s`?", name, near);
     return cli_usage(NULL, "there is no verb `%s`", name);
 }
 
