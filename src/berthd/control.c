@@ -264,6 +264,7 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 {
     (void)m;
     log_info("stopping asked-by=%d", c->cred.pid);
+    pools_end(c->server);
     reply_ok(c);
     loop_stop(&c->server->loop);
 }

@@ -115,9 +115,8 @@ static int write_whole(const char *path, const char *text)
     return rename(fresh, path) < 0 ? -errno : 0;
 }
 
-static void save(struct timer *t)
+void pool_store_now(struct server *s)
 {
-    struct server *s = container_of(t, struct server, store);
     char path[RUNTIME_PATH_MAX];
     json_t *pools = json_array();
     list_for_each(p, &s->pools, struct pool, link)
@@ -134,6 +133,11 @@ static void save(struct timer *t)
     free(text);
     if (r < 0)
         log_warn("state of the pools not saved err=%s", strerror(-r));
+}
+
+static void save(struct timer *t)
+{
+    pool_store_now(container_of(t, struct server, store));
 }
 
 void pool_store_save(struct server *s)

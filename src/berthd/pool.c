@@ -4,6 +4,7 @@
 #include "berthd/pool.h"
 #include "launch/environment.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -382,4 +383,14 @@ void pool_ended(struct pool *p)
     else
         pool_changed(p);
     (void)dispatch_commit(s);
+}
+
+void pools_end(struct server *s)
+{
+    list_for_each(p, &s->pools, struct pool, link)
+    {
+        list_for_each(w, &p->workers, struct worker, link) worker_signal(w, SIGTERM);
+        p->leaving = true;
+    }
+    pool_store_now(s);
 }

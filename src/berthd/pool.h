@@ -9,11 +9,14 @@
  *   pool-config.c pools from the configuration, and changes of it
  *   worker.c      one worker: started, ready, draining, stopped, gone
  *   health.c      workers that fail, and pools that fail too often
+ *   pool-notify.c what workers say of themselves
+ *   pool-cgroup.c limits that the kernel keeps
  *   recycle.c     when a worker is replaced or not needed any more
  *   count.c       what the kernel knows of its workers */
 
 #include "berthd/server.h"
 #include "conf/conf.h"
+#include "launch/probe.h"
 
 #define FAILURES_MAX 64
 
@@ -38,6 +41,7 @@ enum worker_state {
     WORKER_STOPPING, /* was sent TERM */
     WORKER_KILLED,
 };
+#define WORKER_STATES (WORKER_KILLED + 1)
 
 struct pool {
     struct list link;
@@ -51,6 +55,8 @@ struct pool {
     bool by_hand;                  /* from `berth run`, not from the configuration */
     enum pool_state state;
     char reason[256]; /* of PAUSED, BLOCKED */
+    char notice[256]; /* what its definition asks for and this machine lacks */
+    struct applog *log;
     struct list workers;
     uint32_t next_number;
     uint32_t wanted;   /* workers now, between workers_min and workers_max */
@@ -88,13 +94,17 @@ struct worker {
     bool failing;            /* its end is a failure, whatever its state */
     char why[128];           /* it is to go */
     uint64_t started_ms, ready_ms;
-    uint64_t watchdog_ms;     /* when it last spoke */
+    uint64_t watchdog_ms,
+        watchdog_limit_ms; /* when it last spoke, how often it must; 0: need not */
+    bool said_ready;
+    int cgroup_fd;            /* owned; -EBADF: it has none of its own */
     uint64_t taken, taken_ms; /* connections out of its queues, and when that changed */
     uint64_t memory;          /* bytes, as sampled last */
     uint64_t cpu_ms;          /* of all its processes, as sampled last */
     size_t open;              /* connections, as counted last */
     char status[128];         /* sd_notify */
-    uint64_t healthy_ms;
+    struct probe probe;
+    uint64_t probe_ms; /* when it was asked last */
     uint64_t bound_ms; /* when it was seen with a queue */
 };
 
@@ -111,6 +121,8 @@ struct pool *pool_find(const struct server *s, const char *name);
 void pool_open(struct pool *p);
 /* Its names are free at once; it ends when its workers have finished. */
 void pool_leave(struct pool *p, const char *why);
+/* berthd ends for good: so do all workers. */
+void pools_end(struct server *s);
 /* A worker has gone. */
 void pool_ended(struct pool *p);
 /* No worker is needed until the next connection. */
@@ -174,7 +186,18 @@ void health_forget(struct pool *p);
 /* Before the worker is freed. */
 void health_done(struct worker *w);
 void health_tick(struct worker *w, uint64_t now_ms);
-void health_notified(struct server *s);
+/* It is not well: another takes its place. */
+void health_unwell(struct worker *w, const char *what);
+/* While it starts: has it become ready? */
+void health_starting(struct worker *w);
+
+/* pool-notify.c: the socket NOTIFY_SOCKET of all workers */
+int pool_notify_start(struct server *s) WARN_UNUSED;
+
+/* pool-cgroup.c */
+/* A group with the limits of the definition; -EBADF when there are no groups here or no limits. */
+int pool_cgroup_make(struct worker *w);
+void pool_cgroup_remove(struct worker *w);
 
 /* recycle.c */
 void recycle_tick(struct pool *p, uint64_t now_ms);
@@ -188,7 +211,9 @@ void worker_signal(struct worker *w, int signal);
 pid_t worker_background(const struct worker *w);
 
 /* pool-store.c */
+/* At the end of this turn. */
 void pool_store_save(struct server *s);
+void pool_store_now(struct server *s);
 void pool_store_load(struct server *s);
 
 /* pool-config.c */

@@ -12,7 +12,9 @@
 #include "base/self.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
+#include "launch/account.h"
 #include "launch/environment.h"
+#include "launch/output.h"
 #include "launch/program.h"
 #include "launch/spawn.h"
 
@@ -71,10 +73,14 @@ void worker_terminate(struct worker *w, const char *text)
 }
 
 /* Dispatch has stopped giving it connections: it may end when its last one is closed. */
-static void drain_check(struct timer *t)
+static void check(struct timer *t)
 {
     struct worker *w = container_of(t, struct worker, check);
     struct server *s = w->pool->server;
+    if (w->state == WORKER_STARTING) {
+        health_starting(w);
+        return;
+    }
     workers_count(w->pool);
     if (w->open == 0 && dispatch_is_settled(s))
         worker_terminate(w, w->why);
@@ -130,9 +136,9 @@ struct worker *worker_new(struct pool *p, uint32_t number)
     list_init(&w->binds);
     w->pool = p;
     w->number = number;
-    w->pidfd = w->pid_watch.fd = -EBADF;
+    w->pidfd = w->pid_watch.fd = w->cgroup_fd = -EBADF;
     w->timer.fire = state_timeout;
-    w->check.fire = drain_check;
+    w->check.fire = check;
     w->started_ms = clock_now_ms();
     list_append(&p->workers, &w->link);
     return w;
@@ -219,6 +225,22 @@ static void replaced_forget(struct worker *gone)
     }
 }
 
+static void output_name(const struct worker *w, char *buf, size_t size)
+{
+    (void)snprintf(buf, size, "%s.%u.out", w->pool->conf->name, w->number);
+}
+
+static void output_end(struct worker *w)
+{
+    char name[CONF_NAME_MAX + 32], folder[RUNTIME_PATH_MAX];
+    if (!w->pool->log)
+        return;
+    applog_detach_worker(w->pool->log, w->number);
+    output_name(w, name, sizeof name);
+    if (runtime_path("", folder) < 0 || output_remove(folder, name) < 0)
+        log_debug("output stays name=%s", name);
+}
+
 void worker_free(struct worker *w)
 {
     struct server *s = w->pool->server;
@@ -228,8 +250,37 @@ void worker_free(struct worker *w)
     loop_untimer(&w->check);
     loop_unwatch(&s->loop, &w->pid_watch);
     (void)fd_close(w->pidfd);
+    health_done(w);
+    pool_cgroup_remove(w);
+    output_end(w);
     list_remove(&w->link);
     free(w);
+}
+
+/* What the worker writes goes through a FIFO in the runtime folder into the application's log. */
+static int output_begin(struct worker *w, struct output *o)
+{
+    struct pool *p = w->pool;
+    char name[CONF_NAME_MAX + 32], folder[RUNTIME_PATH_MAX];
+    struct account account;
+    char reason[ACCOUNT_REASON_MAX];
+    struct applog_limits limits = {p->conf->log_size, p->conf->log_files};
+    output_name(w, name, sizeof name);
+    int r = runtime_path("", folder);
+    if (r == 0)
+        r = account_find(p->conf->user, p->conf->group, &account, reason);
+    if (r < 0)
+        return r;
+    uid_t owner = account.uid;
+    account_done(&account);
+    r = applog_open(&p->server->applogs, p->conf->name, owner, limits, &p->log);
+    if (r == 0)
+        r = output_open(folder, name, owner, o);
+    if (r == 0)
+        r = applog_attach_worker_consume(p->log, o->read_fd, w->number);
+    if (r < 0)
+        log_warn("output not kept app=%s err=%s", p->conf->name, strerror(-r));
+    return r;
 }
 
 /* The texts of the definition, for the library in the worker. */
@@ -280,8 +331,14 @@ static int spawn_worker(struct worker *w, char reason[REASON_MAX])
     spawn.watchdog_us = c->watchdog_ms * 1000;
     spawn.files_max = c->files_max;
     spawn.tasks_max = c->tasks_max;
+    spawn.cgroup_fd = w->cgroup_fd = pool_cgroup_make(w);
+    w->watchdog_limit_ms = c->watchdog_ms;
+    struct output output = {-EBADF, -EBADF};
+    if (output_begin(w, &output) == 0)
+        spawn.stdout_fd = spawn.stderr_fd = output.write_fd;
     struct spawned spawned;
     int r = spawn_start(&spawn, &spawned, reason);
+    (void)fd_close(output.write_fd);
     if (r < 0)
         return r;
     w->child = true;
@@ -311,15 +368,14 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
 
 void worker_listens(struct worker *w)
 {
-    if (w->state == WORKER_STARTING && w->pool->conf->ready == CONF_READY_LISTEN)
-        worker_ready(w);
+    health_starting(w);
 }
 
 void worker_ready(struct worker *w)
 {
     if (w->state != WORKER_STARTING)
         return;
-    w->ready_ms = w->healthy_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
+    w->ready_ms = w->probe_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
     worker_enter(w, WORKER_READY, 0);
     if (w->replaces)
         worker_drain(w->replaces, w->replaces->why);
@@ -330,7 +386,10 @@ void worker_ready(struct worker *w)
 void worker_resume(struct worker *w, enum worker_state state)
 {
     const struct conf_app *c = w->pool->conf;
-    w->ready_ms = w->healthy_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
+    w->ready_ms = w->probe_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
+    struct output output = {-EBADF, -EBADF};
+    if (output_begin(w, &output) == 0)
+        (void)fd_close(output.write_fd);
     switch (state) {
     case WORKER_STARTING:
         worker_enter(w, WORKER_STARTING, c->start_timeout_ms);

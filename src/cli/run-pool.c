@@ -96,10 +96,10 @@ static int introduce(const struct run *r)
 /* The log, shown by a child until the pool is to end. */
 static pid_t log_show(const struct run *r)
 {
-    (void)r;
     pid_t pid = fork();
     if (pid == 0) {
-        _exit(1);
+        char *argv[] = {(char[]){"logs"}, (char[]){"-f"}, (char *)r->name, NULL};
+        _exit(cmd_logs(3, argv));
     }
     return pid;
 }
@@ -151,7 +151,10 @@ int run_pool(const struct run *r)
     }
     if (status == CLI_OK)
         return stay(r);
-    char *text = NULL;
+    /* What it said before it went is mostly the reason. */
+    char *argv[] = {(char[]){"logs"}, (char[]){"-n"}, (char[]){"10"}, (char *)r->name, NULL},
+         *text = NULL;
+    (void)cmd_logs(4, argv);
     (void)cli_ask((const char *[]){"halt", r->name, NULL}, -EBADF, NULL, &text);
     free(text);
     return status;
