@@ -12,6 +12,8 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
 };
 
+int cmd_check(int argc, char **argv);
+int cmd_config(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
