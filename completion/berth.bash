@@ -82,7 +82,7 @@ _berth() {
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _berth_offer "run ls why status stop help --help --version"
+        _berth_offer "run ls why check config status stop help --help --version"
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -93,9 +93,21 @@ _berth() {
         *) _berth_offer "$(_berth_ports)" ;;
         esac
         ;;
+    check)
+        case $prev in
+        --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *) _berth_offer "--config --json --help http:// https:// tls:// ssh:// any://" ;;
+        esac
+        ;;
+    config)
+        case $prev in
+        --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *) _berth_offer "--config --defaults --json --help" ;;
+        esac
+        ;;
     ls | status) _berth_offer "--json --help" ;;
     stop) _berth_offer "--help" ;;
-    help) _berth_offer "run ls why status stop" ;;
+    help) _berth_offer "run ls why check config status stop" ;;
     esac
 }
 complete -F _berth berth

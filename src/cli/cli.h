@@ -13,8 +13,9 @@ struct cli_verb {
 };
 
 int cmd_logs(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_config(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
-int cmd_logs(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);

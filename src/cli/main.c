@@ -21,6 +21,9 @@ static const struct cli_verb verbs[] = {
     {"start", "NAME", "starts the workers of an application", cmd_start},
     {"stop", "[NAME]", "ends an application's workers, or berthd itself", cmd_stop},
     {"restart", "NAME", "replaces an application's workers, dropping nothing", cmd_restart},
+    {"check", "[REQUEST...]", "finds mistakes in the configuration, explains who gets what",
+     cmd_check},
+    {"config", "[--defaults]", "shows the configuration, or every key there is", cmd_config},
     {"reload", "[--dry-run]", "reads the configuration again", cmd_reload},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
