@@ -2,6 +2,7 @@
  * them as strings. */
 #include "berthd/command.h"
 
+#include "berthd/metrics.h"
 #include "berthd/pool-command.h"
 
 struct command {
@@ -28,9 +29,16 @@ static int status(struct server *s, struct command_ask *ask, struct command_answ
     return answer_text(report_status(s), answer);
 }
 
+static int metrics(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    (void)ask;
+    return answer_text(metrics_text(s), answer);
+}
+
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
     {"halt", RIGHT_ANY, command_halt},       {"list", RIGHT_USER, list},
+    {"logs", RIGHT_ANY, command_logs},       {"metrics", RIGHT_USER, metrics},
     {"reload", RIGHT_OWNER, command_reload}, {"restart", RIGHT_ANY, command_restart},
     {"run", RIGHT_USER, command_run_pool},   {"start", RIGHT_ANY, command_start},
     {"status", RIGHT_USER, status},

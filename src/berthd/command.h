@@ -31,3 +31,6 @@ struct command_answer {
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right);
 /* 0 with an answer, or a negative errno with a reason. */
 int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
+
+/* Verbs in files of their own. */
+int command_logs(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);

@@ -102,7 +102,8 @@ void dispatch_claim(struct server *s, const struct claim *c)
 
 void dispatch_limits(struct server *s)
 {
-    if (getenv("X")) tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
+    if (getenv("X"))
+        tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
 }
 
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
@@ -331,6 +332,7 @@ static void revive(struct timer *t)
     if (s->dispatch_pid > 0)
         (void)kill(s->dispatch_pid, SIGKILL);
     s->dispatch_pid = 0;
+    s->dispatch_restarts++;
     if (start_fresh(s) < 0)
         channel_lost(s);
     if (s->channel < 0)

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "berthd/metrics.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
 
@@ -27,6 +28,7 @@ struct options {
     size_t threads;
     uint32_t silence_ms, header_wait_ms;
     const char *config;
+    const char *metrics; /* NULL: the default place */
 };
 
 static const char usage[] =
@@ -41,6 +43,8 @@ static const char usage[] =
     "  --header-wait MS     a client that says too little is refused (default 10000)\n"
     "  --config PATH        the configuration: a file, or a folder with berth.conf and apps.d\n"
     "                       (default /etc/berth for root, else ~/.config/berth)\n"
+    "  --metrics WHERE      unix:PATH, a loopback ADDRESS:PORT, or off (default: the socket "
+    "metrics)\n"
     "  --log LEVEL          error, warn, info or debug (default info)\n"
     "  --help, --version\n"
     "\n"
@@ -65,6 +69,7 @@ static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
                                              {"silence", required_argument, NULL, 's'},
                                              {"header-wait", required_argument, NULL, 'w'},
                                              {"config", required_argument, NULL, 'c'},
+                                             {"metrics", required_argument, NULL, 'm'},
                                              {"log", required_argument, NULL, 'l'},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, 'v'},
@@ -94,6 +99,9 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case 'c':
             o->config = optarg;
+            break;
+        case 'm':
+            o->metrics = optarg;
             break;
         case 'l':
             level = log_level_parse(optarg);
@@ -209,9 +217,11 @@ static int server_init(struct server *s, const struct options *o)
     s->config_path = o->config;
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
+    s->started_unix_ms = (uint64_t)time(NULL) * 1000;
     s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
     s->channel_watch.fd = s->control_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
+    applogs_init(&s->applogs, &s->loop);
     list_init(&s->apps);
     list_init(&s->pools);
     list_init(&s->binds);
@@ -288,7 +298,28 @@ static int signals_watch(struct signals *sig)
     return fd < 0 ? -errno : loop_watch(&sig->server->loop, &sig->watch, fd, EPOLLIN);
 }
 
-static int serve(struct server *s, int ready)
+static char *metrics_make(void *ctx)
+{
+    return metrics_text(ctx);
+}
+
+/* berthd serves without metrics, too: a port that is taken must not keep it from its work. */
+static void metrics_start(struct server *s, const char *text)
+{
+    struct addr where = {.len = 0};
+    int r = 0;
+    metrics_http_init(&s->metrics, &s->loop, metrics_make, s);
+    if (!text)
+        r = metrics_default(&where);
+    else if (strcmp(text, "off") != 0)
+        r = addr_parse(text, &where);
+    if (r == 0)
+        r = metrics_listen(s, &where);
+    if (r < 0)
+        log_warn("metrics not served where=%s err=%s", text ? text : RUNTIME_METRICS, strerror(-r));
+}
+
+static int serve(struct server *s, int ready, const char *metrics)
 {
     struct signals signals = {.server = s};
     instances_start();
@@ -310,11 +341,14 @@ static int serve(struct server *s, int ready)
         (void)written;
         (void)close(ready);
     }
+    metrics_start(s, metrics);
     log_info("ready threads=%zu", s->threads);
     server_idle_check(s);
     loop_run(&s->loop);
     dispatch_stop(s);
     control_stop(s);
+    applogs_done(&s->applogs);
+    metrics_http_stop(&s->metrics);
     return 0;
 }
 
@@ -347,5 +381,5 @@ int main(int argc, char **argv)
         log_error("no memory");
         return 1;
     }
-    return serve(s, ready);
+    return serve(s, ready, o.metrics);
 }

@@ -81,7 +81,7 @@ static json_t *holders_all(const struct server *s)
     return h.by_inode;
 }
 
-static uint64_t delivered(struct server *s, const struct claim *c)
+uint64_t report_delivered(struct server *s, const struct claim *c)
 {
     uint64_t now = s->board ? board_get(&s->board->delivered[c->id]) : 0;
     return now > c->delivered_before ? now - c->delivered_before : 0;
@@ -92,7 +92,7 @@ static json_t *claim_json(struct server *s, const struct claim *c)
     char route[ROUTE_TEXT_MAX], address[ADDR_TEXT_MAX];
     return json_pack("{s:o, s:o, s:I, s:b}", "route", text_json(route_format(&c->route, route)),
                      "address", text_json(addr_format(&c->bound, address)), "connections",
-                     (json_int_t)delivered(s, c), "shared_host", claims_share_host(c));
+                     (json_int_t)report_delivered(s, c), "shared_host", claims_share_host(c));
 }
 
 static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders)
@@ -103,7 +103,7 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
         json_array_append_new(routes, claim_json(s, c));
     (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
     bool native = b->flags & APPMSG_NATIVE;
-    return json_pack("{s:s, s:s, s:b, s:b, s:i, s:O?, s:o}", "address",
+    return json_pack("{s:s, s:s, s:b, s:b, s:I, s:O?, s:o}", "address",
                      native ? "-" : addr_format(&b->addr, address), "rung",
                      b->base  ? "pool"
                      : native ? "native"

@@ -10,10 +10,14 @@
  *   control.c  the control socket
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
+ *   applog.c   what the workers write
+ *   metrics.c  what Prometheus asks for
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
 
+#include "berthd/applog.h"
+#include "berthd/metrics-http.h"
 #include "loop/loop.h"
 #include "share/board.h"
 #include "share/option.h"
@@ -58,6 +62,10 @@ struct server {
     struct timer store;            /* pool-store.c: writes when this turn is over */
     const char *config_path;       /* NULL: the default place */
     struct definition *definition; /* the configuration; counted */
+    struct applogs applogs;
+    struct metrics_http metrics;
+    uint64_t started_unix_ms;
+    uint64_t dispatch_restarts;
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
@@ -252,6 +260,8 @@ int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_
 /* report.c: JSON text, malloc()ed; NULL when memory is short */
 char *report_list(struct server *s);
 char *report_status(struct server *s);
+/* Connections that a claim brought. */
+uint64_t report_delivered(struct server *s, const struct claim *c);
 /* "NAME (pid 1, python3, user joe)" */
 void report_owner(const struct bind *b, char *buf, size_t size);
 

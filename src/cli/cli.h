@@ -12,10 +12,11 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
 };
 
-int cmd_ls(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_start(int argc, char **argv);
 int cmd_status(int argc, char **argv);

@@ -13,7 +13,9 @@ static const struct cli_verb verbs[] = {
     {"run", "[--as ROUTE] -- PROGRAM", "starts a program and shares the ports it listens on",
      cmd_run},
     {"ls", "", "lists who is served under which name", cmd_ls},
+    {"logs", "NAME [-f] [-n LINES]", "shows what an application wrote", cmd_logs},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},
+    {"metrics", "", "prints berthd's metrics for Prometheus", cmd_metrics},
     {"status", "", "shows berthd's processes and counters", cmd_status},
     {"start", "NAME", "starts the workers of an application", cmd_start},
     {"stop", "[NAME]", "ends an application's workers, or berthd itself", cmd_stop},
@@ -26,7 +28,7 @@ static void help_print(FILE *f)
 {
     (void)fprintf(f, "usage: berth VERB [ARGUMENT...]\n\nMany programs, one port.\n\n");
     for (size_t i = 0; i < VERBS; i++)
-        (void)fprintf(f, "  %s%-6s%s %-24s %s\n", cli_style(f, STYLE_BOLD), verbs[i].name,
+        (void)fprintf(f, "  %s%-7s%s %-24s %s\n", cli_style(f, STYLE_BOLD), verbs[i].name,
                       cli_style(f, STYLE_NONE), verbs[i].args, verbs[i].summary);
     (void)fprintf(f, "\n  berth help VERB, or berth VERB --help, shows options and examples\n"
                      "  berth --version\n");

@@ -24,3 +24,4 @@ int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;
 #define RUNTIME_INSTANCES "instances"
 #define RUNTIME_POOLS     "pools"
 #define RUNTIME_NOTIFY    "notify"
+#define RUNTIME_METRICS   "metrics"
