@@ -181,6 +181,7 @@ static int go_background(void)
     (void)dup2(null, STDIN_FILENO);
     (void)dup2(null, STDOUT_FILENO);
     (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
+    log_init("berthd", log_level());
     return 3;
 }
 
