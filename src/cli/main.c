@@ -15,6 +15,7 @@ static const struct cli_verb verbs[] = {
     {"ls", "", "lists who is served under which name", cmd_ls},
     {"logs", "NAME [-f] [-n LINES]", "shows what an application wrote", cmd_logs},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},
+    {"top", "[--once]", "shows all applications, live", cmd_top},
     {"metrics", "", "prints berthd's metrics for Prometheus", cmd_metrics},
     {"status", "", "shows berthd's processes and counters", cmd_status},
     {"start", "NAME", "starts the workers of an application", cmd_start},
