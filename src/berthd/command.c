@@ -37,15 +37,10 @@ static int metrics(struct server *s, struct command_ask *ask, struct command_ans
 
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
-    {"halt", RIGHT_ANY, command_halt},
-    {"list", RIGHT_USER, list},
-    {"reload", RIGHT_OWNER, command_reload},
-    {"restart", RIGHT_ANY, command_restart},
-    {"run", RIGHT_USER, command_run_pool},
-    {"start", RIGHT_ANY, command_start},
-    {"list", RIGHT_USER, list},
-    {"logs", RIGHT_ANY, command_logs}, /* whose it is, it looks at itself */
-    {"metrics", RIGHT_USER, metrics},
+    {"halt", RIGHT_ANY, command_halt},       {"list", RIGHT_USER, list},
+    {"logs", RIGHT_ANY, command_logs},       {"metrics", RIGHT_USER, metrics},
+    {"reload", RIGHT_OWNER, command_reload}, {"restart", RIGHT_ANY, command_restart},
+    {"run", RIGHT_USER, command_run_pool},   {"start", RIGHT_ANY, command_start},
     {"status", RIGHT_USER, status},
 };
 

@@ -264,7 +264,7 @@ int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_
 /* report.c: JSON text, malloc()ed; NULL when memory is short */
 char *report_list(struct server *s);
 char *report_status(struct server *s);
-/* Connections that a claim brought, and those that wait in a queue. */
+/* Connections that a claim brought. */
 uint64_t report_delivered(struct server *s, const struct claim *c);
 /* "NAME (pid 1, python3, user joe)" */
 void report_owner(const struct bind *b, char *buf, size_t size);

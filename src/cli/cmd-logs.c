@@ -164,8 +164,20 @@ static bool is_known(void *ctx, int fd)
     return same_file(*(int *)ctx, fd);
 }
 
+/* Whether the newest file is the newest still. */
+static bool is_newest(int daemon, const char *name, int fd)
+{
+    char *text = NULL;
+    int now = file_ask(daemon, name, 0, &text);
+    bool same = now >= 0 && same_file(now, fd);
+    (void)fd_close(now);
+    free(text);
+    return same;
+}
+
 /* The log may have rotated, even more than once: what the old file got last comes first, then the
- * files between it and the newest, whole. */
+ * files between it and the newest, whole. When it rotates under our eyes, it is looked at again the
+ * next time. */
 static void follow_rotation(int daemon, const char *name, int newest, struct log_printer *p,
                             int *current)
 {
@@ -173,7 +185,7 @@ static void follow_rotation(int daemon, const char *name, int newest, struct log
     f.fds[f.count++] = newest;
     files_collect(daemon, name, &f, is_known, current);
     log_printer_read(p, *current);
-    if (f.count == 1 && same_file(newest, *current)) {
+    if (same_file(newest, *current) || !is_newest(daemon, name, newest)) {
         files_close(&f);
         return;
     }

@@ -13,8 +13,12 @@ static void status_print(const json_t *status)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)status, key, value)(void)
-        printf("%-14s %lld\n", key, (long long)json_integer_value(value));
+    json_object_foreach((json_t *)status, key, value)
+    {
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+        (void)printf("%-14s %s\n", key, text ? text : json_string_value(value));
+        free(text);
+    }
 }
 
 int cmd_status(int argc, char **argv)
@@ -27,11 +31,13 @@ int cmd_status(int argc, char **argv)
     if (status != CLI_OK)
         return status;
     json_t *j = json_loads(text, 0, NULL);
-    if (as_json)
+    if (!j)
+        status = cli_fail("status", "berthd's answer makes no sense: is it of another version?");
+    else if (as_json)
         (void)puts(text);
     else
         status_print(j);
     json_decref(j);
     free(text);
-    return CLI_OK;
+    return status;
 }
