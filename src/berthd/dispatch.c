@@ -113,7 +113,7 @@ void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 
 uint32_t dispatch_commit(struct server *s)
 {
-    if (!s->changed)
+    if (!s->changed || s->holding)
         return s->serial;
     s->changed = false;
     tell(s, &(struct dispatchmsg){.type = DISPATCH_COMMIT, .id = ++s->serial}, NULL, 0);

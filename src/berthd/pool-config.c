@@ -137,12 +137,14 @@ int config_reload(struct server *s, bool dry_run, char **ret_text)
         definition_unref(next);
         return 0;
     }
+    s->holding = true;
     pools_leave(s, next);
     for (size_t i = 0; i < next->conf->app_count; i++)
         pool_apply(s, next, &next->conf->apps[i]);
     definition_unref(s->definition);
     s->definition = next;
     config_globals(s);
+    s->holding = false;
     (void)dispatch_commit(s);
     log_info("reloaded apps=%zu", next->conf->app_count);
     return 0;
@@ -167,6 +169,9 @@ int config_start(struct server *s)
 
 void config_open(struct server *s)
 {
+    s->holding = true;
     config_globals(s);
     list_for_each(p, &s->pools, struct pool, link) pool_open(p);
+    s->holding = false;
+    (void)dispatch_commit(s);
 }

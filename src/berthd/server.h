@@ -82,6 +82,7 @@ struct server {
     uint32_t serial;    /* of the last COMMIT */
     uint32_t committed; /* answered */
     bool changed;       /* since then */
+    bool holding;       /* many changes are on their way: no COMMIT before the last */
 
     /* control.c */
     int control_fd;
