@@ -1,165 +1,49 @@
-/* Counts connections. Two lists are made and met: the inodes of sockets at the given places, from
- * the kernel by netlink, and the descriptors of the given processes, from /proc. */
+/* Counts connections. Two lists are made and met: the sockets that the given processes hold, from
+ * /proc, and the kernel's connections at the given places. The second is only asked for where the
+ * first has sockets of that kind: a worker without any costs next to nothing. */
 #include "launch/opencount.h"
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <linux/inet_diag.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
-#include <linux/unix_diag.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/xattr.h>
 
-#include "base/rd.h"
-#include "launch/diag.h"
+#include "base/str.h"
+#include "launch/socklist.h"
 
-#define DUMP_TRIES 3
+/* So many sockets are asked for their kind; where there are more, all kinds are assumed. */
+#define ASKED_MAX 64
+
+enum {
+    KIND_TCP4 = 1,
+    KIND_TCP6 = 2,
+    KIND_UNIX = 4,
+    KIND_ALL = 7,
+};
 
 struct held {
-    uint32_t inode;
-    uint32_t next_root; /* all workers before this one have been counted for the socket */
+    uint32_t inode, root;
 };
 
-struct inodes {
+struct holdings {
     struct held *list; /* owned */
     size_t count, room;
+    unsigned kinds;
 };
 
-/* What one dump is made for. */
-struct search {
-    struct inodes *inodes;
-    uint16_t port;
-    const char *path;
-};
-
-static int inode_add(struct inodes *l, uint32_t inode)
+static int held_add(struct holdings *h, uint32_t inode, uint32_t root)
 {
-    if (l->count == l->room) {
-        size_t room = l->room ? 2 * l->room : 1024;
-        struct held *list = realloc(l->list, room * sizeof *list);
+    if (h->count == h->room) {
+        size_t room = h->room ? 2 * h->room : 256;
+        struct held *list = realloc(h->list, room * sizeof *list);
         if (!list)
             return -ENOMEM;
-        l->list = list;
-        l->room = room;
+        h->list = list;
+        h->room = room;
     }
-    l->list[l->count++] = (struct held){.inode = inode};
+    h->list[h->count++] = (struct held){inode, root};
     return 0;
-}
-
-/* A socket that no program holds any more has no inode. */
-static int tcp_read(void *ctx, struct str payload)
-{
-    struct search *s = ctx;
-    struct inet_diag_msg m;
-    if (payload.n < sizeof m)
-        return -EPROTO;
-    memcpy(&m, payload.p, sizeof m);
-    if (m.idiag_inode == 0 || ntohs(m.id.idiag_sport) != s->port)
-        return 0;
-    return inode_add(s->inodes, m.idiag_inode);
-}
-
-static bool has_name(struct rd r, const char *path)
-{
-    size_t path_n = strlen(path);
-    while (r.left >= sizeof(struct nlattr)) {
-        struct nlattr a;
-        memcpy(&a, rd_bytes(&r, sizeof a).p, sizeof a);
-        if (a.nla_len < sizeof a)
-            return false;
-        size_t n = a.nla_len - sizeof a;
-        struct str name = rd_bytes(&r, n);
-        /* The kernel's name of a path ends with or without a NUL. */
-        if (rd_ok(&r) && a.nla_type == UNIX_DIAG_NAME && strnlen(name.p, name.n) == path_n &&
-            memcmp(name.p, path, path_n) == 0)
-            return true;
-        if (NLA_ALIGN(n) != n && r.left > 0)
-            (void)rd_bytes(&r, NLA_ALIGN(n) - n);
-    }
-    return false;
-}
-
-/* An accepted Unix socket has the name of the listening one. */
-static int unix_read(void *ctx, struct str payload)
-{
-    struct search *s = ctx;
-    struct unix_diag_msg m;
-    struct rd r = rd_init(payload.p, payload.n);
-    struct str fixed = rd_bytes(&r, sizeof m);
-    if (!rd_ok(&r))
-        return -EPROTO;
-    memcpy(&m, fixed.p, sizeof m);
-    if (m.udiag_type != SOCK_STREAM || m.udiag_state != TCP_ESTABLISHED || m.udiag_ino == 0 ||
-        !has_name(r, s->path))
-        return 0;
-    return inode_add(s->inodes, m.udiag_ino);
-}
-
-/* A dump that may have left something out is made again. What both found is there twice, and goes
- * with the sorting. */
-static int dump(const void *request, size_t n, diag_fn *fn, struct search *s)
-{
-    int err = -EINTR;
-    for (int i = 0; i < DUMP_TRIES && err == -EINTR; i++)
-        err = diag_dump(request, n, fn, s);
-    return err;
-}
-
-/* From the end of the handshake until the program closes: either side may have said that it sends
- * no more. */
-static int tcp_dump(struct inodes *l, uint16_t port)
-{
-    uint32_t states = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2 |
-                      1u << TCP_CLOSE_WAIT | 1u << TCP_LAST_ACK | 1u << TCP_CLOSING;
-    struct search s = {.inodes = l, .port = port};
-    struct inet_diag_req_v2 req = {.sdiag_family = AF_INET,
-                                   .sdiag_protocol = IPPROTO_TCP,
-                                   .idiag_states = states,
-                                   .id.idiag_sport = htons(port)};
-    int err = dump(&req, sizeof req, tcp_read, &s);
-    req.sdiag_family = AF_INET6;
-    return err < 0 ? err : dump(&req, sizeof req, tcp_read, &s);
-}
-
-static int unix_dump(struct inodes *l, const char *path)
-{
-    struct search s = {.inodes = l, .path = path};
-    struct unix_diag_req req = {.sdiag_family = AF_UNIX,
-                                .udiag_states = 1u << TCP_ESTABLISHED,
-                                .udiag_show = UDIAG_SHOW_NAME};
-    return dump(&req, sizeof req, unix_read, &s);
-}
-
-static int by_inode(const void *a, const void *b)
-{
-    const struct held *x = a, *y = b;
-    return (x->inode > y->inode) - (x->inode < y->inode);
-}
-
-static void inodes_sort(struct inodes *l)
-{
-    size_t kept = 0;
-    if (l->count == 0)
-        return;
-    qsort(l->list, l->count, sizeof *l->list, by_inode);
-    for (size_t i = 0; i < l->count; i++)
-        if (kept == 0 || l->list[kept - 1].inode != l->list[i].inode)
-            l->list[kept++] = l->list[i];
-    l->count = kept;
-}
-
-static int inodes_read(struct inodes *l, const struct opencount_places *places)
-{
-    int err = 0;
-    for (size_t i = 0; i < places->port_count && err == 0; i++)
-        err = tcp_dump(l, places->ports[i]);
-    for (size_t i = 0; i < places->path_count && err == 0; i++)
-        err = unix_dump(l, places->paths[i]);
-    inodes_sort(l);
-    return err;
 }
 
 /* The inode of "socket:[123]", or 0. */
@@ -174,43 +58,95 @@ static uint32_t socket_inode(int dir_fd, const char *name)
     return (uint32_t)strtoul(link + sizeof start - 1, NULL, 10);
 }
 
-/* The processes come sorted by worker, so a socket that was counted for this one or a later one has
- * been seen. */
-static uint32_t fds_count(const struct inodes *l, DIR *dir, uint32_t root)
+/* The kernel gives a socket's protocol as an attribute of its file. */
+static unsigned kind_of(const char *folder, const char *fd)
 {
-    uint32_t count = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
-        struct held key = {.inode = socket_inode(dirfd(dir), e->d_name)};
-        struct held *h = key.inode ? bsearch(&key, l->list, l->count, sizeof key, by_inode) : NULL;
-        if (!h || h->next_root > root)
-            continue;
-        h->next_root = root + 1;
-        count++;
-    }
-    return count;
+    char path[64], name[32];
+    (void)snprintf(path, sizeof path, "%.32s/%.16s", folder, fd);
+    ssize_t n = getxattr(path, "system.sockprotoname", name, sizeof name);
+    struct str s = {name, n > 0 ? strnlen(name, (size_t)n) : 0};
+    if (n <= 0)
+        return KIND_ALL;
+    if (str_eq(s, STR("TCP")))
+        return KIND_TCP4;
+    if (str_eq(s, STR("TCPv6")))
+        return KIND_TCP6;
+    return str_starts(s, STR("UNIX")) ? KIND_UNIX : 0;
 }
 
-static int process_count(const struct inodes *l, const struct proctree_process *p, uint32_t *count)
+static int fds_read(struct holdings *h, DIR *dir, const char *folder, uint32_t root)
 {
-    char path[32];
-    (void)snprintf(path, sizeof path, "/proc/%d/fd", p->pid);
-    DIR *dir = opendir(path);
+    int err = 0;
+    for (struct dirent *e; err == 0 && (e = readdir(dir));) {
+        uint32_t inode = socket_inode(dirfd(dir), e->d_name);
+        if (inode == 0)
+            continue;
+        if (h->kinds != KIND_ALL)
+            h->kinds |= h->count < ASKED_MAX ? kind_of(folder, e->d_name) : KIND_ALL;
+        err = held_add(h, inode, root);
+    }
+    return err;
+}
+
+static int process_read(struct holdings *h, const struct proctree_process *p)
+{
+    char folder[32];
+    (void)snprintf(folder, sizeof folder, "/proc/%d/fd", p->pid);
+    DIR *dir = opendir(folder);
     if (!dir)
         return errno == ENOENT || errno == ESRCH ? 0 : -errno;
-    *count += fds_count(l, dir, p->root);
+    int err = fds_read(h, dir, folder, p->root);
     (void)closedir(dir);
-    return 0;
+    return err;
+}
+
+static int connections_read(struct socklist *l, unsigned kinds,
+                            const struct opencount_places *places)
+{
+    int err = 0;
+    if (kinds & KIND_TCP4)
+        err = socklist_tcp(l, AF_INET, places->ports, places->port_count);
+    if (err == 0 && kinds & KIND_TCP6)
+        err = socklist_tcp(l, AF_INET6, places->ports, places->port_count);
+    for (size_t i = 0; i < places->path_count && kinds & KIND_UNIX && err == 0; i++)
+        err = socklist_unix(l, places->paths[i]);
+    socklist_sort(l);
+    return err;
+}
+
+static int by_root(const void *a, const void *b)
+{
+    const struct held *x = a, *y = b;
+    int order = (x->root > y->root) - (x->root < y->root);
+    return order ? order : (x->inode > y->inode) - (x->inode < y->inode);
+}
+
+/* Sorted, what several processes of one worker hold stands side by side. */
+static void meet(struct holdings *h, const struct socklist *l, uint32_t *counts)
+{
+    if (h->count > 0)
+        qsort(h->list, h->count, sizeof *h->list, by_root);
+    for (size_t i = 0; i < h->count; i++) {
+        bool again = i > 0 && by_root(&h->list[i - 1], &h->list[i]) == 0;
+        counts[h->list[i].root] += !again && socklist_has(l, h->list[i].inode);
+    }
 }
 
 int opencount(const struct opencount_places *places, const struct proctree *tree,
               uint32_t *ret_counts, size_t root_count)
 {
-    struct inodes l = {0};
+    struct holdings h = {0};
+    struct socklist l = {0};
+    int err = 0;
     memset(ret_counts, 0, root_count * sizeof *ret_counts);
-    int err = inodes_read(&l, places);
-    for (size_t i = 0; i < tree->count && l.count > 0 && err == 0; i++)
+    for (size_t i = 0; i < tree->count && err == 0; i++)
         if (tree->list[i].root < root_count)
-            err = process_count(&l, &tree->list[i], &ret_counts[tree->list[i].root]);
-    free(l.list);
+            err = process_read(&h, &tree->list[i]);
+    if (err == 0)
+        err = connections_read(&l, h.kinds, places);
+    if (err == 0)
+        meet(&h, &l, ret_counts);
+    free(h.list);
+    socklist_done(&l);
     return err;
 }

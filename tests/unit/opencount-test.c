@@ -156,6 +156,24 @@ TEST("workers are counted in one pass, each connection once for each of them")
     (void)(close(r.client) + close(r.server) + close(a) + close(b));
 }
 
+TEST("among many ports each is found, and none beside them")
+{
+    uint16_t ports[256], port, other_port;
+    int listening = listener(AF_INET, &port), other = listener(AF_INET, &other_port);
+    struct pair p = pair_make(listening), q = pair_make(other);
+    struct opencount_places places = {.ports = ports, .port_count = 256};
+    /* Ports below those that clients and listeners get by themselves. */
+    for (size_t at = 0; at < 256; at += 51) {
+        for (size_t i = 0; i < 256; i++)
+            ports[i] = (uint16_t)(i + 1);
+        CHECK_INT(count_own(&places), 0);
+        ports[at] = port;
+        CHECK_INT(count_own(&places), 1);
+    }
+    (void)(close(p.client) + close(p.server) + close(q.client) + close(q.server));
+    (void)(close(listening) + close(other));
+}
+
 TEST("connections to a Unix path count, the listening socket does not")
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};

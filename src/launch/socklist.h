@@ -1,0 +1,25 @@
+#pragma once
+/* The inodes of the kernel's sockets at given places: established connections, by netlink. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/fd.h"
+
+#define SOCKLIST_PORTS_MAX 256
+
+struct socklist {
+    uint32_t *list; /* owned */
+    size_t count, room;
+};
+
+/* Adds what is open, of one family, with one of these local ports (at most SOCKLIST_PORTS_MAX, in
+ * host order). The kernel walks its whole table, which takes milliseconds whatever it finds. */
+int socklist_tcp(struct socklist *l, int family, const uint16_t *ports, size_t count) WARN_UNUSED;
+/* Adds the accepted connections of the listening Unix stream socket with this path. */
+int socklist_unix(struct socklist *l, const char *path) WARN_UNUSED;
+/* After the last addition, before the first question. */
+void socklist_sort(struct socklist *l);
+bool socklist_has(const struct socklist *l, uint32_t inode);
+void socklist_done(struct socklist *l);
