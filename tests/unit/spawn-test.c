@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "launch/spawn-child.h"
 #include "test.h"
 
 #define LIMIT_MS   10000
@@ -279,6 +281,32 @@ TEST("a limit that may not be raised is named")
     int status = -1;
     CHECK_INT(waitpid(pid, &status, 0), pid);
     CHECK_INT(status, 0);
+}
+
+TEST("what goes wrong when nobody waits for it any more is said on standard error")
+{
+    int pair[2], output[2], nobody = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    char text[256];
+    char **argv = WORDS("/nonexistent/nod");
+    CHECK_INT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    CHECK_INT(pipe2(output, O_CLOEXEC), 0);
+    struct spawn s = spawn_make(argv);
+    struct spawn_plan plan = {
+        .s = &s, .account.is_own = true, .status_fd = pair[1], .peer_fd = nobody};
+    (void)close(pair[0]);
+    s.stderr_fd = output[1];
+    pid_t pid = fork();
+    if (pid == 0)
+        spawn_child(&plan);
+    (void)(close(plan.peer_fd) + close(pair[1]) + close(output[1]));
+    int status = 0;
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(WEXITSTATUS(status), 127);
+    ssize_t n = read(output[0], text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    (void)close(output[0]);
+    CHECK_TEXT(text, "berthd: /nonexistent/nod was not started: program: No such file or "
+                     "directory\n");
 }
 
 TEST("the pidfd becomes readable when the program ends")
