@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -11,6 +12,10 @@
 #include "launch/proctree.h"
 
 #define PLACES_MAX 64
+/* Counting asks the kernel for all sockets and looks into every process of the workers: it may take
+ * this part of berthd's time, and no more. */
+#define COUNT_SHARE  20
+#define COUNT_MS_MIN 200
 /* "BERTH_INSTANCE=" and the secret in hexadecimal: every process of the worker has it. */
 #define MARK_MAX (16 + 2 * APPMSG_INSTANCE)
 
@@ -87,8 +92,15 @@ static int count(struct pool *p, const struct worker_marks *m, struct proctree *
     return r;
 }
 
+bool workers_count_due(const struct pool *p)
+{
+    return clock_now_ms() - p->count_ms >= p->count_every_ms;
+}
+
 void workers_count(struct pool *p)
 {
+    struct timespec from, to;
+    (void)clock_gettime(CLOCK_MONOTONIC, &from);
     struct worker_marks m = {0};
     struct proctree tree = {0};
     int r = marks_make(p, &m);
@@ -100,6 +112,10 @@ void workers_count(struct pool *p)
         log_debug("connections not counted app=%s err=%d", p->conf->name, -r);
     proctree_done(&tree);
     marks_done(&m);
+    (void)clock_gettime(CLOCK_MONOTONIC, &to);
+    uint64_t cost_ms =
+        (uint64_t)((to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
+    p->count_every_ms = cost_ms * COUNT_SHARE < COUNT_MS_MIN ? COUNT_MS_MIN : cost_ms * COUNT_SHARE;
     p->count_ms = clock_now_ms();
 }
 
@@ -119,7 +135,6 @@ void worker_signal(struct worker *w, int signal)
     }
     proctree_done(&tree);
     marks_done(&m);
-    (void)kill(w->pid, signal);
 }
 
 pid_t worker_background(const struct worker *w)

@@ -11,7 +11,7 @@
 static void name_of(const struct worker *w, char *buf, size_t size)
 {
     /* One daemon, one folder: names of users' berthds do not meet. */
-    (void)snprintf(buf, size, "%u-%u", w->pool->app->id, w->number);
+    (void)snprintf(buf, size, "%08x-%u-%u", w->pool->server->nonce, w->pool->app->id, w->number);
 }
 
 static struct cgroup *groups(struct server *s, struct pool *p)

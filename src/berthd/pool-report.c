@@ -32,7 +32,7 @@ static json_t *worker_json(const struct worker *w)
 
 static void count_fresh(struct pool *p)
 {
-    if (clock_now_ms() - p->count_ms >= POOL_COUNT_FRESH_MS)
+    if (workers_count_due(p))
         workers_count(p);
 }
 

@@ -62,7 +62,8 @@ struct pool {
     uint32_t wanted;   /* workers now, between workers_min and workers_max */
     struct timer tick; /* health, recycling, idle; while it has workers */
     struct timer retry;
-    uint64_t busy_ms;  /* when it last had a connection */
+    uint64_t busy_ms; /* when it last had a connection */
+    uint64_t count_every_ms;
     uint64_t count_ms; /* when connections are counted next */
     uint64_t delivered_seen;
     uint64_t restarts, starts, failed;
@@ -93,7 +94,7 @@ struct worker {
     bool replaced;           /* somebody replaces it */
     bool failing;            /* its end is a failure, whatever its state */
     char why[128];           /* it is to go */
-    uint64_t started_ms, ready_ms;
+    uint64_t started_ms, ready_ms, held_ms;
     uint64_t watchdog_ms,
         watchdog_limit_ms; /* when it last spoke, how often it must; 0: need not */
     bool said_ready;
@@ -205,6 +206,8 @@ void recycle_tick(struct pool *p, uint64_t now_ms);
 /* count.c */
 /* Counts the open connections and the memory of each worker, exactly. */
 void workers_count(struct pool *p);
+/* The last count is old enough for another one. */
+bool workers_count_due(const struct pool *p);
 /* To all processes of the worker. */
 void worker_signal(struct worker *w, int signal);
 /* Another process of a worker whose first one has ended; 0: there is none. */

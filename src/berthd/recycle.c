@@ -175,7 +175,7 @@ static void count_due(struct pool *p, uint64_t now_ms)
     uint64_t every = p->conf->idle_timeout_ms / 10;
     every = every < COUNT_MS_MIN ? COUNT_MS_MIN : every > COUNT_MS_MAX ? COUNT_MS_MAX : every;
     bool wanted = p->conf->idle_timeout_ms > 0 || p->conf->recycle_memory > 0;
-    if (!wanted || now_ms - p->count_ms < every)
+    if (!wanted || now_ms - p->count_ms < every || !workers_count_due(p))
         return;
     workers_count(p);
 }

@@ -19,7 +19,9 @@
 #include "launch/spawn.h"
 
 /* How often a draining worker's connections are counted. */
-#define DRAIN_CHECK_MS 200
+#define DRAIN_CHECK_MS 100
+/* Until dispatch has certainly taken back what the worker had not taken. */
+#define HELD_MS 50
 /* A killed process is gone at once, but for one that hangs in the kernel. */
 #define KILLED_MS 5000
 
@@ -81,8 +83,13 @@ static void check(struct timer *t)
         health_starting(w);
         return;
     }
-    workers_count(w->pool);
-    if (w->open == 0 && dispatch_is_settled(s))
+    /* What was counted before dispatch had stopped giving it connections says nothing. */
+    bool counted = dispatch_is_settled(s) && workers_count_due(w->pool);
+    if (counted)
+        workers_count(w->pool);
+    else
+        counted = dispatch_is_settled(s) && w->pool->count_ms > w->held_ms;
+    if (counted && w->open == 0)
         worker_terminate(w, w->why);
     else
         loop_timer(&s->loop, t, DRAIN_CHECK_MS);
@@ -96,6 +103,7 @@ void worker_drain(struct worker *w, const char *text)
     why(w, text);
     bool was_starting = w->state == WORKER_STARTING;
     worker_enter(w, WORKER_DRAINING, w->pool->conf->drain_timeout_ms);
+    w->held_ms = clock_now_ms() + HELD_MS;
     if (was_starting)
         worker_terminate(w, text);
     else
