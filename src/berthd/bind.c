@@ -9,6 +9,7 @@
 #include <linux/sockios.h>
 
 #include "base/log.h"
+#include "berthd/quota.h"
 #include "berthd/server.h"
 
 /* Room for about a thousand waiting connections, where the system lets us. */
@@ -279,6 +280,9 @@ int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret
     }
     b = bind_find_own(a, m);
     if (!b || b->orphan) {
+        int admitted = quota_check(s, a->uid, QUOTA_BINDS, reason);
+        if (admitted < 0)
+            return admitted;
         b = bind_inherit(a, m);
         bool fresh = !b;
         if (fresh)

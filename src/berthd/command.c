@@ -2,6 +2,8 @@
  * them as strings. */
 #include "berthd/command.h"
 
+#include "berthd/reserve.h"
+
 struct command {
     const char *verb;
     enum right right;
@@ -16,8 +18,7 @@ static int answer_text(char *text, struct command_answer *answer)
 
 static int list(struct server *s, struct command_ask *ask, struct command_answer *answer)
 {
-    (void)ask;
-    return answer_text(report_list(s), answer);
+    return answer_text(report_list(s, ask->cred->uid), answer);
 }
 
 static int status(struct server *s, struct command_ask *ask, struct command_answer *answer)
@@ -28,8 +29,12 @@ static int status(struct server *s, struct command_ask *ask, struct command_answ
 
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
-    {"list", RIGHT_USER, list},
-    {"status", RIGHT_USER, status},
+    {"list", RIGHT_LOCAL, list},
+    {"reserve", RIGHT_LOCAL, reserve_command_add},
+    {"reserve-covers", RIGHT_LOCAL, reserve_command_covers},
+    {"reserve-delete", RIGHT_LOCAL, reserve_command_delete},
+    {"reserve-list", RIGHT_LOCAL, reserve_command_list},
+    {"status", RIGHT_LOCAL, status},
 };
 
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right)

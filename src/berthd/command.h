@@ -9,9 +9,10 @@
 #define COMMAND_ARGS_MAX   64
 #define COMMAND_REASON_MAX 1024
 
-/* Who may ask what. USER: this berthd's user, root, and programs of an application. OWNER: this
+/* Who may ask what. USER: this berthd's user, root, and programs of an application. LOCAL: these,
+ * and of the system's berthd every local user; the verb itself decides what he gets. OWNER: this
  * berthd's user and root. */
-enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP, RIGHT_OWNER };
+enum right { RIGHT_ANY, RIGHT_LOCAL, RIGHT_USER, RIGHT_APP, RIGHT_OWNER, RIGHT_COUNT };
 
 struct command_ask {
     const struct ucred *cred;

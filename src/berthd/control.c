@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "berthd/command.h"
+#include "berthd/quota.h"
 #include "berthd/server.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
@@ -128,6 +129,7 @@ static bool may(const struct client *c, enum right right)
 {
     bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
     return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
+           (right == RIGHT_LOCAL && (user || c->app || c->server->uid == 0)) ||
            (right == RIGHT_APP && c->app) || (right == RIGHT_OWNER && user);
 }
 
@@ -328,6 +330,24 @@ void control_committed(struct server *s)
     }
 }
 
+/* One local user's connections do not push out those of others. */
+static void client_make_room(struct server *s, uid_t uid)
+{
+    size_t n = 0;
+    struct client *oldest = NULL;
+    list_for_each(c, &s->clients, struct client, link)
+    {
+        if (c->cred.uid != uid)
+            continue;
+        n++;
+        oldest = oldest || c->awaited ? oldest : c;
+    }
+    if (uid == 0 || uid == s->uid || n < USER_CLIENTS_MAX || !oldest)
+        return;
+    log_refusal(s, oldest, "Limit");
+    client_free(oldest);
+}
+
 static void client_new_consume(struct server *s, int fd)
 {
     struct client *c = calloc(1, sizeof *c);
@@ -341,6 +361,7 @@ static void client_new_consume(struct server *s, int fd)
     c->fd = fd;
     c->watch.fd = c->answer_fd = -EBADF;
     c->watch.ready = client_ready;
+    client_make_room(s, c->cred.uid);
     list_append(&s->clients, &c->link);
     s->client_count++;
     if (loop_watch(&s->loop, &c->watch, fd, EPOLLIN) < 0)

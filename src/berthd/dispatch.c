@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "berthd/recover.h"
+#include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
@@ -40,6 +41,7 @@ static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, 
         return;
     }
     s->changed |= m->type != DISPATCH_COMMIT;
+    s->reserve->stale |= m->type != DISPATCH_COMMIT;
     /* Without a dispatch nothing is lost: the next one is told everything. */
     if (s->channel >= 0 && fdmsg_send(s->channel, buf, (size_t)n, fds, fd_count, 0) < 0)
         channel_lost(s);
@@ -98,6 +100,21 @@ void dispatch_claim(struct server *s, const struct claim *c)
     tell(s, &m, NULL, 0);
 }
 
+void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
+                      const struct shared_listener *l, uint16_t status)
+{
+    char route[ROUTE_TEXT_MAX];
+    struct dispatchmsg m = {.type = DISPATCH_CLAIM,
+                            .id = id,
+                            .queue = UINT32_MAX,
+                            .app = UINT32_MAX,
+                            .addr = l->bound,
+                            .v6only = l->v6only,
+                            .route = str_of(route_format(r, route)),
+                            .refuse = status};
+    tell(s, &m, NULL, 0);
+}
+
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 {
     tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
@@ -105,6 +122,7 @@ void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 
 uint32_t dispatch_commit(struct server *s)
 {
+    reserve_refuse_update(s);
     if (!s->changed)
         return s->serial;
     s->changed = false;
@@ -129,6 +147,7 @@ static void tell_everything(struct server *s, bool queues)
         dispatch_listener(s, l);
     list_for_each(b, &s->binds, struct bind, link) if (b->listening)
         list_for_each(c, &b->claims, struct claim, link) dispatch_claim(s, c);
+    reserve_refuse_tell(s);
     (void)dispatch_commit(s);
 }
 
@@ -340,7 +359,9 @@ static int take_over(struct server *s, int channel)
     if (recover(s, true) < 0)
         return -EPIPE;
     channel_watch(s);
+    s->reserve->recovering = true;
     recover_finish(s);
+    s->reserve->recovering = false;
     tell_everything(s, false);
     log_info("took over from a berthd that died");
     return 0;

@@ -14,6 +14,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "berthd/names.h"
+#include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "ipc/runtime.h"
 #include "share/worker.h"
@@ -27,6 +29,7 @@ struct options {
     bool daemon, automatic;
     size_t threads;
     uint32_t silence_ms, header_wait_ms;
+    enum unreserved unreserved;
 };
 
 static const char usage[] =
@@ -39,6 +42,7 @@ static const char usage[] =
     "  --threads N          threads that accept (default: one per processor)\n"
     "  --silence MS         a client that says nothing is given to the fallback (default 3000)\n"
     "  --header-wait MS     a client that says too little is refused (default 10000)\n"
+    "  --unreserved WHO     who may claim names that nobody reserved: localhost, anyone, root\n"
     "  --log LEVEL          error, warn, info or debug (default info)\n"
     "  --help, --version\n"
     "\n"
@@ -62,6 +66,7 @@ static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
                                              {"threads", required_argument, NULL, 't'},
                                              {"silence", required_argument, NULL, 's'},
                                              {"header-wait", required_argument, NULL, 'w'},
+                                             {"unreserved", required_argument, NULL, 'u'},
                                              {"log", required_argument, NULL, 'l'},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, 'v'},
@@ -88,6 +93,11 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case 'w':
             r = number_option("header-wait", optarg, 3600000, &o->header_wait_ms);
+            break;
+        case 'u':
+            r = reserve_unreserved_parse(optarg, &o->unreserved);
+            if (r < 0)
+                (void)fprintf(stderr, "berthd: --unreserved takes localhost, anyone or root\n");
             break;
         case 'l':
             level = log_level_parse(optarg);
@@ -221,6 +231,11 @@ static int server_init(struct server *s, const struct options *o)
         list_init(&s->claim_buckets[i]);
     if (getrandom(&s->nonce, sizeof s->nonce, 0) != sizeof s->nonce)
         return -EIO;
+    s->names = names_new();
+    int r = reserve_start(s);
+    if (r < 0)
+        return r;
+    reserve_set_unreserved(s, o->unreserved);
     return loop_init(&s->loop);
 }
 
@@ -264,7 +279,6 @@ static int signals_watch(struct signals *sig)
 static int serve(struct server *s, int ready)
 {
     struct signals signals = {.server = s};
-    instances_start();
     int r = signals_watch(&signals);
     if (r == 0)
         r = dispatch_start(s);

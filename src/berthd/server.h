@@ -9,6 +9,7 @@
  *   control.c  the control socket
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
+ *   reserve.h  names owned by users
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
@@ -51,6 +52,8 @@ struct server {
     size_t claim_bucket_count, claim_count;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
     struct timer idle;
+    struct reserve *reserve; /* owned; reserve.h */
+    struct names *names;     /* owned; names.h */
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
@@ -122,6 +125,7 @@ struct shared_listener {
     unsigned refs; /* claims */
     struct addr bound;
     bool v6only, proxy, listening;
+    bool named; /* reserve-refuse.c: names are looked for here */
     size_t fd_count;
     int fds[DISPATCH_THREADS]; /* owned */
 };
@@ -182,6 +186,9 @@ int claims_listen(struct bind *b, char reason[REASON_MAX]);
 /* Writes a sentence when this bind shares a host with another application; else an empty one. */
 void claims_notice(const struct bind *b, char reason[REASON_MAX]);
 bool claims_share_host(const struct claim *c);
+/* A claim that is served, of this very route, for all connections that come to the address. */
+const struct claim *claim_serving(struct server *s, const struct route *r,
+                                  const struct addr *bound);
 
 /* dispatch.c: each tells dispatch and remembers that a COMMIT is due */
 int dispatch_start(struct server *s) WARN_UNUSED;
@@ -191,6 +198,9 @@ void dispatch_bind(struct server *s, const struct bind *b);
 void dispatch_bind_note(struct server *s, const struct bind *b);
 void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o);
 void dispatch_claim(struct server *s, const struct claim *c);
+/* A claim that nobody serves: it is answered with this HTTP status. */
+void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
+                      const struct shared_listener *l, uint16_t status);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
 /* Waits until dispatch has done everything that it was told. False when it had done so before. */
 bool dispatch_settle(struct server *s);
@@ -202,10 +212,10 @@ int control_start(struct server *s) WARN_UNUSED;
 void control_stop(struct server *s);
 void control_committed(struct server *s);
 
-/* instances.c: the applications that this user started, also under an earlier berthd */
-void instances_start(void);
-void instances_add(const uint8_t instance[APPMSG_INSTANCE]);
-bool instances_has(const uint8_t instance[APPMSG_INSTANCE]);
+/* instances.c: the applications that were started, also under an earlier berthd, and by whom */
+void instances_add(const struct server *s, const struct app *a);
+/* 0 and the user, or -ENOENT. */
+int instances_find(const uint8_t instance[APPMSG_INSTANCE], uid_t *ret_uid) WARN_UNUSED;
 
 /* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left
  * out; a negative errno when none was found and not all could be looked at */
@@ -214,8 +224,9 @@ bool holders_has(ino_t inode, pid_t pid);
 /* Several inodes in one walk: fn is called for each descriptor found. */
 int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx);
 
-/* report.c: JSON text, malloc()ed; NULL when memory is short */
-char *report_list(struct server *s);
+/* report.c: JSON text, malloc()ed; NULL when memory is short. Command lines are for their owner and
+ * for root. */
+char *report_list(struct server *s, uid_t viewer);
 char *report_status(struct server *s);
 /* "NAME (pid 1, python3, user joe)" */
 void report_owner(const struct bind *b, char *buf, size_t size);

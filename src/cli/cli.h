@@ -13,6 +13,7 @@ struct cli_verb {
 };
 
 int cmd_ls(int argc, char **argv);
+int cmd_reserve(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);

@@ -289,10 +289,14 @@ int cmd_run(int argc, char **argv)
         return cli_fail("run", "no random numbers");
     if (!r.queue && (status = program_check(r.command[0])) != CLI_OK)
         return status;
+    bool system = daemon_use_owner(r.routes, r.route_count);
     int fd = -EBADF;
     status = introduce(&r, command, &fd);
     if (status == CLI_OK)
         status = environment_set(&r, command);
+    /* Which berthd it is stands in BERTH_CONTROL; what the program starts may choose anew. */
+    if (system)
+        (void)unsetenv("BERTH_RUNTIME_DIR");
     if (status == CLI_OK)
         status = r.queue ? program_queue_consume(fd, r.routes[0]) : preload_set(preload);
     if (status != CLI_OK)
