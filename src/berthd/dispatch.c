@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "berthd/dispatch-rights.h"
 #include "berthd/recover.h"
 #include "berthd/reserve.h"
 #include "berthd/server.h"
@@ -153,7 +154,9 @@ static void tell_everything(struct server *s, bool queues)
 
 static void board_take_consume(struct server *s, int fd)
 {
-    void *at = mmap(NULL, sizeof(struct board), PROT_READ, MAP_SHARED, fd, 0);
+    void *at = MAP_FAILED;
+    if (dispatch_board_is_true(fd))
+        at = mmap(NULL, sizeof(struct board), PROT_READ, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) {
         (void)fd_close(fd);
         return;
@@ -165,21 +168,28 @@ static void board_take_consume(struct server *s, int fd)
     s->board_fd = fd;
 }
 
-/* Returns the bytes of one message; negative when there is none or the channel is lost. */
+/* 0 with a message that dispatch may say now; negative when there is none or the
+ * channel is lost. */
 static int channel_message(struct server *s, struct dispatchmsg *m, uint8_t *buf, int *fds,
-                           size_t *fd_count, int flags)
+                           size_t *fd_count, unsigned when)
 {
+    int flags = when == SAYS_SERVING ? MSG_DONTWAIT : 0;
     *fd_count = 0;
     ssize_t n = fdmsg_recv(s->channel, buf, DISPATCHMSG_MAX, fds, FDMSG_FDS_MAX, fd_count, flags);
     if (n == -EAGAIN)
         return -EAGAIN;
-    if (n <= 0 || dispatchmsg_decode(m, buf, (size_t)n) < 0) {
+    bool good = n > 0 && dispatchmsg_decode(m, buf, (size_t)n) == 0;
+    if (good && !dispatch_may_say(m->type, when, *fd_count)) {
+        log_error("dispatch said what it may not type=%d", m->type);
+        good = false;
+    }
+    if (!good) {
         while (n > 0 && *fd_count > 0)
             (void)fd_close(fds[--*fd_count]);
         channel_lost(s);
         return -EPIPE;
     }
-    return (int)n;
+    return 0;
 }
 
 static void channel_read(struct server *s)
@@ -188,11 +198,8 @@ static void channel_read(struct server *s)
     int fds[FDMSG_FDS_MAX];
     size_t fd_count;
     struct dispatchmsg m;
-    if (channel_message(s, &m, buf, fds, &fd_count, MSG_DONTWAIT) < 0)
-        return;
-    while (fd_count > 0)
-        (void)fd_close(fds[--fd_count]);
-    if (m.type == DISPATCH_COMMITTED)
+    if (channel_message(s, &m, buf, fds, &fd_count, SAYS_SERVING) == 0 &&
+        (int32_t)(s->serial - m.id) >= 0)
         s->committed = m.id;
 }
 
@@ -302,17 +309,18 @@ static int recover(struct server *s, bool rebuild)
         int fds[FDMSG_FDS_MAX];
         size_t fd_count;
         struct dispatchmsg m;
-        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, 0) < 0) {
+        unsigned when = SAYS_ANSWER | (rebuild ? SAYS_REBUILD : 0);
+        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, when) < 0) {
             channel_lost(s);
             return -EPIPE;
         }
-        if (m.type == DISPATCH_QUEUE && rebuild && fd_count == 2) {
+        if (m.type == DISPATCH_QUEUE) {
             recover_queue_consume(s, &m, fds);
             fd_count = 0;
-        } else if (m.type == DISPATCH_LISTENER && rebuild) {
+        } else if (m.type == DISPATCH_LISTENER) {
             recover_listener_consume(s, &m, fds, fd_count);
             fd_count = 0;
-        } else if (m.type == DISPATCH_BOARD && fd_count == 1) {
+        } else if (m.type == DISPATCH_BOARD) {
             board_take_consume(s, fds[0]);
             fd_count = 0;
         }
@@ -321,7 +329,7 @@ static int recover(struct server *s, bool rebuild)
         if (m.type == DISPATCH_RECOVERED) {
             /* A child's number is known; what it says of itself could be anybody's. */
             if (rebuild)
-                s->dispatch_pid = (pid_t)m.id;
+                s->dispatch_pid = dispatch_peer_pid(s->channel);
             return 0;
         }
     }

@@ -232,7 +232,9 @@ static int server_init(struct server *s, const struct options *o)
     if (getrandom(&s->nonce, sizeof s->nonce, 0) != sizeof s->nonce)
         return -EIO;
     s->names = names_new();
-    int r = reserve_start(s);
+    int r = seal_start(s);
+    if (r == 0)
+        r = reserve_start(s);
     if (r < 0)
         return r;
     reserve_set_unreserved(s, o->unreserved);

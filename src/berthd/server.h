@@ -14,6 +14,7 @@
 
 #include <sys/types.h>
 
+#include "base/siphash.h"
 #include "loop/loop.h"
 #include "share/board.h"
 #include "share/option.h"
@@ -40,6 +41,7 @@ struct server {
     struct loop loop;
     uid_t uid;
     uint32_t nonce;
+    uint8_t seal_key[SIPHASH_KEY]; /* seal.c */
     uint32_t silence_ms, header_wait_ms;
     size_t threads;
     bool quit_when_idle; /* started by a command, not by hand: ends when nothing is left to do */
@@ -206,6 +208,13 @@ void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
 bool dispatch_settle(struct server *s);
 /* COMMIT, if anything changed; the serial to wait for. */
 uint32_t dispatch_commit(struct server *s);
+
+/* seal.c */
+int seal_start(struct server *s) WARN_UNUSED;
+/* Puts the seal behind the n bytes of a note about queue `id`. The new length; 0: no room. */
+size_t seal_put(const struct server *s, uint32_t id, uint8_t *note, size_t n, size_t size);
+/* Takes the seal off. False when it is not ours, or not for this queue. */
+bool seal_check(const struct server *s, uint32_t id, struct str *note);
 
 /* control.c */
 int control_start(struct server *s) WARN_UNUSED;

@@ -15,8 +15,9 @@
 #include "ipc/fdmsg.h"
 #include "sandbox/sandbox.h"
 
-#define CHANNEL_FD   3
-#define SUCCESSOR_FD 4
+#define CHANNEL_FD        3
+#define SUCCESSOR_FD      4
+#define SUCCESSOR_BACKLOG 512
 
 /* Descriptors that are not connections: channel, listeners, queues. */
 #define FDS_RESERVED 128
@@ -128,6 +129,9 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);
     limits_set(&args.config);
+    /* Whoever connects to it learns from the kernel who listens: from now on this process, no more
+     * the berthd that made it. */
+    (void)listen(SUCCESSOR_FD, SUCCESSOR_BACKLOG);
     int r = sandbox_drop_user();
     if (r < 0)
         log_warn("sandbox incomplete step=user err=%s", strerror(-r));

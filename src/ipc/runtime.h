@@ -22,3 +22,4 @@ int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;
 #define RUNTIME_LOCK      "lock"
 #define RUNTIME_LOG       "log"
 #define RUNTIME_INSTANCES "instances"
+#define RUNTIME_KEY       "key"
