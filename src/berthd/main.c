@@ -18,6 +18,7 @@
 #include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "ipc/runtime.h"
+#include "sandbox/sandbox.h"
 #include "share/worker.h"
 
 #define CLAIM_BUCKETS (1 << 17)
@@ -329,6 +330,9 @@ int main(int argc, char **argv)
         return 1;
     }
     descriptors_raise();
+    int caps = sandbox_berthd();
+    if (caps < 0)
+        log_warn("capabilities not dropped err=%s", strerror(-caps));
     struct server *s = calloc(1, sizeof *s);
     if (!s || server_init(s, &o) < 0) {
         log_error("no memory");

@@ -135,6 +135,9 @@ int main(int argc, char **argv)
     int r = sandbox_drop_user();
     if (r < 0)
         log_warn("sandbox incomplete step=user err=%s", strerror(-r));
+    r = sandbox_landlock();
+    if (r < 0)
+        log_debug("sandbox without a layer step=landlock err=%s", strerror(-r));
     /* Woken by every connection, dispatch must not push aside the clients and programs that are at
      * work: when they rest it finds many connections at once, which cost a third each. */
     struct sched_param batch = {0};
