@@ -3,6 +3,7 @@
 #include "berthd/command.h"
 
 #include "berthd/reserve.h"
+#include "berthd/security.h"
 
 struct command {
     const char *verb;
@@ -21,6 +22,12 @@ static int list(struct server *s, struct command_ask *ask, struct command_answer
     return answer_text(report_list(s, ask->cred->uid), answer);
 }
 
+static int security(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    (void)ask;
+    return answer_text(security_report(s), answer);
+}
+
 static int status(struct server *s, struct command_ask *ask, struct command_answer *answer)
 {
     (void)ask;
@@ -34,8 +41,31 @@ static const struct command commands[] = {
     {"reserve-covers", RIGHT_LOCAL, reserve_command_covers},
     {"reserve-delete", RIGHT_LOCAL, reserve_command_delete},
     {"reserve-list", RIGHT_LOCAL, reserve_command_list},
+    {"security", RIGHT_LOCAL, security},
     {"status", RIGHT_LOCAL, status},
 };
+
+const char *right_name(enum right right)
+{
+    static const char *const names[RIGHT_COUNT] = {
+        [RIGHT_ANY] = "anybody",
+        [RIGHT_LOCAL] = "berthd's user, root, applications; of the system's berthd every local "
+                        "user",
+        [RIGHT_USER] = "berthd's user, root, applications",
+        [RIGHT_APP] = "applications, for what is theirs",
+        [RIGHT_OWNER] = "berthd's user, root",
+    };
+    return names[right];
+}
+
+json_t *command_rights_json(void)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        (void)json_array_append_new(list, json_pack("{s:s, s:s}", "request", commands[i].verb,
+                                                    "who", right_name(commands[i].right)));
+    return list;
+}
 
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right)
 {

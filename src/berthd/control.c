@@ -269,11 +269,25 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 static const struct {
     void (*handle)(struct client *c, const struct appmsg *m);
     enum right right;
+    const char *name;
 } requests[APPMSG_TYPE_COUNT] = {
-    [APPMSG_APP] = {handle_app, RIGHT_ANY},       [APPMSG_BIND] = {handle_bind, RIGHT_APP},
-    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP}, [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
-    [APPMSG_WHY] = {handle_why, RIGHT_USER},      [APPMSG_STOP] = {handle_stop, RIGHT_OWNER},
+    [APPMSG_APP] = {handle_app, RIGHT_ANY, "APP"},
+    [APPMSG_BIND] = {handle_bind, RIGHT_APP, "BIND"},
+    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP, "LISTEN"},
+    [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP, "UNLISTEN"},
+    [APPMSG_WHY] = {handle_why, RIGHT_USER, "WHY"},
+    [APPMSG_STOP] = {handle_stop, RIGHT_OWNER, "STOP"},
 };
+
+json_t *control_rights_json(void)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < APPMSG_TYPE_COUNT; i++)
+        if (requests[i].handle)
+            (void)json_array_append_new(list, json_pack("{s:s, s:s}", "request", requests[i].name,
+                                                        "who", right_name(requests[i].right)));
+    return list;
+}
 
 static void handle(struct client *c, const struct appmsg *m, int *fd)
 {
