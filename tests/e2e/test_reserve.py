@@ -409,3 +409,45 @@ def test_one_users_connections_do_not_push_out_those_of_others(stage):
         mine.send(struct.pack(">HBB", 0xBE47, 1, 6) + b"\0\6status\0\0")
         mine.settimeout(5)
         assert mine.recv(65536)[3] == 14
+
+
+# What is in force ---------------------------------------------------------------------------------
+
+
+def security(stage):
+    done = stage.berth("status", "--security", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_report_on_security_is_what_the_kernel_shows(stage):
+    stage.start(PYTHON_HTTP, "one.localhost")
+    report = security(stage)
+    berthd, dispatch = report["processes"]
+    assert berthd["pid"] == stage.daemon("berthd")
+    assert dispatch["pid"] == stage.daemon("berth-dispatch")
+    assert berthd["uid"] == 0 and dispatch["uid"] != 0 and dispatch["gid"] != 0
+    kept = {c["capability"] for c in report["berthd_keeps"]}
+    assert set(berthd["permitted"]) <= kept and "net_bind_service" in berthd["capabilities"]
+    assert "sys_module" not in berthd["bounding"] and "setuid" in berthd["bounding"]
+    assert dispatch["capabilities"] == dispatch["permitted"] == dispatch["bounding"] == []
+    assert dispatch["no_new_privs"] == 1 and dispatch["root"] != "/"
+    assert berthd["network_sockets"]["connections"] == 0
+    assert berthd["network_sockets"]["listening"] > 0
+    assert {r["request"] for r in report["rights"]["commands"]} >= {"list", "reserve", "security"}
+    text = stage.berth("status", "--security")
+    assert text.returncode == 0 and "berth-dispatch" in text.stdout, text.stderr
+
+
+def test_a_note_that_somebody_changed_is_not_believed(stage):
+    """Whoever has taken dispatch over has the notes, and not the key: with another key the notes of
+    now are as false as theirs would be."""
+    one = stage.start(PYTHON_HTTP, "one.localhost")
+    one.check()
+    with open(os.path.join(stage.runtime, "key"), "r+b") as key:
+        assert len(key.read()) == 16
+        key.seek(0)
+        key.write(os.urandom(16))
+    os.kill(stage.daemon("berthd"), signal.SIGKILL)
+    wait_until(lambda: stage.berth("ls").returncode == 0, 10, "the next berthd")
+    assert "reason=Seal" in "".join(text for _, text in stage.report())
