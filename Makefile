@@ -42,7 +42,7 @@ install: all
 	meson configure $(BUILD) -Dprefix=$(PREFIX)
 	meson install -C $(BUILD)
 
-SOURCES = find src lib include examples tests fuzz bench -name '*.[ch]' 2>/dev/null
+SOURCES = find src lib include examples tests fuzz bench man -name '*.[ch]' 2>/dev/null
 
 .PHONY: format format-check
 format:

@@ -100,7 +100,7 @@ _berth() {
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _berth_offer "run ls why reserve status stop help --system --help --version"
+        _berth_offer "run ls why reserve check config status stop help --system --help --version"
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -111,11 +111,23 @@ _berth() {
         *) _berth_offer "$(_berth_ports)" ;;
         esac
         ;;
+    check)
+        case $prev in
+        --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *) _berth_offer "--config --json --help http:// https:// tls:// ssh:// any://" ;;
+        esac
+        ;;
+    config)
+        case $prev in
+        --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        *) _berth_offer "--config --defaults --json --help" ;;
+        esac
+        ;;
     ls) _berth_offer "--json --help" ;;
     reserve) _berth_reserve ;;
     status) _berth_offer "--json --security --help" ;;
     stop) _berth_offer "--help" ;;
-    help) _berth_offer "run ls why reserve status stop" ;;
+    help) _berth_offer "run ls why reserve check config status stop" ;;
     esac
 }
 complete -F _berth berth

@@ -22,12 +22,13 @@ static void check_only_one(struct str in)
     fuzz_require(sure <= 1);
 }
 
-static void check_refusal(const struct sniffed *s, const char *reason, size_t size)
+static void check_refusal(const struct sniffed *s, enum reason reason, size_t size)
 {
     char buf[4096], text[3000];
     memset(text, 'a', sizeof text);
     size = size < sizeof buf ? size : sizeof buf;
-    struct str r = sniff_refusal(s, reason, (struct str){text, sizeof text}, buf, size);
+    struct str r = sniff_refusal(s, &(struct refusal){.reason = reason, .retry_s = UINT32_MAX},
+                                 (struct str){text, sizeof text}, buf, size);
     fuzz_require(r.n <= size);
 }
 
@@ -38,8 +39,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum sniff_verdict v = sniff_bytes(in, &s);
     fuzz_answer(v, in, &s);
     fuzz_require(v != SNIFF_MORE || size < SNIFF_BYTES_MAX);
-    check_refusal(&s, v == SNIFF_BAD ? s.reason : "QueueFull", size);
-    check_refusal(&s, NULL, 4096);
+    enum reason bad = v == SNIFF_BAD ? reason_find(s.reason) : REASON_NONE;
+    fuzz_require(v != SNIFF_BAD || bad != REASON_NONE);
+    check_refusal(&s, bad ? bad : REASON_QUEUE_FULL, size);
+    check_refusal(&s, REASON_NO_ROUTE, 4096);
     in.n = size < SNIFF_BYTES_MAX ? size : SNIFF_BYTES_MAX;
     check_only_one(in);
     fuzz_sniffer(sniff_bytes, data, size);

@@ -12,7 +12,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build-fuzz"
-LIBRARIES = ["libnghttp2", "jansson"]
+LIBRARIES = ["libnghttp2", "inih", "jansson"]
 FLAGS = ["-g", "-O1", "-std=gnu11", "-D_GNU_SOURCE", "-fno-sanitize-recover=all",
          "-fsanitize=fuzzer,address,undefined", "-I" + str(ROOT / "src")]
 

@@ -1,10 +1,11 @@
 #pragma once
-/* Log lines: the event first, then key=value. They go to standard error, one write each. */
+/* Log lines: the event first, then key=value. They go to standard error, one write each. When that
+ * is the journal of systemd, as $JOURNAL_STREAM says, the level is a priority in front. */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-/* `name` is printed before each line and must outlive the program. Level and name are the only
- * state of this module. */
+/* `name` is printed before each line and must outlive the program. Level, name and whether standard
+ * error is the journal are the only state of this module: call it again when that has changed. */
 void log_init(const char *name, enum log_level level);
 /* -1 for a word that is no level. */
 int log_level_parse(const char *word);

@@ -5,9 +5,9 @@
 #include <sys/pidfd.h>
 
 #include "base/log.h"
+#include "berthd/pool.h"
 #include "berthd/quota.h"
 #include "berthd/reserve.h"
-#include "berthd/server.h"
 
 int pidfd_of(pid_t pid)
 {
@@ -100,7 +100,7 @@ static int app_owner(const struct server *s, const struct appmsg *m, const struc
 
 static int app_admit(const struct appmsg *m, char reason[REASON_MAX])
 {
-    if (m->name.n == 0 || m->name.n > 64 || !text_is_printable(m->name)) {
+    if (m->name.n == 0 || m->name.n > APP_NAME_MAX || !text_is_printable(m->name)) {
         (void)snprintf(reason, REASON_MAX,
                        "an application's name has 1 to 64 printable characters");
         return -EINVAL;
@@ -112,10 +112,32 @@ static int app_admit(const struct appmsg *m, char reason[REASON_MAX])
     return 0;
 }
 
+struct app *app_new(struct server *s, const char *name, const uint8_t instance[APPMSG_INSTANCE])
+{
+    struct app *a = calloc(1, sizeof *a);
+    if (!a)
+        return NULL;
+    list_init(&a->link);
+    list_init(&a->binds);
+    a->server = s;
+    a->pidfd = a->pid_watch.fd = -EBADF;
+    a->uid = s->uid;
+    memcpy(a->instance, instance, sizeof a->instance);
+    a->name = strdup(name);
+    a->id = numbers_take(&s->app_numbers);
+    list_append(&s->apps, &a->link);
+    if (a->id != UINT32_MAX && a->name)
+        return a;
+    app_free(a);
+    return NULL;
+}
+
 struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred *creator,
                     char reason[REASON_MAX], int *ret_err)
 {
-    struct app *a = app_find(s, m->instance);
+    char name[APP_NAME_MAX + 1];
+    struct worker *w = worker_find(s, m->instance);
+    struct app *a = w ? w->pool->app : app_find(s, m->instance);
     if (a)
         return a;
     uid_t uid = 0;
@@ -125,24 +147,17 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
     if (*ret_err < 0)
         return NULL;
     *ret_err = -ENOMEM;
-    a = calloc(1, sizeof *a);
+    (void)snprintf(name, sizeof name, STR_FMT, STR_ARG(m->name));
+    a = app_new(s, name, m->instance);
     if (!a)
         return NULL;
-    list_init(&a->link);
-    list_init(&a->binds);
-    a->server = s;
-    a->pidfd = a->pid_watch.fd = -EBADF;
     a->uid = uid;
     a->flags = m->flags;
-    memcpy(a->instance, m->instance, sizeof a->instance);
-    a->name = strndup(m->name.p, m->name.n);
     a->command = printable_copy(m->command);
-    a->id = numbers_take(&s->app_numbers);
-    list_append(&s->apps, &a->link);
-    if (a->id != UINT32_MAX && a->name && a->command)
+    if (a->command)
         *ret_err = app_read_routes(a, m, reason);
     if (*ret_err == 0) {
-        instances_add(s, a);
+        instances_add(s, a->instance, a->uid);
         return a;
     }
     app_free(a);
@@ -162,6 +177,8 @@ void app_watch_pid(struct app *a, pid_t pid)
 {
     if (a->pidfd >= 0)
         return;
+    if (a->pool)
+        return;
     a->pid = pid;
     /* A program that speaks berth's own language has as many applications as it has names, each for
      * as long as it holds the queue. */
@@ -175,7 +192,7 @@ void app_watch_pid(struct app *a, pid_t pid)
 
 void app_free_if_idle(struct app *a)
 {
-    if (list_empty(&a->binds) && a->pidfd < 0 && a->users == 0)
+    if (!a->pool && list_empty(&a->binds) && a->pidfd < 0 && a->users == 0)
         app_free(a);
 }
 

@@ -9,8 +9,8 @@
 #include <linux/sockios.h>
 
 #include "base/log.h"
+#include "berthd/pool.h"
 #include "berthd/quota.h"
-#include "berthd/server.h"
 
 /* Room for about a thousand waiting connections, where the system lets us. */
 #define QUEUE_BYTES     (8 << 20)
@@ -23,7 +23,8 @@
 static void bind_abandon(struct bind *b)
 {
     int bytes = 0;
-    if (ioctl(b->read_fd, SIOCINQ, &bytes) < 0 || bytes == 0 || b->orphan) {
+    /* What waits for a worker of a pool is taken by another. */
+    if (b->parent || ioctl(b->read_fd, SIOCINQ, &bytes) < 0 || bytes == 0 || b->orphan) {
         struct app *a = b->app;
         bind_free(b);
         app_free_if_idle(a);
@@ -46,6 +47,8 @@ static bool holder_lives(const struct bind *b)
 
 bool bind_check(struct bind *b)
 {
+    if (b->base)
+        return true;
     pid_t pid = b->holder;
     /* Mostly the one that we know: a whole walk is for when it is not. */
     bool known = holder_lives(b) && holders_has(b->inode, pid);
@@ -163,6 +166,8 @@ struct bind *bind_new_consume(struct app *a, uint32_t id, int write_fd, int read
         return NULL;
     }
     list_init(&b->claims);
+    list_init(&b->members);
+    list_init(&b->member_link);
     list_append(&a->server->binds, &b->link);
     list_append(&a->binds, &b->app_link);
     b->app = a;
@@ -171,7 +176,11 @@ struct bind *bind_new_consume(struct app *a, uint32_t id, int write_fd, int read
     b->write_fd = write_fd;
     b->read_fd = read_fd;
     b->inode = st.st_ino;
-    b->holder_fd = b->holder_watch.fd = b->write_watch.fd = -EBADF;
+    b->holder_fd = b->holder_watch.fd = b->write_watch.fd = b->demand_watch.fd = -EBADF;
+    if (b->server->board) {
+        b->delivered_before = board_get(&b->server->board->queues[id].delivered);
+        b->refused_before = board_get(&b->server->board->queues[id].refused);
+    }
     b->timer.fire = bind_timer;
     b->write_watch.ready = queue_readable;
     if (loop_watch(&a->server->loop, &b->write_watch, write_fd, EPOLLIN) < 0)
@@ -179,7 +188,7 @@ struct bind *bind_new_consume(struct app *a, uint32_t id, int write_fd, int read
     return b;
 }
 
-static struct bind *bind_open(struct app *a, const struct appmsg *m)
+struct bind *bind_open(struct app *a, const struct appmsg *m)
 {
     int pair[2], bytes = QUEUE_BYTES;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -310,17 +319,23 @@ struct bind *bind_find(struct server *s, uint32_t id)
     return NULL;
 }
 
+void bind_mark_listening(const struct bind *b)
+{
+    int priority = 5;
+    (void)setsockopt(b->read_fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority);
+}
+
 int bind_listen(struct bind *b, char reason[REASON_MAX])
 {
     if (b->listening || b->orphan)
         return 0;
-    int r = claims_listen(b, reason), priority = 5;
+    if (b->parent)
+        return pool_listen(b, reason);
+    int r = claims_listen(b, reason);
     if (r < 0)
         return r;
     b->listening = true;
-    /* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it.
-     */
-    (void)setsockopt(b->read_fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority);
+    bind_mark_listening(b);
     dispatch_bind_note(b->server, b);
     return 0;
 }
@@ -352,14 +367,17 @@ void bind_add_option(struct bind *b, const struct option_value *o)
 void bind_free(struct bind *b)
 {
     struct server *s = b->server;
+    list_for_each(member, &b->members, struct bind, member_link) bind_free(member);
     claims_free(b);
     loop_untimer(&b->timer);
+    loop_unwatch(&s->loop, &b->demand_watch);
     loop_unwatch(&s->loop, &b->holder_watch);
     loop_unwatch(&s->loop, &b->write_watch);
     dispatch_drop(s, DISPATCH_DROP_QUEUE, b->id);
     numbers_give(&s->bind_numbers, b->id);
     list_remove(&b->link);
     list_remove(&b->app_link);
+    list_remove(&b->member_link);
     (void)fd_close(b->holder_fd);
     (void)fd_close(b->write_fd);
     (void)fd_close(b->read_fd);

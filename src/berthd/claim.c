@@ -64,9 +64,27 @@ static void places_native(const struct app *a, uint16_t port, struct place *plac
     place_add(places, count, addr_make(AF_INET6, &v6, port), true);
 }
 
+/* A base of a pool: where its definition says, as far as it is this base's port. */
+static void places_preset(const struct bind *b, const struct route *r, struct place *places,
+                          size_t *count)
+{
+    for (size_t i = 0; i < b->app->listen_count; i++) {
+        struct addr addr = b->app->listens[i];
+        if (addr_port(&addr) != b->port)
+            continue;
+        if (r->port && addr.sa.sa_family != AF_UNIX)
+            addr_set_port(&addr, r->port);
+        place_add_split(places, count, addr, true);
+    }
+}
+
 static size_t places_of(const struct bind *b, const struct route *r, struct place *places)
 {
     size_t count = 0;
+    if (b->preset) {
+        places_preset(b, r, places, &count);
+        return count;
+    }
     if (b->addr.sa.sa_family == AF_UNSPEC) {
         places_native(b->app, r->port, places, &count);
     } else {
@@ -93,6 +111,16 @@ static bool route_applies(const struct bind *b, const struct route *r)
         if (b->app->routes[i].port == port)
             return false;
     return true;
+}
+
+/* The claim that this one is again, after a change of routes. */
+static struct claim *same_find(struct bind *b, const struct claim *c)
+{
+    list_for_each(other, bucket_of(b->server, &c->route), struct claim,
+                  bucket) if (other->bind == b && other != c &&
+                              route_same(&other->route, &c->route) &&
+                              addr_equal(&other->bound, &c->bound)) return other;
+    return NULL;
 }
 
 static struct claim *conflict_find(struct server *s, const struct claim *c)
@@ -225,6 +253,12 @@ static int claim_make(struct bind *b, const struct route *r, const struct place 
     c->id = UINT32_MAX;
     list_init(&c->bucket);
     list_append(&b->claims, &c->link);
+    struct claim *same = same_find(b, c);
+    if (same) {
+        same->stale = false;
+        claim_free(c);
+        return 0;
+    }
     for (struct claim *other; (other = conflict_find(s, c));) {
         if (other->bind->app == b->app) {
             claim_free(c);
@@ -303,15 +337,13 @@ static void claim_make_own(struct bind *b)
     }
 }
 
-int claims_make(struct bind *b, char reason[REASON_MAX])
+static int claims_add(struct bind *b, char reason[REASON_MAX])
 {
     for (size_t i = 0; i < b->app->route_count; i++) {
         const struct route *r = &b->app->routes[i];
         int err = route_applies(b, r) ? claims_make_route(b, r, reason) : 0;
-        if (err < 0) {
-            claims_free(b);
+        if (err < 0)
             return err;
-        }
     }
     if (!list_empty(&b->claims)) {
         claim_make_own(b);
@@ -319,6 +351,14 @@ int claims_make(struct bind *b, char reason[REASON_MAX])
     }
     (void)snprintf(reason, REASON_MAX, "no route of %s is for this port", b->app->name);
     return -ENOENT;
+}
+
+int claims_make(struct bind *b, char reason[REASON_MAX])
+{
+    int r = claims_add(b, reason);
+    if (r < 0)
+        claims_free(b);
+    return r;
 }
 
 void claims_free(struct bind *b)
@@ -345,7 +385,9 @@ int claims_listen(struct bind *b, char reason[REASON_MAX])
             l->listening = true;
             dispatch_listener(s, l);
         }
-        dispatch_claim(s, c);
+        if (!c->told)
+            dispatch_claim(s, c);
+        c->told = true;
     }
     return 0;
 }
@@ -356,6 +398,20 @@ const struct claim *claim_serving(struct server *s, const struct route *r, const
                   bucket) if (c->bind->listening && route_same(&c->route, r) &&
                               addr_covers(&c->bound, c->v6only, bound)) return c;
     return NULL;
+}
+
+int claims_update(struct bind *b, char reason[REASON_MAX])
+{
+    list_for_each(c, &b->claims, struct claim, link) c->stale = c->kept = true;
+    int r = claims_add(b, reason);
+    list_for_each(c, &b->claims, struct claim, link)
+    {
+        if (r < 0 ? !c->kept : c->stale)
+            claim_free(c);
+        else
+            c->stale = c->kept = false;
+    }
+    return r;
 }
 
 bool claims_share_host(const struct claim *c)

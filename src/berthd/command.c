@@ -2,6 +2,8 @@
  * them as strings. */
 #include "berthd/command.h"
 
+#include "berthd/metrics.h"
+#include "berthd/pool-command.h"
 #include "berthd/reserve.h"
 #include "berthd/security.h"
 
@@ -34,14 +36,27 @@ static int status(struct server *s, struct command_ask *ask, struct command_answ
     return answer_text(report_status(s), answer);
 }
 
+static int metrics(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    (void)ask;
+    return answer_text(metrics_text(s), answer);
+}
+
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
+    {"halt", RIGHT_ANY, command_halt},
     {"list", RIGHT_LOCAL, list},
+    {"logs", RIGHT_ANY, command_logs},
+    {"metrics", RIGHT_USER, metrics},
+    {"reload", RIGHT_OWNER, command_reload},
     {"reserve", RIGHT_LOCAL, reserve_command_add},
     {"reserve-covers", RIGHT_LOCAL, reserve_command_covers},
     {"reserve-delete", RIGHT_LOCAL, reserve_command_delete},
     {"reserve-list", RIGHT_LOCAL, reserve_command_list},
+    {"restart", RIGHT_ANY, command_restart},
+    {"run", RIGHT_LOCAL, command_run_pool},
     {"security", RIGHT_LOCAL, security},
+    {"start", RIGHT_ANY, command_start},
     {"status", RIGHT_LOCAL, status},
 };
 

@@ -39,3 +39,6 @@ json_t *command_rights_json(void);
 json_t *control_rights_json(void);
 /* 0 with an answer, or a negative errno with a reason. */
 int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
+
+/* Verbs in files of their own. */
+int command_logs(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);

@@ -7,8 +7,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "berthd/command.h"
+#include "berthd/pool.h"
 #include "berthd/quota.h"
-#include "berthd/server.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 #include "why/why.h"
@@ -26,10 +26,11 @@ struct client {
     int fd; /* owned */
     struct watch watch;
     struct ucred cred;
-    struct app *app;  /* for whom it speaks; counted in app->users */
-    uint32_t awaited; /* the COMMIT that its answer waits for; 0: none */
-    bool lost;        /* it does not read: freed at its next event, which is due */
-    char *text;       /* owned; what it has not taken yet of a long answer; NULL: nothing */
+    struct app *app;                   /* for whom it speaks; counted in app->users */
+    uint8_t instance[APPMSG_INSTANCE]; /* by which secret */
+    uint32_t awaited;                  /* the COMMIT that its answer waits for; 0: none */
+    bool lost;                         /* it does not read: freed at its next event, which is due */
+    char *text; /* owned; what it has not taken yet of a long answer; NULL: nothing */
     size_t text_at;
     int answer_fd; /* owned; goes with the OK at its end */
 };
@@ -161,6 +162,7 @@ static void handle_app(struct client *c, const struct appmsg *m)
     if (list_empty(&a->binds))
         app_watch_pid(a, c->cred.pid);
     c->app = a;
+    memcpy(c->instance, m->instance, sizeof c->instance);
     a->users++;
     reply_ok(c);
 }
@@ -181,7 +183,10 @@ static void handle_bind(struct client *c, const struct appmsg *m)
         reply_error(c, -EINVAL, "");
         return;
     }
-    int r = bind_get(c->app, m, c->cred.pid, &b, reason);
+    struct worker *w = worker_find(c->server, c->instance);
+    int r = w              ? pool_bind(w, m, c->cred.pid, &b, reason)
+            : c->app->pool ? -ESTALE
+                           : bind_get(c->app, m, c->cred.pid, &b, reason);
     if (r < 0) {
         if (r != -ENOENT)
             log_info("refused reason=Bind app=%s err=%s", c->app->name, strerror(-r));
@@ -261,6 +266,7 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 {
     (void)m;
     log_info("stopping asked-by=%d", c->cred.pid);
+    pools_end(c->server);
     reply_ok(c);
     loop_stop(&c->server->loop);
 }

@@ -8,10 +8,11 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/self.h"
 #include "berthd/dispatch-rights.h"
+#include "berthd/pool.h"
 #include "berthd/recover.h"
 #include "berthd/reserve.h"
-#include "berthd/server.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
@@ -65,6 +66,7 @@ static void tell_bind(struct server *s, const struct bind *b, const int *fds, si
                             .id = b->id,
                             .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
                             .note = {(char *)note, recover_note(b, note)}};
+    pool_describe(b, &m);
     tell(s, &m, fds, fd_count);
 }
 
@@ -116,6 +118,12 @@ void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
     tell(s, &m, NULL, 0);
 }
 
+void dispatch_limits(struct server *s)
+{
+    if (getenv("X"))
+        tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
+}
+
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 {
     tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
@@ -131,19 +139,25 @@ uint32_t dispatch_commit(struct server *s)
     return s->serial;
 }
 
+static void tell_again(struct server *s, const struct bind *b, bool queues)
+{
+    if (!queues) {
+        dispatch_bind_note(s, b);
+        return;
+    }
+    dispatch_bind(s, b);
+    for (size_t i = 0; i < b->option_count; i++)
+        dispatch_option(s, b, &b->options[i]);
+}
+
 /* A dispatch that knows nothing, or another berthd's numbers, is told all that there is. */
 static void tell_everything(struct server *s, bool queues)
 {
     tell(s, &(struct dispatchmsg){.type = DISPATCH_RESET}, NULL, 0);
-    list_for_each(b, &s->binds, struct bind, link)
-    {
-        if (queues)
-            dispatch_bind(s, b);
-        else
-            dispatch_bind_note(s, b);
-        for (size_t i = 0; queues && i < b->option_count; i++)
-            dispatch_option(s, b, &b->options[i]);
-    }
+    dispatch_limits(s);
+    /* A member belongs to a base that is known. */
+    list_for_each(b, &s->binds, struct bind, link) if (!b->parent) tell_again(s, b, queues);
+    list_for_each(b, &s->binds, struct bind, link) if (b->parent) tell_again(s, b, queues);
     list_for_each(l, &s->listeners, struct shared_listener, link) if (l->listening)
         dispatch_listener(s, l);
     list_for_each(b, &s->binds, struct bind, link) if (b->listening)
@@ -211,6 +225,11 @@ static void channel_ready(struct watch *w, uint32_t events)
     control_committed(s);
 }
 
+bool dispatch_is_settled(const struct server *s)
+{
+    return !s->changed && s->committed == s->serial;
+}
+
 bool dispatch_settle(struct server *s)
 {
     uint32_t serial = dispatch_commit(s);
@@ -232,27 +251,12 @@ static void channel_watch(struct server *s)
         log_error("channel to dispatch not watched");
 }
 
-/* Beside us in a build folder, in a folder of its own where we are installed. */
-static const char *dispatch_path(char *buf, size_t size)
-{
-    static const char *const places[] = {"berth-dispatch", BERTH_DISPATCH_INSTALLED};
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self);
-    const char *slash = n < 0 ? NULL : memrchr(self, '/', (size_t)n);
-    for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
-        int len = snprintf(buf, size, "%.*s/%s", (int)(slash - self), self, places[i]);
-        if (len > 0 && (size_t)len < size && access(buf, X_OK) == 0)
-            return buf;
-    }
-    return "berth-dispatch";
-}
-
 static void exec_dispatch(const struct server *s, int channel)
 {
     char path[4096], threads[16], silence[16], wait[16], level[16];
     (void)snprintf(threads, sizeof threads, "%zu", s->threads);
-    (void)snprintf(silence, sizeof silence, "%u", s->silence_ms);
-    (void)snprintf(wait, sizeof wait, "%u", s->header_wait_ms);
+    (void)snprintf(silence, sizeof silence, "%u", s->limits.silence_ms);
+    (void)snprintf(wait, sizeof wait, "%u", s->limits.header_wait_ms);
     (void)snprintf(level, sizeof level, "%d", log_level());
     char name[] = "berth-dispatch";
     char *argv[] = {name, threads, silence, wait, level, NULL};
@@ -263,7 +267,8 @@ static void exec_dispatch(const struct server *s, int channel)
     int c = fcntl(channel, F_DUPFD_CLOEXEC, 10), k = fcntl(s->successor_fd, F_DUPFD_CLOEXEC, 10);
     if (dup2(c, CHANNEL_FD) < 0 || dup2(k, SUCCESSOR_FD) < 0)
         _exit(126);
-    (void)execv(dispatch_path(path, sizeof path), argv);
+    if (self_file("berth-dispatch", BERTH_DISPATCH_INSTALLED, path, sizeof path))
+        (void)execv(path, argv);
     _exit(127);
 }
 
@@ -354,6 +359,7 @@ static void revive(struct timer *t)
     if (s->dispatch_pid > 0)
         (void)kill(s->dispatch_pid, SIGKILL);
     s->dispatch_pid = 0;
+    s->dispatch_restarts++;
     if (start_fresh(s) < 0)
         channel_lost(s);
     if (s->channel < 0)

@@ -33,30 +33,33 @@ static void line_format(const uint8_t instance[APPMSG_INSTANCE], uid_t uid,
     (void)snprintf(line + SECRET_BYTES, 13, " %010u\n", uid);
 }
 
-static int line_write(int fd, const struct app *a)
+static int line_write(int fd, const uint8_t instance[APPMSG_INSTANCE], uid_t uid)
 {
     char line[LINE_BYTES + 1];
-    line_format(a->instance, a->uid, line);
+    line_format(instance, uid, line);
     return write(fd, line, LINE_BYTES) == LINE_BYTES ? 0 : -EIO;
 }
 
 static int write_all(const struct server *s, int fd)
 {
     int err = ftruncate(fd, 0) < 0 ? -errno : 0;
-    list_for_each(a, &s->apps, struct app, link) if (err == 0) err = line_write(fd, a);
+    list_for_each(a, &s->apps, struct app, link) if (err == 0) err =
+        line_write(fd, a->instance, a->uid);
     return err;
 }
 
-void instances_add(const struct server *s, const struct app *a)
+void instances_add(const struct server *s, const uint8_t instance[APPMSG_INSTANCE], uid_t uid)
 {
-    uid_t uid;
+    uid_t had;
     struct stat st;
-    if (instances_find(a->instance, &uid) == 0)
+    if (instances_find(instance, &had) == 0)
         return;
     CLEANUP_FD int fd = file_open(O_WRONLY | O_CREAT | O_APPEND);
     int err = fd < 0 || fstat(fd, &st) < 0 ? -EIO : 0;
+    if (err == 0 && st.st_size > FILE_BYTES_MAX)
+        err = write_all(s, fd);
     if (err == 0)
-        err = st.st_size > FILE_BYTES_MAX ? write_all(s, fd) : line_write(fd, a);
+        err = line_write(fd, instance, uid);
     if (err < 0)
         log_warn("application not remembered: its workers of other users may not attach again");
 }

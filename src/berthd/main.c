@@ -14,12 +14,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "berthd/metrics.h"
 #include "berthd/names.h"
+#include "berthd/pool.h"
 #include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "ipc/runtime.h"
 #include "sandbox/sandbox.h"
-#include "share/worker.h"
 
 #define CLAIM_BUCKETS (1 << 17)
 #define LISTENERS_MAX 65536
@@ -31,6 +32,9 @@ struct options {
     size_t threads;
     uint32_t silence_ms, header_wait_ms;
     enum unreserved unreserved;
+    bool unreserved_chosen;
+    const char *config;
+    const char *metrics; /* NULL: the default place */
 };
 
 static const char usage[] =
@@ -44,6 +48,10 @@ static const char usage[] =
     "  --silence MS         a client that says nothing is given to the fallback (default 3000)\n"
     "  --header-wait MS     a client that says too little is refused (default 10000)\n"
     "  --unreserved WHO     who may claim names that nobody reserved: localhost, anyone, root\n"
+    "  --config PATH        the configuration: a file, or a folder with berth.conf and apps.d\n"
+    "                       (default /etc/berth for root, else ~/.config/berth)\n"
+    "  --metrics WHERE      unix:PATH, a loopback ADDRESS:PORT, or off (default: the socket "
+    "metrics)\n"
     "  --log LEVEL          error, warn, info or debug (default info)\n"
     "  --help, --version\n"
     "\n"
@@ -68,6 +76,8 @@ static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
                                              {"silence", required_argument, NULL, 's'},
                                              {"header-wait", required_argument, NULL, 'w'},
                                              {"unreserved", required_argument, NULL, 'u'},
+                                             {"config", required_argument, NULL, 'c'},
+                                             {"metrics", required_argument, NULL, 'm'},
                                              {"log", required_argument, NULL, 'l'},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, 'v'},
@@ -97,8 +107,15 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case 'u':
             r = reserve_unreserved_parse(optarg, &o->unreserved);
+            o->unreserved_chosen = true;
             if (r < 0)
                 (void)fprintf(stderr, "berthd: --unreserved takes localhost, anyone or root\n");
+            break;
+        case 'c':
+            o->config = optarg;
+            break;
+        case 'm':
+            o->metrics = optarg;
             break;
         case 'l':
             level = log_level_parse(optarg);
@@ -178,6 +195,7 @@ static int go_background(void)
     (void)dup2(null, STDIN_FILENO);
     (void)dup2(null, STDOUT_FILENO);
     (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
+    log_init("berthd", log_level());
     return 3;
 }
 
@@ -193,7 +211,7 @@ static void descriptors_raise(void)
 static void idle_fired(struct timer *t)
 {
     struct server *s = container_of(t, struct server, idle);
-    if (list_empty(&s->apps) && list_empty(&s->clients))
+    if (list_empty(&s->apps) && list_empty(&s->pools) && list_empty(&s->clients))
         loop_stop(&s->loop);
     else
         server_idle_check(s);
@@ -201,7 +219,7 @@ static void idle_fired(struct timer *t)
 
 void server_idle_check(struct server *s)
 {
-    if (s->quit_when_idle && list_empty(&s->apps))
+    if (s->quit_when_idle && list_empty(&s->apps) && list_empty(&s->pools))
         loop_timer(&s->loop, &s->idle, IDLE_MS);
 }
 
@@ -211,12 +229,16 @@ static int server_init(struct server *s, const struct options *o)
     s->silence_ms = o->silence_ms;
     s->header_wait_ms = o->header_wait_ms;
     s->threads = o->threads;
+    s->config_path = o->config;
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
+    s->started_unix_ms = (uint64_t)time(NULL) * 1000;
     s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
-    s->channel_watch.fd = s->control_watch.fd = -EBADF;
+    s->channel_watch.fd = s->control_watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
+    applogs_init(&s->applogs, &s->loop);
     list_init(&s->apps);
+    list_init(&s->pools);
     list_init(&s->binds);
     list_init(&s->listeners);
     list_init(&s->clients);
@@ -239,6 +261,7 @@ static int server_init(struct server *s, const struct options *o)
     if (r < 0)
         return r;
     reserve_set_unreserved(s, o->unreserved);
+    s->reserve->chosen = o->unreserved_chosen;
     return loop_init(&s->loop);
 }
 
@@ -246,6 +269,23 @@ struct signals {
     struct watch watch;
     struct server *server;
 };
+
+/* Dispatch is noticed by its channel; of it only the zombie goes here. */
+static void children_reap(struct server *s)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        worker_reap(s, pid, status);
+    (void)dispatch_commit(s);
+}
+
+static void reload(struct server *s)
+{
+    char *text = NULL;
+    if (config_reload(s, false, &text) < 0)
+        log_error("configuration not changed: it has mistakes\n%s", text ? text : "");
+    free(text);
+}
 
 static void signal_ready(struct watch *w, uint32_t events)
 {
@@ -255,9 +295,11 @@ static void signal_ready(struct watch *w, uint32_t events)
     if (read(w->fd, &info, sizeof info) != sizeof info)
         return;
     if (info.ssi_signo == SIGCHLD) {
-        /* Dispatch is noticed by its channel; here only the zombie goes. */
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            ;
+        children_reap(sig->server);
+        return;
+    }
+    if (info.ssi_signo == SIGHUP) {
+        reload(sig->server);
         return;
     }
     log_info("stopping signal=%u", info.ssi_signo);
@@ -271,22 +313,49 @@ static int signals_watch(struct signals *sig)
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGCHLD);
+    (void)sigaddset(&set, SIGHUP);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     sig->watch.ready = signal_ready;
     return fd < 0 ? -errno : loop_watch(&sig->server->loop, &sig->watch, fd, EPOLLIN);
 }
 
-static int serve(struct server *s, int ready)
+static char *metrics_make(void *ctx)
+{
+    return metrics_text(ctx);
+}
+
+/* berthd serves without metrics, too: a port that is taken must not keep it from its work. */
+static void metrics_start(struct server *s, const char *text)
+{
+    struct addr where = {.len = 0};
+    int r = 0;
+    metrics_http_init(&s->metrics, &s->loop, metrics_make, s);
+    if (!text)
+        r = metrics_default(&where);
+    else if (strcmp(text, "off") != 0)
+        r = addr_parse(text, &where);
+    if (r == 0)
+        r = metrics_listen(s, &where);
+    if (r < 0)
+        log_warn("metrics not served where=%s err=%s", text ? text : RUNTIME_METRICS, strerror(-r));
+}
+
+static int serve(struct server *s, int ready, const char *metrics)
 {
     struct signals signals = {.server = s};
+    if (config_start(s) < 0)
+        return 1;
     int r = signals_watch(&signals);
     if (r == 0)
         r = dispatch_start(s);
     if (r == 0)
         r = control_start(s);
+    if (r == 0)
+        r = pool_notify_start(s);
+    if (r == 0)
+        config_open(s);
     if (r < 0) {
         log_error("cannot start err=%s", strerror(-r));
         return 1;
@@ -296,11 +365,14 @@ static int serve(struct server *s, int ready)
         (void)written;
         (void)close(ready);
     }
+    metrics_start(s, metrics);
     log_info("ready threads=%zu", s->threads);
     server_idle_check(s);
     loop_run(&s->loop);
     dispatch_stop(s);
     control_stop(s);
+    applogs_done(&s->applogs);
+    metrics_http_stop(&s->metrics);
     return 0;
 }
 
@@ -309,9 +381,7 @@ int main(int argc, char **argv)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {.threads = cores < 1                  ? 1
                                    : cores > DISPATCH_THREADS ? DISPATCH_THREADS
-                                                              : (size_t)cores,
-                        .silence_ms = SILENCE_MS_DEFAULT,
-                        .header_wait_ms = HEADER_WAIT_MS_DEFAULT};
+                                                              : (size_t)cores};
     log_init("berthd", LOG_INFO);
     int r = options_read(argc, argv, &o);
     if (r > 0)
@@ -338,5 +408,5 @@ int main(int argc, char **argv)
         log_error("no memory");
         return 1;
     }
-    return serve(s, ready);
+    return serve(s, ready, o.metrics);
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/rd.h"
 #include "base/wr.h"
+#include "berthd/pool.h"
 
 static void message_write(struct wr *w, const struct appmsg *m)
 {
@@ -31,12 +32,24 @@ static void app_write(struct wr *w, const struct app *a)
     char listens[APPMSG_LISTENS_MAX][ADDR_TEXT_MAX];
     for (size_t i = 0; i < a->listen_count; i++)
         m.listens[m.listen_count++] = str_of(addr_format(&a->listens[i], listens[i]));
-    /* The routes as they were given: http and tls of one bare host go as two. */
-    char(*routes)[ROUTE_TEXT_MAX] = calloc(a->route_count + 1, sizeof *routes);
-    for (size_t i = 0; routes && i < a->route_count; i++)
+    /* The routes as they were given: http and tls of one bare host go as two. Those of a pool are
+     * in its definition. */
+    size_t count = a->pool ? 0 : a->route_count;
+    char(*routes)[ROUTE_TEXT_MAX] = calloc(count + 1, sizeof *routes);
+    for (size_t i = 0; routes && i < count; i++)
         m.routes[m.route_count++] = str_of(route_format(&a->routes[i], routes[i]));
     message_write(w, &m);
     free(routes);
+}
+
+/* Nothing; a base; or a member with its base and the secret of its worker. */
+enum { NOTE_SOLO, NOTE_BASE, NOTE_MEMBER };
+
+static void pool_write(struct wr *w, const struct bind *b)
+{
+    wr_u8(w, b->base ? NOTE_BASE : b->parent ? NOTE_MEMBER : NOTE_SOLO);
+    wr_u32(w, b->parent ? b->parent->id : 0);
+    wr_bytes(w, b->parent ? b->worker->instance : b->app->instance, APPMSG_INSTANCE);
 }
 
 size_t recover_note(const struct bind *b, uint8_t note[RECOVER_NOTE_MAX])
@@ -48,6 +61,7 @@ size_t recover_note(const struct bind *b, uint8_t note[RECOVER_NOTE_MAX])
     wr_u32(&w, (uint32_t)b->app->pid);
     wr_u32(&w, (uint32_t)b->holder);
     wr_u8(&w, b->listening);
+    pool_write(&w, b);
     app_write(&w, b->app);
     message_write(&w, &m);
     wr_u8(&w, (uint8_t)b->option_count);
@@ -75,6 +89,21 @@ static void options_read(struct rd *r, struct bind *b)
     }
 }
 
+struct role {
+    uint8_t kind;
+    uint32_t parent;
+    uint8_t instance[APPMSG_INSTANCE];
+};
+
+static void role_read(struct rd *r, struct role *role)
+{
+    role->kind = rd_u8(r);
+    role->parent = rd_u32(r);
+    struct str instance = rd_bytes(r, APPMSG_INSTANCE);
+    memset(role->instance, 0, sizeof role->instance);
+    memcpy(role->instance, instance.p, instance.n);
+}
+
 static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int fds[2])
 {
     struct str note = m->note;
@@ -89,6 +118,8 @@ static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int
     cred.pid = (pid_t)rd_u32(&r);
     pid_t holder = (pid_t)rd_u32(&r);
     bool listening = rd_u8(&r);
+    struct role role;
+    role_read(&r, &role);
     struct str app_bytes = rd_vec(&r, 2), bind_bytes = rd_vec(&r, 2);
     if (!rd_ok(&r) || appmsg_decode(&app, app_bytes.p, app_bytes.n) < 0 ||
         appmsg_decode(&bound, bind_bytes.p, bind_bytes.n) < 0)
@@ -96,11 +127,13 @@ static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int
     char reason[REASON_MAX] = "";
     int err;
     struct app *a = app_get(s, &app, &cred, reason, &err);
-    if (!a) {
-        log_warn("application not recovered reason=%s", reason);
+    struct worker *worker = role.kind == NOTE_MEMBER ? worker_find(s, role.instance) : NULL;
+    if (!a || (role.kind != NOTE_SOLO && !a->pool) || (role.kind == NOTE_MEMBER && !worker)) {
+        log_warn("application not recovered name=" STR_FMT " reason=%s", STR_ARG(app.name), reason);
         return NULL;
     }
-    app_watch_pid(a, cred.pid);
+    if (role.kind == NOTE_SOLO)
+        app_watch_pid(a, cred.pid);
     struct bind *b = bind_new_consume(a, m->id, fd_take(&fds[0]), fd_take(&fds[1]));
     if (!b)
         return NULL;
@@ -110,6 +143,10 @@ static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int
     b->listening = listening;
     b->holder = holder;
     options_read(&r, b);
+    if (role.kind == NOTE_BASE)
+        pool_base_adopt(b);
+    b->worker = worker;
+    b->recovered_parent = role.parent;
     return b;
 }
 
@@ -162,13 +199,38 @@ static void listeners_sweep(struct server *s)
     }
 }
 
+/* Members find their bases when all have come. */
+static void members_adopt(struct server *s)
+{
+    list_for_each(b, &s->binds, struct bind, link)
+    {
+        if (!b->worker)
+            continue;
+        struct bind *base = bind_find(s, b->recovered_parent);
+        if (base && base->base && base->app == b->app)
+            pool_member_adopt(b, base, b->worker);
+        else
+            bind_free(b);
+    }
+}
+
 void recover_finish(struct server *s)
 {
     char reason[REASON_MAX] = "";
+    members_adopt(s);
     list_for_each(b, &s->binds, struct bind, link)
     {
         pid_t holder = b->holder;
         b->holder = 0;
+        if (b->parent) {
+            bind_watch_holder(b, holder);
+            continue;
+        }
+        if (b->base) {
+            /* The pool itself asks again, should it not have them now. */
+            (void)claims_make(b, reason);
+            continue;
+        }
         if (claims_make(b, reason) < 0) {
             log_warn("claims not recovered app=%s reason=%s", b->app->name, reason);
             struct app *a = b->app;

@@ -2,13 +2,10 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-
-#include <linux/sockios.h>
 
 #include "base/clock.h"
 #include "berthd/names.h"
-#include "berthd/server.h"
+#include "berthd/pool-report.h"
 
 /* JSON is UTF-8; names of people, files and commands are bytes. */
 static json_t *text_json(const char *text)
@@ -83,7 +80,7 @@ static json_t *holders_all(const struct server *s)
     return h.by_inode;
 }
 
-static uint64_t delivered(struct server *s, const struct claim *c)
+uint64_t report_delivered(struct server *s, const struct claim *c)
 {
     uint64_t now = s->board ? board_get(&s->board->delivered[c->id]) : 0;
     return now > c->delivered_before ? now - c->delivered_before : 0;
@@ -94,18 +91,7 @@ static json_t *claim_json(struct server *s, const struct claim *c)
     char route[ROUTE_TEXT_MAX], address[ADDR_TEXT_MAX];
     return json_pack("{s:o, s:o, s:I, s:b}", "route", text_json(route_format(&c->route, route)),
                      "address", text_json(addr_format(&c->bound, address)), "connections",
-                     (json_int_t)delivered(s, c), "shared_host", claims_share_host(c));
-}
-
-/* Connections in the queue, by the bytes of their messages. Those of a native queue differ in size:
- * that it is not empty is all that can be said of it. */
-static int waiting_count(const struct bind *b)
-{
-    uint8_t buf[APPMSG_CONN_MAX];
-    int bytes = 0, each = appmsg_encode(&(struct appmsg){.type = APPMSG_CONN}, buf, sizeof buf);
-    if (ioctl(b->read_fd, SIOCINQ, &bytes) < 0 || each <= 0)
-        return 0;
-    return b->flags & APPMSG_RICH ? bytes > 0 : bytes / each;
+                     (json_int_t)report_delivered(s, c), "shared_host", claims_share_host(c));
 }
 
 static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders)
@@ -116,11 +102,14 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
         json_array_append_new(routes, claim_json(s, c));
     (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
     bool native = b->flags & APPMSG_NATIVE;
-    return json_pack("{s:s, s:s, s:b, s:b, s:i, s:O?, s:o}", "address",
+    return json_pack("{s:s, s:s, s:b, s:b, s:I, s:O?, s:o}", "address",
                      native ? "-" : addr_format(&b->addr, address), "rung",
-                     native ? "native" : "preload", "listening", b->listening, "orphaned",
-                     b->orphan, "waiting", waiting_count(b), "pids", json_object_get(holders, key),
-                     "routes", routes);
+                     b->base  ? "pool"
+                     : native ? "native"
+                              : "preload",
+                     "listening", b->listening, "orphaned", b->orphan, "waiting",
+                     (json_int_t)bind_waiting(b), "pids", json_object_get(holders, key), "routes",
+                     routes);
 }
 
 static json_t *app_json(struct server *s, const struct app *a, json_t *holders, uid_t viewer)
@@ -129,9 +118,12 @@ static json_t *app_json(struct server *s, const struct app *a, json_t *holders, 
     json_t *binds = json_array();
     list_for_each(b, &a->binds, struct bind, app_link)(void)
         json_array_append_new(binds, bind_json(s, b, holders));
-    return json_pack("{s:o, s:o, s:o, s:i, s:o}", "name", text_json(a->name), "command",
-                     text_json(own ? a->command : ""), "user", user_name(s, a->uid), "pid",
-                     (int)a->pid, "binds", binds);
+    json_t *j = json_pack("{s:o, s:o, s:o, s:i, s:o}", "name", text_json(a->name), "command",
+                          text_json(own ? a->command : ""), "user", user_name(s, a->uid), "pid",
+                          (int)a->pid, "binds", binds);
+    if (j && a->pool)
+        (void)json_object_set_new(j, "pool", pool_report(a->pool));
+    return j;
 }
 
 static char *dump(json_t *j)

@@ -3,6 +3,7 @@
  *
  *   reserve-table.c   the table: which reservation covers a route
  *   reserve.c         who may claim what, and who may reserve what
+ *   reserve-conf.c    what the configuration says of both
  *   reserve-store.c   the file that keeps what was reserved by command
  *   reserve-refuse.c  a name that is reserved and not served answers for itself
  *   reserve-command.c the verbs
@@ -23,6 +24,7 @@ enum unreserved {
 struct reserve {
     struct reserve_table table;
     enum unreserved unreserved;
+    bool chosen;     /* the policy, on the command line: the configuration does not change it */
     bool stale;      /* listeners, claims or reservations have changed since the last COMMIT */
     bool recovering; /* what a dead berthd had admitted stays */
     bool damaged;    /* the file was not understood whole: it is not overwritten */
@@ -40,7 +42,8 @@ struct reserve_entry {
 /* reserve.c */
 /* Reads the file. A file that cannot be read or understood is complained about, once. */
 int reserve_start(struct server *s) WARN_UNUSED;
-/* These, and no others, come from the configuration. -ENOMEM, -ENOSPC: nothing has changed. */
+/* These, and no others, come from the configuration. -ENOMEM, -ENOSPC: those before them stay, too.
+ */
 int reserve_set_configured(struct server *s, const struct reserve_entry *entries,
                            size_t count) WARN_UNUSED;
 void reserve_set_unreserved(struct server *s, enum unreserved u);
@@ -57,6 +60,10 @@ int reserve_admit_claim(const struct bind *b, const struct route *r, const struc
 /* May this user reserve the route, or take its reservation away? */
 int reserve_admit_change(struct server *s, const struct route *r, uid_t uid,
                          char reason[REASON_MAX]) WARN_UNUSED;
+
+/* reserve-conf.c: at the start, and with each reload */
+struct conf;
+void reserve_from_conf(struct server *s, const struct conf *c);
 
 /* reserve-store.c */
 void reserve_store_read(struct reserve *v);

@@ -4,17 +4,22 @@
  *
  *   app.c      applications: who may have one
  *   bind.c     what they bound, and until when
+ *   pool.h     applications whose workers berthd starts
  *   claim.c    from a bind to its claims and listeners, and conflicts
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
  *   reserve.h  names owned by users
+ *   applog.c   what the workers write
+ *   metrics.c  what Prometheus asks for
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
 
 #include "base/siphash.h"
+#include "berthd/applog.h"
+#include "berthd/metrics-http.h"
 #include "loop/loop.h"
 #include "share/board.h"
 #include "share/option.h"
@@ -23,7 +28,8 @@
 #include "wire/appmsg.h"
 #include "wire/dispatchmsg.h"
 
-#define REASON_MAX     4096
+#define REASON_MAX     4400
+#define APP_NAME_MAX   64
 #define OPTIONS_MAX    QUEUE_OPTIONS_MAX
 #define ORPHAN_MS      5000 /* how long waiting connections wait for a successor */
 #define APPS_MAX       4096
@@ -41,13 +47,15 @@ struct server {
     struct loop loop;
     uid_t uid;
     uint32_t nonce;
-    uint8_t seal_key[SIPHASH_KEY]; /* seal.c */
-    uint32_t silence_ms, header_wait_ms;
+    uint8_t seal_key[SIPHASH_KEY];       /* seal.c */
+    uint32_t silence_ms, header_wait_ms; /* as asked for on the command line; 0: not */
+    struct dispatch_limits limits;       /* in force */
     size_t threads;
     bool quit_when_idle; /* started by a command, not by hand: ends when nothing is left to do */
     uint64_t started_ms;
 
     struct list apps;
+    struct list pools;
     struct list binds; /* of all applications */
     struct list listeners;
     struct list *claim_buckets;
@@ -56,6 +64,17 @@ struct server {
     struct timer idle;
     struct reserve *reserve; /* owned; reserve.h */
     struct names *names;     /* owned; names.h */
+    int notify_fd;           /* owned */
+    struct watch notify_watch;
+    struct cgroup *cgroup; /* owned; NULL: not looked for yet, or there is none */
+    bool cgroup_missing;
+    struct timer store;            /* pool-store.c: writes when this turn is over */
+    const char *config_path;       /* NULL: the default place */
+    struct definition *definition; /* the configuration; counted */
+    struct applogs applogs;
+    struct metrics_http metrics;
+    uint64_t started_unix_ms;
+    uint64_t dispatch_restarts;
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
@@ -87,6 +106,7 @@ struct app {
     uid_t uid;
     pid_t pid; /* of `berth run`: the program has the same */
     char *name, *command;
+    struct pool *pool;    /* whose it is; NULL: a program of its own */
     struct route *routes; /* as given: ports may be 0 */
     size_t route_count;
     struct addr listens[APPMSG_LISTENS_MAX];
@@ -119,6 +139,19 @@ struct bind {
     struct watch holder_watch, write_watch;
     size_t option_count;
     struct option_value options[OPTIONS_MAX];
+
+    /* Pools only. */
+    bool base;             /* read by dispatch alone: what it holds waits for a worker */
+    bool preset;           /* a base whose address is in the definition */
+    uint16_t port;         /* a base's */
+    uint16_t program_port; /* that the workers bind for it; 0: not known yet */
+    struct list members;   /* of a base */
+    struct watch demand_watch;
+    struct bind *parent; /* a member's base; NULL: it is none */
+    struct worker *worker;
+    uint32_t recovered_parent; /* between the note and recover_finish() */
+    struct list member_link;
+    uint64_t delivered_before, refused_before; /* its number's counters when it was made */
 };
 
 struct shared_listener {
@@ -142,6 +175,8 @@ struct claim {
     bool v6only;
     struct shared_listener *listener; /* counted */
     uint64_t delivered_before;        /* the number's counter when the claim was made */
+    bool told;                        /* dispatch knows it */
+    bool stale, kept;                 /* while the claims of its bind are changed */
 };
 
 void numbers_init(struct numbers *n, uint32_t max);
@@ -155,6 +190,8 @@ void numbers_reserve(struct numbers *n, uint32_t number);
 /* Finds the instance or creates it; `creator` is checked only then. NULL with a reason. */
 struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred *creator,
                     char reason[REASON_MAX], int *ret_err);
+/* An application without routes, for its pool to fill. NULL without memory. */
+struct app *app_new(struct server *s, const char *name, const uint8_t instance[APPMSG_INSTANCE]);
 /* The process of `berth run` itself has introduced its application. */
 void app_watch_pid(struct app *a, pid_t pid);
 void app_free_if_idle(struct app *a);
@@ -167,6 +204,10 @@ int pidfd_of(pid_t pid);
 int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret_bind,
              char reason[REASON_MAX]);
 struct bind *bind_find(struct server *s, uint32_t id);
+/* A new queue for the address, with a name. NULL when memory or descriptors are short. */
+struct bind *bind_open(struct app *a, const struct appmsg *m);
+/* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it. */
+void bind_mark_listening(const struct bind *b);
 int bind_listen(struct bind *b, char reason[REASON_MAX]);
 /* What programs said through the queue itself, of which a LISTEN on the control socket is the end.
  */
@@ -184,6 +225,9 @@ void bind_watch_holder(struct bind *b, pid_t pid);
 /* claim.c */
 int claims_make(struct bind *b, char reason[REASON_MAX]);
 void claims_free(struct bind *b);
+/* Brings the claims to what the application's routes are now. Those that stay are not touched; when
+ * one of the new cannot be had, all is as before. */
+int claims_update(struct bind *b, char reason[REASON_MAX]);
 int claims_listen(struct bind *b, char reason[REASON_MAX]);
 /* Writes a sentence when this bind shares a host with another application; else an empty one. */
 void claims_notice(const struct bind *b, char reason[REASON_MAX]);
@@ -203,7 +247,10 @@ void dispatch_claim(struct server *s, const struct claim *c);
 /* A claim that nobody serves: it is answered with this HTTP status. */
 void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
                       const struct shared_listener *l, uint16_t status);
+void dispatch_limits(struct server *s);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
+/* Dispatch has done everything that it was told. */
+bool dispatch_is_settled(const struct server *s);
 /* Waits until dispatch has done everything that it was told. False when it had done so before. */
 bool dispatch_settle(struct server *s);
 /* COMMIT, if anything changed; the serial to wait for. */
@@ -222,7 +269,7 @@ void control_stop(struct server *s);
 void control_committed(struct server *s);
 
 /* instances.c: the applications that were started, also under an earlier berthd, and by whom */
-void instances_add(const struct server *s, const struct app *a);
+void instances_add(const struct server *s, const uint8_t instance[APPMSG_INSTANCE], uid_t uid);
 /* 0 and the user, or -ENOENT. */
 int instances_find(const uint8_t instance[APPMSG_INSTANCE], uid_t *ret_uid) WARN_UNUSED;
 
@@ -237,6 +284,8 @@ int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_
  * for root. */
 char *report_list(struct server *s, uid_t viewer);
 char *report_status(struct server *s);
+/* Connections that a claim brought. */
+uint64_t report_delivered(struct server *s, const struct claim *c);
 /* "NAME (pid 1, python3, user joe)" */
 void report_owner(const struct bind *b, char *buf, size_t size);
 

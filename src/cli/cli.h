@@ -12,11 +12,19 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
 };
 
+int cmd_logs(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_config(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
 int cmd_reserve(int argc, char **argv);
+int cmd_restart(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_start(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 
 /* For verbs that read: takes --json and --help, refuses all else. CLI_OK or the exit status. */

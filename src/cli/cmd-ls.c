@@ -12,7 +12,10 @@ static const char help[] =
     "\n"
     "Lists the routes that are served, with their programs, processes, how each program is "
     "attached\n"
-    "(preload: by `berth run`; native: by libberth or LISTEN_FDS) and the connections so far.\n"
+    "(preload: by `berth run`; native: by libberth or LISTEN_FDS) and the connections so far. "
+    "Pools come first:\n"
+    "their state, workers (running/most), open connections, and connections that wait for a "
+    "worker.\n"
     "\n"
     "  * behind a route: several programs share this host; later requests on a kept-alive "
     "connection\n"
@@ -63,6 +66,61 @@ static void bind_print(const json_t *app, const json_t *bind, bool *shared)
                      bind_state(bind));
 }
 
+/* A number as text; "-" when berthd does not say. */
+static const char *count_text(const json_t *v, char buf[24])
+{
+    (void)snprintf(buf, 24, "%lld", (long long)json_integer_value(v));
+    return json_is_integer(v) ? buf : "-";
+}
+
+/* Running and wanted at most: "2/4". */
+static const char *workers_text(const json_t *pool, char buf[48])
+{
+    char most[24];
+    (void)snprintf(buf, 48, "%zu/%s", json_array_size(json_object_get(pool, "workers")),
+                   count_text(json_object_get(pool, "max"), most));
+    return buf;
+}
+
+static long long workers_open(const json_t *pool)
+{
+    size_t i;
+    json_t *worker;
+    long long open = 0;
+    json_array_foreach(json_object_get(pool, "workers"), i, worker) open +=
+        (long long)json_integer_value(json_object_get(worker, "open"));
+    return open;
+}
+
+static void pool_print(const json_t *app, const json_t *pool)
+{
+    char workers[48], waiting[24];
+    const char *state = json_string_value(json_object_get(pool, "state"));
+    const char *reason = json_string_value(json_object_get(pool, "reason"));
+    (void)printf("%-16s %-10s %8s %8lld %8s  %s\n", json_string_value(json_object_get(app, "name")),
+                 state ? state : "-", workers_text(pool, workers), workers_open(pool),
+                 count_text(json_object_get(pool, "parked"), waiting), reason ? reason : "");
+}
+
+/* Pools first; the applications of `berth run` have neither workers nor a state. */
+static void pools_print(const json_t *apps)
+{
+    size_t i, count = 0;
+    json_t *app;
+    json_array_foreach(apps, i, app)
+    {
+        const json_t *pool = json_object_get(app, "pool");
+        if (!pool)
+            continue;
+        if (count++ == 0)
+            (void)printf("%s%-16s %-10s %8s %8s %8s%s\n", cli_style(stdout, STYLE_BOLD), "POOL",
+                         "STATE", "WORKERS", "OPEN", "WAITING", cli_style(stdout, STYLE_NONE));
+        pool_print(app, pool);
+    }
+    if (count > 0)
+        (void)putchar('\n');
+}
+
 static void table_print(const json_t *list)
 {
     size_t i, k;
@@ -73,13 +131,14 @@ static void table_print(const json_t *list)
         (void)printf("nothing is shared yet: berth run -- PROGRAM\n");
         return;
     }
+    pools_print(apps);
     (void)printf("%s%-16s %-35s %-22s %-8s %8s  %s%s\n", cli_style(stdout, STYLE_BOLD), "NAME",
                  "ROUTE", "ADDRESS", "ATTACHED", "CONNS", "PIDS", cli_style(stdout, STYLE_NONE));
     json_array_foreach(apps, i, app)
     {
         json_t *binds = json_object_get(app, "binds");
         json_array_foreach(binds, k, bind) bind_print(app, bind, &shared);
-        if (json_array_size(binds) == 0)
+        if (json_array_size(binds) == 0 && !json_object_get(app, "pool"))
             (void)printf("%-16s (started, listens on nothing yet: %s)\n",
                          json_string_value(json_object_get(app, "name")),
                          json_string_value(json_object_get(app, "command")));

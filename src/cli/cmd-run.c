@@ -9,25 +9,17 @@
 
 #include "base/addr.h"
 #include "base/log.h"
+#include "base/self.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
 #include "cli/program.h"
+#include "cli/run.h"
 #include "ipc/runtime.h"
+#include "launch/program.h"
 #include "share/route.h"
 
-struct run {
-    const char *name;
-    char name_buf[65];
-    const char *routes[APPMSG_ROUTES_MAX];
-    size_t route_count;
-    const char *listens[APPMSG_LISTENS_MAX];
-    size_t listen_count;
-    char ports[256];
-    bool proxy, queue;
-    char folder_route[96];
-    uint8_t instance[APPMSG_INSTANCE];
-    char **command;
-};
+/* Of the command line, for people. */
+#define COMMAND_MAX 1023
 
 static const char help[] =
     "usage: berth run [OPTION...] -- PROGRAM [ARGUMENT...]\n"
@@ -47,10 +39,16 @@ static const char help[] =
     "  --queue         for programs that take sockets from a queue in LISTEN_FDS: see libberth(3)\n"
     "  --help\n"
     "\n"
+    "berthd starts the program itself, as a pool of workers, with any of these:\n"
+    "  --workers N     so many of it, which share its connections; 1..8: as many as are needed\n"
+    "  --set KEY=VALUE any key of berth.conf(5), as in --set idle_timeout=5min (repeatable)\n"
+    "  --detach        do not stay to show its output; `berth stop NAME` ends it\n"
+    "\n"
     "examples:\n"
     "  berth run --as blog.localhost -- python3 -m http.server 8080\n"
     "  berth run --as api.localhost -- node server.js\n"
     "  cd ~/shop && berth run -- npm run dev\n"
+    "  berth run --name shop --as shop.localhost --workers 2 -- python3 server.py\n"
     "  berth run --as ssh://:443 --listen 0.0.0.0:443 -- /usr/sbin/sshd -D -p 2222\n"
     "\n"
     "A program that listens on a name that is taken gets \"Address already in use\", and the "
@@ -98,12 +96,28 @@ static int listen_add(struct run *r, const char *text)
     return CLI_OK;
 }
 
-enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_HELP };
-static const struct option options[] = {
-    {"as", required_argument, NULL, O_AS},         {"port", required_argument, NULL, O_PORT},
-    {"listen", required_argument, NULL, O_LISTEN}, {"name", required_argument, NULL, O_NAME},
-    {"proxy", no_argument, NULL, O_PROXY},         {"queue", no_argument, NULL, O_QUEUE},
-    {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
+static int setting_add(struct run *r, const char *text)
+{
+    if (r->setting_count == RUN_SETTINGS_MAX)
+        return cli_usage("run", "at most %d settings", RUN_SETTINGS_MAX);
+    if (!strchr(text, '=') || strchr(text, '\n'))
+        return cli_usage("run", "--set '%s': write KEY=VALUE, as in idle_timeout=5min", text);
+    r->settings[r->setting_count++] = text;
+    return CLI_OK;
+}
+
+enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_WORKERS, O_SET, O_DETACH, O_HELP };
+static const struct option options[] = {{"as", required_argument, NULL, O_AS},
+                                        {"port", required_argument, NULL, O_PORT},
+                                        {"listen", required_argument, NULL, O_LISTEN},
+                                        {"name", required_argument, NULL, O_NAME},
+                                        {"proxy", no_argument, NULL, O_PROXY},
+                                        {"queue", no_argument, NULL, O_QUEUE},
+                                        {"workers", required_argument, NULL, O_WORKERS},
+                                        {"set", required_argument, NULL, O_SET},
+                                        {"detach", no_argument, NULL, O_DETACH},
+                                        {"help", no_argument, NULL, O_HELP},
+                                        {NULL, 0, NULL, 0}};
 
 static int option_read(struct run *r, int option)
 {
@@ -126,6 +140,14 @@ static int option_read(struct run *r, int option)
         return CLI_OK;
     case O_QUEUE:
         r->queue = true;
+        return CLI_OK;
+    case O_WORKERS:
+        r->workers = optarg;
+        return CLI_OK;
+    case O_SET:
+        return setting_add(r, optarg);
+    case O_DETACH:
+        r->detach = true;
         return CLI_OK;
     default:
         return cli_usage("run", "unknown option");
@@ -199,16 +221,6 @@ static int arguments_read(struct run *r, int argc, char **argv)
     return status;
 }
 
-static void join(const char *const *items, size_t count, char *buf, size_t size)
-{
-    size_t used = 0;
-    buf[0] = 0;
-    for (size_t i = 0; i < count && used < size; i++) {
-        int n = snprintf(buf + used, size - used, "%s%s", i ? " " : "", items[i]);
-        used += n > 0 ? (size_t)n : 0;
-    }
-}
-
 static size_t command_count(const struct run *r)
 {
     size_t n = 0;
@@ -217,37 +229,50 @@ static size_t command_count(const struct run *r)
     return n;
 }
 
-static void instance_hex(const struct run *r, char hex[2 * APPMSG_INSTANCE + 1])
+/* What the library and libberth need to claim for the application, now or again. */
+static int environment_make(const struct run *r, const char *command, const char *preload,
+                            struct environment *env)
 {
-    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
-        (void)snprintf(hex + 2 * i, 3, "%02x", r->instance[i]);
-}
-
-static int preload_set(const char *preload)
-{
-    char list[8192];
-    const char *other = getenv("LD_PRELOAD");
-    (void)snprintf(list, sizeof list, "%s%s%s", preload, other && *other ? ":" : "",
-                   other ? other : "");
-    return setenv("LD_PRELOAD", list, 1) ? cli_fail("run", "no memory") : CLI_OK;
-}
-
-/* What the shim and libberth need to claim for the application, now or again. */
-static int environment_set(const struct run *r, const char *command)
-{
-    char control[RUNTIME_PATH_MAX], hex[2 * APPMSG_INSTANCE + 1], text[16384];
-    instance_hex(r, hex);
-    join(r->routes, r->route_count, text, sizeof text);
+    char control[RUNTIME_PATH_MAX];
+    struct environment_app app = {.control = control,
+                                  .name = r->name,
+                                  .command = command,
+                                  .ports = r->ports,
+                                  .preload = r->queue ? NULL : preload,
+                                  .routes = r->routes,
+                                  .route_count = r->route_count,
+                                  .listens = r->listens,
+                                  .listen_count = r->listen_count,
+                                  .proxy = r->proxy};
+    memcpy(app.instance, r->instance, sizeof app.instance);
     if (runtime_path(RUNTIME_CONTROL, control) < 0)
         return cli_fail("run", "the runtime folder's path is too long");
-    int bad = setenv("BERTH_CONTROL", control, 1) | setenv("BERTH_APP", r->name, 1) |
-              setenv("BERTH_INSTANCE", hex, 1) | setenv("BERTH_ROUTES", text, 1) |
-              setenv("BERTH_COMMAND", command, 1) |
-              setenv("BERTH_FLAGS", r->proxy ? "proxy" : "", 1);
-    join(r->listens, r->listen_count, text, sizeof text);
-    bad |= setenv("BERTH_LISTEN", text, 1);
-    bad |= r->ports[0] ? setenv("BERTH_PORTS", r->ports, 1) : unsetenv("BERTH_PORTS");
-    return bad ? cli_fail("run", "no memory") : CLI_OK;
+    environment_app(env, &app);
+    return CLI_OK;
+}
+
+static int obstacle_check(const struct run *r)
+{
+    char reason[PROGRAM_REASON_MAX];
+    struct program_place place = {.path = getenv("PATH")};
+    if (r->queue || program_check(r->command[0], &place, reason) == 0)
+        return CLI_OK;
+    (void)fprintf(stderr,
+                  "berth run: %s.\n"
+                  "It was not started. Without berth it runs as before.\n",
+                  reason);
+    return CLI_USAGE;
+}
+
+/* Returns only when there is no becoming. */
+static int become(const struct run *r, const struct environment *env)
+{
+    if (!environment_ok(env))
+        return cli_fail("run", "no memory");
+    (void)execvpe(r->command[0], r->command, env->vars);
+    int err = errno;
+    (void)cli_fail("run", "%s: %s", r->command[0], strerror(err));
+    return err == ENOENT ? 127 : 126;
 }
 
 /* Introduces the application, so that it is known from now on and by this process. */
@@ -260,7 +285,7 @@ static int introduce(const struct run *r, const char *command, int *ret_fd)
     struct appmsg m = {.type = APPMSG_APP,
                        .flags = r->proxy ? APPMSG_PROXY : 0,
                        .name = str_of(r->name),
-                       .command = {command, strnlen(command, 1024)}};
+                       .command = str_of(command)};
     memcpy(m.instance, r->instance, sizeof m.instance);
     for (size_t i = 0; i < r->route_count; i++)
         m.routes[m.route_count++] = str_of(r->routes[i]);
@@ -278,30 +303,36 @@ static int introduce(const struct run *r, const char *command, int *ret_fd)
 int cmd_run(int argc, char **argv)
 {
     static struct run r;
-    char preload[4096], command[1024];
+    struct environment env;
+    char preload[4096];
     int status = arguments_read(&r, argc, argv);
     if (status != CLI_OK)
         return status;
-    join((const char *const *)r.command, command_count(&r), command, sizeof command);
-    if (!daemon_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
+    if (r.workers || r.setting_count > 0 || r.detach)
+        return r.queue ? cli_usage("run", "--queue and --workers do not go together")
+                       : run_pool(&r);
+    if (!self_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, preload, sizeof preload))
         return cli_fail("run", "libberth-preload.so is not where it was installed");
     if (getrandom(r.instance, sizeof r.instance, 0) != sizeof r.instance)
         return cli_fail("run", "no random numbers");
-    if (!r.queue && (status = program_check(r.command[0])) != CLI_OK)
-        return status;
-    bool system = daemon_use_owner(r.routes, r.route_count);
+    char *command = environment_join((const char *const *)r.command, command_count(&r));
+    if (!command)
+        return cli_fail("run", "no memory");
+    command[strnlen(command, COMMAND_MAX)] = 0;
+    environment_init(&env, environ);
+    /* For this process only: what the program starts may choose anew. */
+    (void)daemon_use_owner(r.routes, r.route_count);
     int fd = -EBADF;
-    status = introduce(&r, command, &fd);
+    status = obstacle_check(&r);
     if (status == CLI_OK)
-        status = environment_set(&r, command);
-    /* Which berthd it is stands in BERTH_CONTROL; what the program starts may choose anew. */
-    if (system)
-        (void)unsetenv("BERTH_RUNTIME_DIR");
+        status = introduce(&r, command, &fd);
     if (status == CLI_OK)
-        status = r.queue ? program_queue_consume(fd, r.routes[0]) : preload_set(preload);
-    if (status != CLI_OK)
-        return status;
-    (void)execvp(r.command[0], r.command);
-    (void)cli_fail("run", "%s: %s", r.command[0], strerror(errno));
-    return errno == ENOENT ? 127 : 126;
+        status = environment_make(&r, command, preload, &env);
+    if (status == CLI_OK && r.queue)
+        status = program_queue_consume(fd, r.routes[0], &env);
+    if (status == CLI_OK)
+        status = become(&r, &env);
+    environment_done(&env);
+    free(command);
+    return status;
 }

@@ -1,4 +1,4 @@
-/* berth status and berth stop: berthd itself. */
+/* berth status: berthd itself. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -13,17 +13,16 @@ static const char status_help[] =
     "  --security  who each process is and what it may do, as the kernel shows it, and who may\n"
     "              ask berthd for what\n"
     "  --json      for programs\n";
-static const char stop_help[] = "usage: berth stop\n\n"
-                                "Ends this user's berthd and frees its ports. Programs go on "
-                                "running; they are reached again as\n"
-                                "soon as the next `berth run` has started a berthd.\n";
-
 static void status_print(const json_t *status)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)status, key, value)(void)
-        printf("%-14s %lld\n", key, (long long)json_integer_value(value));
+    json_object_foreach((json_t *)status, key, value)
+    {
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+        (void)printf("%-14s %s\n", key, text ? text : json_string_value(value));
+        free(text);
+    }
 }
 
 static void words_print(const char *title, const json_t *list)
@@ -101,7 +100,9 @@ int cmd_status(int argc, char **argv)
     if (status != CLI_OK)
         return status;
     json_t *j = json_loads(text, 0, NULL);
-    if (as_json)
+    if (!j)
+        status = cli_fail("status", "berthd's answer makes no sense: is it of another version?");
+    else if (as_json)
         (void)puts(text);
     else if (security)
         security_print(j);
@@ -109,29 +110,5 @@ int cmd_status(int argc, char **argv)
         status_print(j);
     json_decref(j);
     free(text);
-    return CLI_OK;
-}
-
-int cmd_stop(int argc, char **argv)
-{
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-        (void)fputs(stop_help, stdout);
-        return CLI_OK;
-    }
-    if (argc > 1)
-        return cli_usage("stop", "unexpected argument '%s'", argv[1]);
-    CLEANUP_FD int fd = daemon_connect(false);
-    if (fd == -ENOENT)
-        return CLI_OK;
-    if (fd < 0)
-        return cli_fail("stop", "berthd cannot be reached: %s", strerror(-fd));
-    char *text = NULL, byte;
-    int r = daemon_ask(fd, &(struct appmsg){.type = APPMSG_STOP}, &text);
-    if (r < 0)
-        r = cli_fail("stop", "%s", text ? text : strerror(-r));
-    /* Gone when it has let go of us. */
-    while (r == 0 && read(fd, &byte, 1) > 0)
-        ;
-    free(text);
-    return r;
+    return status;
 }

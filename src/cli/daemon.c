@@ -7,30 +7,13 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include "base/self.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
 /* How long a berthd that is starting may take until it answers. */
 #define START_MS      5000
 #define SYSTEM_FOLDER "/run/berth"
-
-const char *daemon_file(const char *built, const char *installed, char *buf, size_t size)
-{
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0)
-        return NULL;
-    self[n] = 0;
-    char *slash = strrchr(self, '/');
-    *slash = 0;
-    const char *tries[] = {built, installed};
-    for (size_t i = 0; i < 2; i++) {
-        int len = snprintf(buf, size, "%s/%s", self, tries[i]);
-        if (len > 0 && (size_t)len < size && access(buf, R_OK) == 0)
-            return buf;
-    }
-    return NULL;
-}
 
 /* A berthd outlives its starter: it must not keep locks and pipes open, nor ignore signals, nor
  * claim its own listeners because the shim came with the environment. */
@@ -52,7 +35,7 @@ static void own_nothing(void)
 static int start_daemon(void)
 {
     char path[4096];
-    if (!daemon_file("berthd", "../sbin/berthd", path, sizeof path))
+    if (!self_file("berthd", "../sbin/berthd", path, sizeof path))
         return -ENOENT;
     pid_t pid = fork();
     if (pid == 0) {

@@ -25,7 +25,3 @@ int daemon_ask(int fd, const struct appmsg *m, char **ret_text) WARN_UNUSED;
  * *ret_fd, -EBADF without one; NULL: none is wanted. The text as in daemon_ask(). */
 int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd,
                    char **ret_text) WARN_UNUSED;
-
-/* Finds a file of ours: beside the running program (a build folder), or where it is installed. NULL
- * when it is nowhere. */
-const char *daemon_file(const char *built, const char *installed, char *buf, size_t size);

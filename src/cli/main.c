@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
 
@@ -13,10 +14,19 @@ static const struct cli_verb verbs[] = {
     {"run", "[--as ROUTE] -- PROGRAM", "starts a program and shares the ports it listens on",
      cmd_run},
     {"ls", "", "lists who is served under which name", cmd_ls},
+    {"logs", "NAME [-f] [-n LINES]", "shows what an application wrote", cmd_logs},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},
     {"reserve", "ROUTE --user USER", "makes a name a user's own", cmd_reserve},
+    {"top", "[--once]", "shows all applications, live", cmd_top},
+    {"metrics", "", "prints berthd's metrics for Prometheus", cmd_metrics},
     {"status", "", "shows berthd's processes and counters", cmd_status},
-    {"stop", "", "ends berthd and frees its ports", cmd_stop},
+    {"start", "NAME", "starts the workers of an application", cmd_start},
+    {"stop", "[NAME]", "ends an application's workers, or berthd itself", cmd_stop},
+    {"restart", "NAME", "replaces an application's workers, dropping nothing", cmd_restart},
+    {"check", "[REQUEST...]", "finds mistakes in the configuration, explains who gets what",
+     cmd_check},
+    {"config", "[--defaults]", "shows the configuration, or every key there is", cmd_config},
+    {"reload", "[--dry-run]", "reads the configuration again", cmd_reload},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 
@@ -39,44 +49,14 @@ static const struct cli_verb *verb_find(const char *name)
     return NULL;
 }
 
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
-/* Insertions, deletions and replacements between two words; long words are cut. */
-static size_t distance(const char *a, const char *b)
-{
-    enum { MAX = 24 };
-    size_t row[MAX + 1], nb = strnlen(b, MAX);
-    for (size_t j = 0; j <= nb; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] && i <= MAX; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[nb];
-}
-
 static int verb_unknown(const char *name)
 {
-    const struct cli_verb *best = NULL;
-    size_t least = 3; /* farther than two letters is a guess, not a slip */
-    for (size_t i = 0; i < VERBS; i++) {
-        size_t d = distance(name, verbs[i].name);
-        if (d < least && d < strlen(verbs[i].name)) {
-            least = d;
-            best = &verbs[i];
-        }
-    }
-    if (best)
-        return cli_usage(NULL, "there is no verb `%s`; did you mean `%s`?", name, best->name);
+    const char *names[VERBS + 1] = {NULL};
+    for (size_t i = 0; i < VERBS; i++)
+        names[i] = verbs[i].name;
+    const char *near = nearest_word(name, names);
+    if (near)
+        return cli_usage(NULL, "there is no verb `%s`; did you mean `%s`?", name, near);
     return cli_usage(NULL, "there is no verb `%s`", name);
 }
 

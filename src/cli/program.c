@@ -1,72 +1,13 @@
-/* Looks at the program before it is started, and hands it a queue when it knows what to do with
- * one. */
+/* Hands the program that `berth run` is about to become a queue in the way of LISTEN_FDS. */
 #include "cli/program.h"
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/cli.h"
 #include "ipc/fdmsg.h"
-#include "launch/elf.h"
 
 #define LISTEN_FDS_START 3
-
-/* The file that execvp() would take; the command itself when there is none. */
-static const char *path_find(const char *command, char *buf, size_t size)
-{
-    const char *path = getenv("PATH");
-    if (strchr(command, '/') || !path)
-        return command;
-    for (const char *p = path; *p;) {
-        size_t n = strcspn(p, ":");
-        int len = snprintf(buf, size, "%.*s/%s", (int)n, p, command);
-        if (len > 0 && (size_t)len < size && access(buf, X_OK) == 0)
-            return buf;
-        p += n + (p[n] == ':');
-    }
-    return command;
-}
-
-static const char *obstacle(const struct elf_facts *f)
-{
-    if (f->is_static)
-        return "is statically linked: nothing can be preloaded into it";
-    if (f->is_go)
-        return "is a Go program, which calls the kernel without libc";
-    if (f->is_privileged)
-        return "runs with other privileges than yours (setuid, setgid or file capabilities), where "
-               "the "
-               "loader refuses to preload";
-    if (f->is_foreign)
-        return "is made for another kind of machine";
-    if (f->is_other_libc)
-        return "uses another C library than berth";
-    return NULL;
-}
-
-int program_check(const char *command)
-{
-    char buf[4096];
-    struct elf_facts facts;
-    const char *path = path_find(command, buf, sizeof buf);
-    if (elf_inspect(path, &facts) < 0)
-        return CLI_OK; /* execvp() says it better. */
-    if (facts.is_script && facts.interpreter[0]) {
-        char interpreter[ELF_INTERPRETER_MAX];
-        (void)snprintf(interpreter, sizeof interpreter, "%s", facts.interpreter);
-        if (elf_inspect(interpreter, &facts) < 0)
-            return CLI_OK;
-    }
-    const char *why = obstacle(&facts);
-    if (!why)
-        return CLI_OK;
-    (void)fprintf(stderr,
-                  "berth run: %s %s, so its ports cannot be shared this way.\n"
-                  "It was not started. Without berth it runs as before.\n",
-                  path, why);
-    return CLI_USAGE;
-}
 
 /* One question and its answer, which may bring a descriptor. */
 static int ask(int control, const struct appmsg *m, struct appmsg *reply, uint8_t buf[APPMSG_MAX],
@@ -85,7 +26,7 @@ static int ask(int control, const struct appmsg *m, struct appmsg *reply, uint8_
     return reply->type == APPMSG_ERROR ? -reply->err : 0;
 }
 
-int program_queue_consume(int control, const char *route)
+int program_queue_consume(int control, const char *route, struct environment *env)
 {
     CLEANUP_FD int owned = control;
     CLEANUP_FD int queue = -EBADF;
@@ -109,9 +50,8 @@ int program_queue_consume(int control, const char *route)
     if (owned == LISTEN_FDS_START)
         (void)fd_take(&owned);
     (void)snprintf(pid, sizeof pid, "%d", getpid());
-    (void)unsetenv("LD_PRELOAD");
-    if (setenv("LISTEN_FDS", "1", 1) | setenv("LISTEN_FDNAMES", "berth", 1) |
-        setenv("LISTEN_PID", pid, 1))
-        return cli_fail("run", "no memory");
+    environment_set(env, "LISTEN_FDS", "1");
+    environment_set(env, "LISTEN_FDNAMES", "berth");
+    environment_set(env, "LISTEN_PID", pid);
     return CLI_OK;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -18,6 +19,10 @@ struct kept_queue {
     struct queue *queue;
     char *note;
     size_t note_len;
+    char name[QUEUE_NAME_MAX];
+    uint32_t parent; /* a member's base */
+    struct dispatch_policy policy;
+    bool held; /* as of the last COMMIT */
 };
 
 struct claim {
@@ -25,6 +30,7 @@ struct claim {
     struct addr bound;
     bool v6only;
     uint32_t queue, app;
+    uint16_t refuse;
 };
 
 /* An array that grows to the number asked for. */
@@ -38,6 +44,7 @@ struct state {
     struct queue **dropped;                 /* since the last COMMIT; each a reference */
     size_t dropped_count;
     int board_fd;
+    struct board *board;
     size_t worker_count;
     struct worker *workers[DISPATCH_THREADS];
 };
@@ -91,16 +98,21 @@ struct state *state_new(const struct state_config *config)
     s->listeners.item_size = sizeof(struct listener *);
     s->queues.item_size = sizeof(struct kept_queue);
     s->claims.item_size = sizeof(struct claim);
-    struct board *board = board_map(&s->board_fd);
-    if (!board)
+    s->board = board_map(&s->board_fd);
+    if (!s->board)
         return NULL;
     for (size_t i = 0; i < config->threads; i++) {
-        s->workers[i] = worker_new(i, &config->limits, board);
+        s->workers[i] = worker_new(i, &config->limits, s->board);
         if (!s->workers[i] || worker_start(s->workers[i]) < 0)
             return NULL;
         s->worker_count++;
     }
     return s;
+}
+
+struct board *state_board(struct state *s)
+{
+    return s->board;
 }
 
 static int handle_listener(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
@@ -134,7 +146,26 @@ static void queue_drop(struct state *s, struct kept_queue *k)
     *k = (struct kept_queue){0};
 }
 
-/* A queue that is known already keeps its ends and what waits for it; only the note is new. */
+static int queue_make_consume(struct state *s, struct kept_queue *k, const struct dispatchmsg *m,
+                              int fds[2])
+{
+    if (m->flags & DISPATCH_POOL && m->flags & DISPATCH_MEMBER)
+        return -EBADMSG;
+    queue_unref(k->queue);
+    k->queue = queue_new_consume(m->id, m->flags, fds[0], fds[1]);
+    fds[0] = fds[1] = -EBADF;
+    if (!k->queue)
+        return -ENOMEM;
+    k->parent = m->parent;
+    k->held = false;
+    struct board_queue *b = &s->board->queues[m->id % BOARD_QUEUES_MAX];
+    atomic_store(&b->parked, (uint64_t)k->queue->parked);
+    atomic_store(&b->open, 0);
+    return 0;
+}
+
+/* A queue that is known already keeps its ends, its kind and what waits for it; note, name and
+ * policy are new. */
 static int handle_queue(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
 {
     struct kept_queue *k = table_grow(&s->queues, m->id);
@@ -147,12 +178,9 @@ static int handle_queue(struct state *s, const struct dispatchmsg *m, int *fds, 
     free(k->note);
     k->note = note;
     k->note_len = m->note.n;
-    if (fd_count == 2) {
-        queue_unref(k->queue);
-        k->queue = queue_new_consume(m->id, m->flags, fds[0], fds[1]);
-        fds[0] = fds[1] = -EBADF;
-    }
-    return k->queue ? 0 : -ENOMEM;
+    k->policy = m->policy;
+    (void)snprintf(k->name, sizeof k->name, STR_FMT, STR_ARG(m->name));
+    return fd_count == 2 ? queue_make_consume(s, k, m, fds) : 0;
 }
 
 static int handle_option(struct state *s, const struct dispatchmsg *m)
@@ -175,7 +203,7 @@ static int handle_claim(struct state *s, const struct dispatchmsg *m)
     if (!route)
         return -EBADMSG;
     free(c->route);
-    *c = (struct claim){route, m->addr, m->v6only, m->queue, m->app};
+    *c = (struct claim){route, m->addr, m->v6only, m->queue, m->app, m->refuse};
     return 0;
 }
 
@@ -205,21 +233,53 @@ static int handle_reset(struct state *s)
     return 0;
 }
 
-static struct queue *claim_queue(struct state *s, const struct claim *c)
+/* A pool for each queue that is no member's; by number in by_id. */
+static int pools_freeze(struct state *s, struct snapshot *snap, struct pool **by_id)
 {
-    struct kept_queue *k = table_at(&s->queues, c->queue);
-    return c->route && k ? k->queue : NULL;
+    for (uint32_t i = 0; i < s->queues.count; i++) {
+        struct kept_queue *k = table_at(&s->queues, i);
+        if (!k->queue || k->queue->flags & DISPATCH_MEMBER)
+            continue;
+        by_id[i] = pool_new(k->queue, &k->policy);
+        if (!by_id[i])
+            return -ENOMEM;
+        snap->pools[snap->pool_count++] = by_id[i];
+    }
+    return 0;
 }
 
-/* Fills the routing table's entries and, by claim number, the queues. */
-static size_t claims_freeze(struct state *s, struct route_entry *entries, struct queue **queues)
+static int members_freeze(struct state *s, struct pool **by_id)
+{
+    for (uint32_t i = 0; i < s->queues.count; i++) {
+        struct kept_queue *k = table_at(&s->queues, i);
+        bool member = k->queue && k->queue->flags & DISPATCH_MEMBER;
+        struct pool *p = member && k->parent < s->queues.count ? by_id[k->parent] : NULL;
+        if (!p || !(p->queue->flags & DISPATCH_POOL))
+            continue;
+        if (!k->queue->base)
+            k->queue->base = queue_ref(p->queue);
+        /* The number of a base that is gone may be another's by now. */
+        if (k->queue->base != p->queue)
+            continue;
+        int r = pool_add(p, k->queue, k->policy.state == DISPATCH_SERVE);
+        if (r == -ENOSPC)
+            log_error("member gets nothing queue=%u reason=TooMany", i);
+        else if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Fills the routing table's entries and, by claim number, the targets. */
+static size_t claims_freeze(struct state *s, struct route_entry *entries, struct target *targets,
+                            struct pool **by_id)
 {
     size_t n = 0;
     for (uint32_t i = 0; i < s->claims.count; i++) {
         struct claim *c = table_at(&s->claims, i);
-        struct queue *q = claim_queue(s, c);
+        struct pool *p = c->queue < s->queues.count ? by_id[c->queue] : NULL;
         char reason[ROUTE_REASON_MAX];
-        if (!q)
+        if (!c->route || (!p && !c->refuse))
             continue;
         if (route_parse(c->route, &entries[n].route, reason) < 0) {
             log_error("route not understood claim=%u reason=%s", i, reason);
@@ -229,38 +289,48 @@ static size_t claims_freeze(struct state *s, struct route_entry *entries, struct
         entries[n].v6only = c->v6only;
         entries[n].claim = i;
         entries[n].app = c->app;
-        queues[i] = queue_ref(q);
+        targets[i] = (struct target){p, c->refuse};
         n++;
     }
     return n;
+}
+
+static int snapshot_fill(struct state *s, struct snapshot *snap, struct route_entry *entries,
+                         struct pool **by_id)
+{
+    for (uint32_t i = 0; i < s->listeners.count; i++) {
+        struct listener **l = table_at(&s->listeners, i);
+        if (*l)
+            snap->listeners[snap->listener_count++] = listener_ref(*l);
+    }
+    int r = pools_freeze(s, snap, by_id);
+    if (r == 0)
+        r = members_freeze(s, by_id);
+    if (r < 0)
+        return r;
+    snap->claim_count = s->claims.count;
+    snap->routes = route_table_new(entries, claims_freeze(s, entries, snap->targets, by_id));
+    return snap->routes ? 0 : -ENOMEM;
 }
 
 static struct snapshot *freeze(struct state *s)
 {
     struct snapshot *snap = calloc(1, sizeof *snap);
     struct route_entry *entries = calloc(s->claims.count + 1, sizeof *entries);
+    struct pool **by_id = calloc(s->queues.count + 1, sizeof(struct pool *));
     if (snap) {
         snap->refs = 1;
         snap->listeners = calloc(s->listeners.count + 1, sizeof(struct listener *));
-        snap->claim_queues = calloc(s->claims.count + 1, sizeof(struct queue *));
+        snap->targets = calloc(s->claims.count + 1, sizeof *snap->targets);
+        snap->pools = calloc(s->queues.count + 1, sizeof(struct pool *));
     }
-    if (!snap || !entries || !snap->listeners || !snap->claim_queues) {
-        free(entries);
+    bool room = snap && entries && by_id && snap->listeners && snap->targets && snap->pools;
+    if (!room || snapshot_fill(s, snap, entries, by_id) < 0) {
         snapshot_unref(snap);
-        return NULL;
+        snap = NULL;
     }
-    for (uint32_t i = 0; i < s->listeners.count; i++) {
-        struct listener **l = table_at(&s->listeners, i);
-        if (*l)
-            snap->listeners[snap->listener_count++] = listener_ref(*l);
-    }
-    snap->claim_count = s->claims.count;
-    snap->routes = route_table_new(entries, claims_freeze(s, entries, snap->claim_queues));
     free(entries);
-    if (!snap->routes) {
-        snapshot_unref(snap);
-        return NULL;
-    }
+    free(by_id);
     return snap;
 }
 
@@ -269,6 +339,19 @@ static int reply(int channel, const struct dispatchmsg *m, const int *fds, size_
     uint8_t buf[DISPATCHMSG_MAX];
     int n = dispatchmsg_encode(m, buf, sizeof buf);
     return n < 0 ? n : fdmsg_send(channel, buf, (size_t)n, fds, fd_count, 0);
+}
+
+/* A member that began to drain gets nothing new: what it has not taken goes to others. */
+static void held_take_back(struct state *s)
+{
+    for (uint32_t i = 0; i < s->queues.count; i++) {
+        struct kept_queue *k = table_at(&s->queues, i);
+        bool member = k->queue && k->queue->flags & DISPATCH_MEMBER;
+        bool holds = member && k->policy.state != DISPATCH_SERVE;
+        if (holds && !k->held)
+            worker_drain(s->workers[0], k->queue);
+        k->held = holds;
+    }
 }
 
 static int handle_commit(struct state *s, int channel, const struct dispatchmsg *m)
@@ -284,6 +367,7 @@ static int handle_commit(struct state *s, int channel, const struct dispatchmsg 
         worker_publish(s->workers[i], snap);
     snapshot_unref(snap);
     /* Only now is no thread left that could still put something into them. */
+    held_take_back(s);
     for (size_t i = 0; i < s->dropped_count; i++) {
         worker_drain(s->workers[0], s->dropped[i]);
         queue_unref(s->dropped[i]);
@@ -302,6 +386,9 @@ static int handle_recover(struct state *s, int channel)
         struct dispatchmsg m = {.type = DISPATCH_QUEUE,
                                 .id = i,
                                 .flags = k->queue->flags,
+                                .parent = k->parent,
+                                .policy = k->policy,
+                                .name = str_of(k->name),
                                 .note = {k->note, k->note_len}};
         r = reply(channel, &m, (int[]){k->queue->write_fd, k->queue->read_fd}, 2);
     }

@@ -15,6 +15,9 @@ struct state_config {
 /* NULL when threads or memory cannot be had. The threads run until the process ends. */
 struct state *state_new(const struct state_config *config);
 
+/* Its counters, which berthd gets by RECOVER. */
+struct board *state_board(struct state *s);
+
 /* Carries out one message. The descriptors are consumed. The answer, if there is one, goes to
  * `channel`. Negative only when the channel is to be given up: -EBADMSG for nonsense, -EPIPE. */
 int state_handle_consume(struct state *s, int channel, const struct dispatchmsg *m, int *fds,

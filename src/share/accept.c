@@ -37,6 +37,9 @@ static size_t accept_some(struct worker *w, struct shard *s, struct conn *batch)
         c->fd = fd;
         c->proxy = s->listener->proxy;
         c->polled = c->got_bytes = false;
+        c->claim = ROUTE_NONE;
+        c->since_ms = w->now_ms;
+        c->doom.reason = REASON_NONE;
         c->peer.len = len;
         list_init(&c->link);
         n++;
@@ -60,7 +63,7 @@ static void judge_accepted(struct worker *w, struct shard *s, struct conn *c)
         early = route_match_early(routes, &j->local, &c->peer, &claim);
     j->verdict = early == ROUTE_CLAIM ? CONN_DELIVER : CONN_REFUSE;
     j->claim = claim;
-    j->reason = "NoRoute";
+    j->refusal = (struct refusal){.reason = REASON_NO_ROUTE};
     /* A name that nobody serves is answered in the client's own protocol: that needs its bytes,
      * too. */
     if (early != ROUTE_CLAIM)
@@ -72,17 +75,14 @@ static void handle_accepted(struct worker *w, struct shard *s, struct conn *c)
     struct conn_judgement *j = &w->judgement;
     judge_accepted(w, s, c);
     if (j->verdict == CONN_DELIVER) {
-        int r = deliver(w, c, j->claim, j);
-        if (r == 0) {
+        if (deliver(w, c, j->claim, j) == 0) {
             /* At once, not with the batch: until our copy goes, a program that closes its own still
              * has the socket in its epoll set, and the client does not see the end. */
             c->fd = fd_close(c->fd);
             return;
         }
-        worker_keep(w, c, r == -EAGAIN ? j : NULL);
-    } else {
-        worker_keep(w, c, j);
     }
+    worker_keep(w, c, j);
     c->fd = -EBADF;
 }
 

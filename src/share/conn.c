@@ -6,17 +6,17 @@
 
 #include "share/sniff.h"
 
-static void judge_claim(struct conn_judgement *j, uint32_t claim, const char *reason)
+static void judge_claim(struct conn_judgement *j, uint32_t claim, enum reason reason)
 {
     j->verdict = claim == ROUTE_NONE ? CONN_REFUSE : CONN_DELIVER;
     j->claim = claim;
-    j->reason = reason;
+    j->refusal = (struct refusal){.reason = reason};
 }
 
-static void judge_refuse(struct conn_judgement *j, const char *reason)
+static void judge_refuse(struct conn_judgement *j, enum reason reason)
 {
     j->verdict = CONN_REFUSE;
-    j->reason = reason;
+    j->refusal = (struct refusal){.reason = reason};
 }
 
 /* Nothing known begins like this: prefix routes and any:// are left. */
@@ -28,7 +28,7 @@ static void judge_unknown(struct conn_judgement *j, const struct route_table *ro
         j->verdict = CONN_MORE;
         return;
     }
-    judge_claim(j, route_match(routes, q), "NoRoute");
+    judge_claim(j, route_match(routes, q), REASON_NO_ROUTE);
 }
 
 static void judge_bytes(struct conn_judgement *j, const struct route_table *routes,
@@ -38,10 +38,10 @@ static void judge_bytes(struct conn_judgement *j, const struct route_table *rout
     j->sniffed_valid = v == SNIFF_DONE || v == SNIFF_BAD;
     switch (v) {
     case SNIFF_DONE:
-        judge_claim(j, route_match(routes, q), "NoRoute");
+        judge_claim(j, route_match(routes, q), REASON_NO_ROUTE);
         return;
     case SNIFF_BAD:
-        judge_refuse(j, j->sniffed.reason);
+        judge_refuse(j, reason_find(j->sniffed.reason));
         return;
     case SNIFF_NOT:
         judge_unknown(j, routes, q, final);
@@ -49,7 +49,7 @@ static void judge_bytes(struct conn_judgement *j, const struct route_table *rout
     case SNIFF_MORE:
         j->verdict = CONN_MORE;
         if (final)
-            judge_refuse(j, "HeaderWait");
+            judge_refuse(j, REASON_HEADER_WAIT);
     }
 }
 
@@ -69,10 +69,10 @@ static bool judge_proxy(struct conn_judgement *j, struct route_query *q, bool fi
     case SNIFF_MORE:
         j->verdict = CONN_MORE;
         if (final)
-            judge_refuse(j, "HeaderWait");
+            judge_refuse(j, REASON_HEADER_WAIT);
         return false;
     default:
-        judge_refuse(j, "BadProxy");
+        judge_refuse(j, REASON_BAD_PROXY);
         return false;
     }
 }
@@ -94,7 +94,7 @@ void conn_judge(const struct conn *c, const struct route_table *routes, enum con
     j->sniffed_valid = false;
     ssize_t n = recv(c->fd, buf, SNIFF_BYTES_MAX, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
-        judge_refuse(j, "Reset");
+        judge_refuse(j, REASON_RESET);
         return;
     }
     if (n < 0 && !final) {
@@ -110,9 +110,9 @@ void conn_judge(const struct conn *c, const struct route_table *routes, enum con
                             .head = {buf, n > 0 ? (size_t)n : 0},
                             .silent = n <= 0};
     if (q.silent && n == 0)
-        judge_refuse(j, "Closed");
+        judge_refuse(j, REASON_CLOSED);
     else if (q.silent)
-        judge_claim(j, route_match(routes, &q), "Silent");
+        judge_claim(j, route_match(routes, &q), REASON_SILENT);
     else if (!c->proxy || judge_proxy(j, &q, final))
         judge_bytes(j, routes, &q, final);
 }

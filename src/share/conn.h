@@ -5,13 +5,9 @@
 
 #include "base/addr.h"
 #include "base/list.h"
+#include "share/reason.h"
 #include "share/route.h"
-
-/* What an epoll event is about: first member of everything that is registered. */
-enum source_kind { SOURCE_WAKE, SOURCE_SHARD, SOURCE_CONN, SOURCE_WAITQ };
-struct source {
-    enum source_kind kind;
-};
+#include "share/source.h"
 
 enum conn_state {
     CONN_SNIFF,  /* more bytes are needed */
@@ -25,11 +21,13 @@ struct conn {
     enum conn_state state;
     struct list link; /* in the list of its state: oldest first */
     uint64_t deadline_ms;
-    int fd;         /* owned */
-    bool proxy;     /* a PROXY header comes first */
-    bool polled;    /* registered with epoll */
-    bool got_bytes; /* it is not silent */
-    uint32_t claim; /* CONN_WAIT: whose */
+    int fd;              /* owned */
+    bool proxy;          /* a PROXY header comes first */
+    bool polled;         /* registered with epoll */
+    bool got_bytes;      /* it is not silent */
+    uint32_t claim;      /* CONN_WAIT: whose */
+    uint64_t since_ms;   /* accepted */
+    struct refusal doom; /* decided, and told when it is known what the client speaks */
     struct addr peer;
 };
 
@@ -39,7 +37,7 @@ enum conn_verdict { CONN_MORE, CONN_DELIVER, CONN_REFUSE };
 struct conn_judgement {
     enum conn_verdict verdict;
     uint32_t claim;         /* DELIVER */
-    const char *reason;     /* REFUSE: one word */
+    struct refusal refusal; /* REFUSE; DELIVER: set by a delivery that fails for good */
     bool sniffed_valid;     /* sniffed says something about this connection */
     struct addr local;      /* AF_UNSPEC when it was not asked for */
     struct sniffed sniffed; /* slices point into the buffer that conn_judge() was given */

@@ -31,7 +31,7 @@ static int conn_encode(const struct queue *q, const struct conn *c, const struct
     return appmsg_encode(&m, buf, size);
 }
 
-static int queue_send(struct queue *q, struct conn *c, const struct conn_judgement *j)
+int deliver_send(struct queue *q, struct conn *c, const struct conn_judgement *j)
 {
     uint8_t buf[APPMSG_CONN_MAX];
     int n = conn_encode(q, c, j, buf, sizeof buf);
@@ -45,9 +45,20 @@ static int queue_send(struct queue *q, struct conn *c, const struct conn_judgeme
     return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM ? -EAGAIN : r;
 }
 
-static struct queue *claim_queue(const struct worker *w, uint32_t claim)
+struct pool *deliver_pool(const struct worker *w, uint32_t claim)
 {
-    return claim < w->snapshot->claim_count ? w->snapshot->claim_queues[claim] : NULL;
+    return claim < w->snapshot->claim_count ? w->snapshot->targets[claim].pool : NULL;
+}
+
+void deliver_count(struct worker *w, const struct queue *q, const struct conn *c)
+{
+    board_add(&w->board->queues[q->id % BOARD_QUEUES_MAX].delivered, 1);
+    if (q->base)
+        board_add(&w->board->queues[q->base->id % BOARD_QUEUES_MAX].delivered, 1);
+    if (c->claim != ROUTE_NONE)
+        board_add(&w->board->delivered[c->claim % BOARD_CLAIMS_MAX], 1);
+    if (log_level() >= LOG_DEBUG)
+        log_debug("delivered queue=%u claim=%u", q->id, c->claim);
 }
 
 static struct waitq *waitq_find(struct worker *w, const struct queue *q)
@@ -56,13 +67,44 @@ static struct waitq *waitq_find(struct worker *w, const struct queue *q)
     return NULL;
 }
 
-int deliver(struct worker *w, struct conn *c, uint32_t claim, const struct conn_judgement *j)
+static bool is_pool(const struct pool *p)
 {
-    struct queue *q = claim_queue(w, claim);
-    if (!q)
-        return -ENOENT;
+    return p->queue->flags & DISPATCH_POOL;
+}
+
+/* Why there is nothing to deliver to. */
+static struct refusal target_refusal(const struct target *t)
+{
+    if (t && t->refuse)
+        return (struct refusal){.reason = REASON_RESERVED, .status = t->refuse};
+    if (!t || !t->pool)
+        return (struct refusal){.reason = REASON_APP_STOPPED};
+    return policy_refusal(t->pool);
+}
+
+/* Into the queue, or to one of its members. */
+static int pass(struct worker *w, const struct pool *p, struct conn *c,
+                const struct conn_judgement *j)
+{
+    if (is_pool(p))
+        return pool_give(w, p, c, j);
+    int r = deliver_send(p->queue, c, j);
+    if (r == 0)
+        deliver_count(w, p->queue, c);
+    return r;
+}
+
+int deliver(struct worker *w, struct conn *c, uint32_t claim, struct conn_judgement *j)
+{
+    const struct target *t = claim < w->snapshot->claim_count ? &w->snapshot->targets[claim] : NULL;
+    c->claim = claim;
+    if (!t || t->refuse || !t->pool || t->pool->policy.state == DISPATCH_REFUSE) {
+        j->refusal = target_refusal(t);
+        return -ECONNREFUSED;
+    }
+    const struct pool *p = t->pool;
     /* First come, first served: nobody overtakes those who wait. */
-    if (!list_empty(&w->waitqs) && waitq_find(w, q))
+    if (!list_empty(&w->waitqs) && waitq_find(w, p->queue))
         return -EAGAIN;
     if (c->polled) {
         /* The open file lives on in the program: closing ours would leave it in the set for ever.
@@ -70,12 +112,9 @@ int deliver(struct worker *w, struct conn *c, uint32_t claim, const struct conn_
         (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
         c->polled = false;
     }
-    int r = queue_send(q, c, j);
-    if (r == 0) {
-        board_add(&w->board->delivered[claim % BOARD_CLAIMS_MAX], 1);
-        if (log_level() >= LOG_DEBUG)
-            log_debug("delivered queue=%u claim=%u", q->id, claim);
-    }
+    int r = pass(w, p, c, j);
+    if (r < 0 && r != -EAGAIN)
+        j->refusal = (struct refusal){.reason = REASON_APP_STOPPED, .whose = 1 + p->queue->id};
     return r;
 }
 
@@ -106,23 +145,23 @@ static void waitq_free(struct worker *w, struct waitq *wait)
     free(wait);
 }
 
-void deliver_wait(struct worker *w, struct conn *c, uint32_t claim)
+void deliver_wait(struct worker *w, struct conn *c, const struct pool *p)
 {
-    struct queue *q = claim_queue(w, claim);
+    struct queue *q = p ? p->queue : NULL;
     struct waitq *wait = q && !atomic_load(&q->dropped) ? waitq_get(w, q) : NULL;
     if (!wait) {
-        refuse(w, c, "AppStopped", NULL);
+        refuse(w, c, &(struct refusal){.reason = REASON_APP_STOPPED, .whose = q ? 1 + q->id : 0},
+               NULL);
         return;
     }
     if (atomic_fetch_add(&q->waiting, 1) >= QUEUE_WAITING_MAX) {
         (void)atomic_fetch_sub(&q->waiting, 1);
-        refuse(w, c, "QueueFull", NULL);
+        refuse(w, c, &(struct refusal){.reason = REASON_QUEUE_FULL, .whose = 1 + q->id}, NULL);
         return;
     }
     if (c->polled)
         (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     c->polled = false;
-    c->claim = claim;
     board_add(&w->board->waiting, 1);
     worker_move(w, c, CONN_WAIT, &wait->conns, 0);
 }
@@ -134,31 +173,43 @@ static void unwait(struct worker *w, struct waitq *wait)
 }
 
 /* What was sniffed of it when it came is not kept: libberth's programs are told, so look again. */
-static void judge_waiting(struct worker *w, const struct conn *c, const struct queue *q)
+static void judge_waiting(struct worker *w, const struct conn *c, const struct pool *p)
 {
     struct conn_judgement *j = &w->judgement;
     j->sniffed_valid = false;
     j->local.sa.sa_family = AF_UNSPEC;
-    if (q->flags & DISPATCH_RICH)
+    if (pool_is_rich(p))
         conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
+}
+
+/* -EAGAIN: it waits on. */
+static int pass_waiting(struct worker *w, const struct pool *p, struct conn *c,
+                        struct refusal *ret_why)
+{
+    if (!p || p->policy.state == DISPATCH_REFUSE) {
+        *ret_why = p ? policy_refusal(p) : (struct refusal){.reason = REASON_APP_STOPPED};
+        return -ECONNREFUSED;
+    }
+    *ret_why = (struct refusal){.reason = REASON_APP_STOPPED, .whose = 1 + p->queue->id};
+    judge_waiting(w, c, p);
+    return pass(w, p, c, &w->judgement);
 }
 
 void deliver_flush(struct worker *w, struct waitq *wait)
 {
+    bool dropped = atomic_load(&wait->queue->dropped);
+    const struct pool *p = dropped ? NULL : pool_find(w, wait->queue);
     list_for_each(c, &wait->conns, struct conn, link)
     {
-        bool dropped = atomic_load(&wait->queue->dropped);
-        judge_waiting(w, c, wait->queue);
-        int r = dropped ? -EPIPE : queue_send(wait->queue, c, &w->judgement);
+        struct refusal why;
+        int r = pass_waiting(w, p, c, &why);
         if (r == -EAGAIN)
             return;
         unwait(w, wait);
-        if (r == 0) {
-            board_add(&w->board->delivered[c->claim % BOARD_CLAIMS_MAX], 1);
+        if (r == 0)
             worker_close(w, c);
-        } else {
-            refuse(w, c, "AppStopped", NULL);
-        }
+        else
+            refuse(w, c, &why, NULL);
     }
 }
 

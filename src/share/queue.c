@@ -2,6 +2,19 @@
 #include "share/queue.h"
 
 #include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include "share/parked.h"
+#include "wire/dispatchmsg.h"
+
+/* Parked ones are all of one size, and the kernel knows how many bytes wait. */
+static int64_t parked_count(int read_fd)
+{
+    int bytes = 0;
+    if (ioctl(read_fd, FIONREAD, &bytes) < 0)
+        return 0;
+    return bytes / PARKED_BYTES;
+}
 
 struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int read_fd)
 {
@@ -16,6 +29,10 @@ struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int r
     q->flags = flags;
     q->write_fd = write_fd;
     q->read_fd = read_fd;
+    q->source.kind = SOURCE_POOL;
+    (void)pthread_mutex_init(&q->lock, NULL);
+    if (flags & DISPATCH_POOL)
+        q->parked = parked_count(read_fd);
     return q;
 }
 
@@ -31,6 +48,8 @@ void queue_unref(struct queue *q)
         return;
     (void)fd_close(q->write_fd);
     (void)fd_close(q->read_fd);
+    (void)pthread_mutex_destroy(&q->lock);
+    queue_unref(q->base);
     free(q);
 }
 

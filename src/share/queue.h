@@ -3,29 +3,47 @@
  * into, the reading end so that nothing in it is lost when every program that took from it is gone.
  * Shared by the threads; counted; the descriptors go with the last reference. */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/fd.h"
 #include "share/option.h"
+#include "share/source.h"
 
 #define QUEUE_OPTIONS_MAX 32
 /* Connections that wait in dispatch for one queue, beyond what the kernel holds in it. */
 #define QUEUE_WAITING_MAX 1024
+#define QUEUE_NAME_MAX    128
 
 struct queue {
     atomic_uint refs;
     uint32_t id;
-    uint32_t flags; /* DISPATCH_RICH */
+    uint32_t flags; /* DISPATCH_RICH, DISPATCH_POOL, DISPATCH_MEMBER */
     int write_fd, read_fd;
+    struct queue *base;  /* a member's; referenced */
     atomic_bool dropped; /* nothing more may wait for it */
-    atomic_uint waiting;
+    atomic_uint waiting; /* in dispatch */
+
+    /* A base queue: how many are parked in it. The lock is held while one is put in or taken out.
+     */
+    pthread_mutex_t lock;
+    _Atomic int64_t parked;
+    _Atomic uint64_t open; /* a member's: passed on, and not closed as far as is known */
+    atomic_uint turn;      /* among members that have equally much to do */
+
+    /* The keeper of the pools alone: registered in its epoll set, and for which snapshot. */
+    struct source source;
+    bool watched;
+    uint64_t watched_for;
+
     atomic_uint option_count; /* published last: entries below it never change */
     struct option_value options[QUEUE_OPTIONS_MAX];
 };
 
-/* Owns the descriptors from here on, on failure, too. NULL when memory is short. */
+/* Owns the descriptors from here on, on failure, too. NULL when memory is short. What is parked in
+ * a base queue is counted. */
 struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int read_fd);
 struct queue *queue_ref(struct queue *q);
 void queue_unref(struct queue *q);

@@ -6,16 +6,14 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
-#include "ipc/fdmsg.h"
 #include "share/sniff.h"
 #include "share/worker-internal.h"
-#include "wire/appmsg.h"
 
 #define LINGER_MS         1000
 #define LOG_LINES_PER_SEC 20
 #define PAGE_MAX          2048
 
-void refuse_log(struct worker *w, const struct conn *c, const char *reason,
+void refuse_log(struct worker *w, const struct conn *c, const struct refusal *why,
                 const struct conn_judgement *j)
 {
     uint64_t second = w->now_ms / 1000;
@@ -30,7 +28,7 @@ void refuse_log(struct worker *w, const struct conn *c, const char *reason,
     char peer[ADDR_TEXT_MAX];
     const char *proto = j && j->sniffed_valid ? proto_name(j->sniffed.proto) : "-";
     struct str host = j && j->sniffed_valid && j->sniffed.host.n ? j->sniffed.host : STR("-");
-    log_info("refused reason=%s peer=%s proto=%s host=" STR_FMT, reason,
+    log_info("refused reason=%s peer=%s proto=%s host=" STR_FMT, reason_word(why->reason),
              addr_format(&c->peer, peer), proto, STR_ARG(host));
 }
 
@@ -52,14 +50,15 @@ static bool page_add(void *ctx, const struct route_entry *e)
 }
 
 /* Who comes from this machine is told what there is instead. */
-static struct str page_text(const struct worker *w, const struct conn *c, const char *reason,
+static struct str page_text(const struct worker *w, const struct conn *c, const struct refusal *why,
                             const struct conn_judgement *j, char buf[PAGE_MAX])
 {
     struct page p = {buf, 0, PAGE_MAX};
-    int n = snprintf(buf, PAGE_MAX, "berth: %s: " STR_FMT "\n", reason, (int)j->sniffed.host.n,
-                     j->sniffed.host.p ? j->sniffed.host.p : "");
+    const struct reason_info *info = reason_info(why->reason);
+    int n = snprintf(buf, PAGE_MAX, "berth: %s: " STR_FMT "\n%s\n", info->word,
+                     STR_ARG(j->sniffed.host), info->sentence);
     p.used = n > 0 ? (size_t)n : 0;
-    if (strcmp(reason, "NoRoute") == 0 && addr_is_loopback(&c->peer)) {
+    if (why->reason == REASON_NO_ROUTE && addr_is_loopback(&c->peer)) {
         n = snprintf(buf + p.used, PAGE_MAX - p.used, "served here:\n");
         p.used += n > 0 ? (size_t)n : 0;
         route_each(w->snapshot->routes, &j->local, page_add, &p);
@@ -68,27 +67,59 @@ static struct str page_text(const struct worker *w, const struct conn *c, const 
 }
 
 /* Sends what can be sent at once; returns whether the client has something to read. */
-static bool answer(const struct worker *w, const struct conn *c, const char *reason,
+static bool answer(const struct worker *w, const struct conn *c, const struct refusal *why,
                    const struct conn_judgement *j)
 {
     char text[PAGE_MAX], buf[PAGE_MAX + 512];
-    struct str page = page_text(w, c, reason, j, text);
-    struct str bytes = sniff_refusal(&j->sniffed, reason, page, buf, sizeof buf);
+    struct str page = page_text(w, c, why, j, text);
+    struct str bytes = sniff_refusal(&j->sniffed, why, page, buf, sizeof buf);
     return bytes.n > 0 && send(c->fd, bytes.p, bytes.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
 }
 
-void refuse(struct worker *w, struct conn *c, const char *reason, const struct conn_judgement *j)
+void refusal_count(struct worker *w, const struct refusal *why)
 {
     board_add(&w->board->refused, 1);
-    struct conn_judgement *own = &w->judgement;
-    if (!j) {
-        /* Decided earlier or elsewhere: look again what it speaks, to answer in it. */
-        own->local.sa.sa_family = AF_UNSPEC;
-        conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, own);
-        j = own;
-    }
-    refuse_log(w, c, reason, j);
-    if (!j->sniffed_valid || !answer(w, c, reason, j)) {
+    board_add(&w->board->reasons[why->reason % BOARD_REASONS_MAX], 1);
+    if (why->whose)
+        board_add(&w->board->queues[(why->whose - 1) % BOARD_QUEUES_MAX].refused, 1);
+}
+
+/* Decided earlier or elsewhere: looks what it speaks, to answer in it. NULL when that cannot be
+ * told yet; it is told later, then. */
+static const struct conn_judgement *refuse_listen(struct worker *w, struct conn *c,
+                                                  const struct refusal *why)
+{
+    struct conn_judgement *j = &w->judgement;
+    j->local.sa.sa_family = AF_UNSPEC;
+    conn_judge(c, w->snapshot->routes, CONN_WAIT_BYTES, w->peeked, j);
+    if (j->verdict != CONN_MORE)
+        return j;
+    c->doom = *why;
+    if (c->state != CONN_SNIFF || list_empty(&c->link))
+        worker_move(w, c, CONN_SNIFF, &w->silent, w->limits.silence_ms);
+    worker_await(w, c);
+    return NULL;
+}
+
+/* On a port where nothing but a reserved name is known, other names are nobody's. */
+static void refusal_mend(struct refusal *why, const struct conn_judgement *j)
+{
+    if (why->reason == REASON_RESERVED && j->verdict == CONN_REFUSE && j->sniffed_valid)
+        *why = j->refusal;
+}
+
+void refuse(struct worker *w, struct conn *c, const struct refusal *refusal,
+            const struct conn_judgement *j)
+{
+    struct refusal why = *refusal;
+    if (!j)
+        j = refuse_listen(w, c, &why);
+    if (!j)
+        return;
+    refusal_mend(&why, j);
+    refusal_count(w, &why);
+    refuse_log(w, c, &why, j);
+    if (!j->sniffed_valid || !answer(w, c, &why, j)) {
         worker_close(w, c);
         return;
     }
@@ -116,28 +147,4 @@ void refuse_linger(struct worker *w, struct conn *c)
      * kernel look again. */
     if (worker_poll(w, c, EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
         worker_close(w, c);
-}
-
-void refuse_queue(struct worker *w, struct queue *q)
-{
-    for (;;) {
-        uint8_t buf[APPMSG_CONN_MAX];
-        int fd;
-        size_t count = 0;
-        ssize_t n = fdmsg_recv(q->read_fd, buf, sizeof buf, &fd, 1, &count, MSG_DONTWAIT);
-        if (n <= 0 && n != -EBADMSG)
-            return;
-        if (n <= 0 || count == 0)
-            continue;
-        struct conn c = {.source.kind = SOURCE_CONN, .state = CONN_SNIFF, .fd = fd};
-        struct appmsg m;
-        if (appmsg_decode(&m, buf, (size_t)n) == 0)
-            c.peer = m.addr;
-        struct conn_judgement *j = &w->judgement;
-        j->local.sa.sa_family = AF_UNSPEC;
-        conn_judge(&c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
-        j->verdict = CONN_REFUSE;
-        j->reason = "AppStopped";
-        worker_keep(w, &c, j);
-    }
 }

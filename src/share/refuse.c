@@ -17,44 +17,40 @@ enum { H2_DATA = 0, H2_HEADERS = 1, H2_SETTINGS = 4, H2_GOAWAY = 7 };
 enum { H2_END_STREAM = 1, H2_ACK = 1, H2_END_HEADERS = 4 };
 enum { H2_NO_ERROR = 0, H2_PROTOCOL_ERROR = 1, H2_ENHANCE_YOUR_CALM = 11 };
 
-/* How one kind of refusal is said everywhere. */
-struct refusal {
-    const char *reason;
-    const char *status, *phrase; /* HTTP */
-    uint8_t alert;               /* TLS */
-    uint8_t h2_error;            /* HTTP/2, when no request can be answered */
-    const char *sqlstate;        /* PostgreSQL */
+/* How one kind of refusal is said where there is no HTTP. */
+struct saying {
+    uint8_t alert;        /* TLS */
+    uint8_t h2_error;     /* HTTP/2, when no request can be answered */
+    const char *sqlstate; /* PostgreSQL */
 };
 
-#define REFUSED_BAD  "400", "Bad Request", ALERT_DECODE_ERROR, H2_PROTOCOL_ERROR, "08P01"
-#define REFUSED_BUSY "503", "Service Unavailable", ALERT_INTERNAL_ERROR, H2_NO_ERROR, "57P03"
-
-static const struct refusal refusals[] = {
-    {"BadRequest", REFUSED_BAD},
-    {"NoHost", REFUSED_BAD},
-    {"TwoHosts", REFUSED_BAD},
-    {"TooLarge", "431", "Request Header Fields Too Large", ALERT_DECODE_ERROR, H2_ENHANCE_YOUR_CALM,
-     "08P01"},
-    {"QueueFull", REFUSED_BUSY},
-    {"AppStopped", REFUSED_BUSY},
-    {"NoMemory", REFUSED_BUSY},
+static const struct saying sayings[] = {
+    [REASON_KIND_NOBODY] = {ALERT_UNRECOGNIZED_NAME, H2_NO_ERROR, "3D000"},
+    [REASON_KIND_BAD] = {ALERT_DECODE_ERROR, H2_PROTOCOL_ERROR, "08P01"},
+    [REASON_KIND_LARGE] = {ALERT_DECODE_ERROR, H2_ENHANCE_YOUR_CALM, "08P01"},
+    [REASON_KIND_BUSY] = {ALERT_INTERNAL_ERROR, H2_NO_ERROR, "57P03"},
 };
 
-static const struct refusal refused_unknown = {
-    "NoRoute", "404", "Not Found", ALERT_UNRECOGNIZED_NAME, H2_NO_ERROR, "3D000",
+/* A refusal with everything that is said of it worked out. */
+struct said {
+    uint16_t code;
+    char status[8];
+    char retry[12]; /* empty: nothing is said of it */
+    const struct saying *saying;
 };
 
-static const struct refusal *refusal_find(const char *reason)
+static struct said refusal_say(const struct refusal *why)
 {
-    for (size_t i = 0; reason && i < sizeof refusals / sizeof *refusals; i++)
-        if (strcmp(refusals[i].reason, reason) == 0)
-            return &refusals[i];
-    return &refused_unknown;
-}
-
-static bool is_busy(const struct refusal *f)
-{
-    return f->status[0] == '5';
+    const struct reason_info *info = reason_info(why->reason);
+    struct said f = {.code = why->status ? why->status : info->status,
+                     .saying = &sayings[info->kind]};
+    /* RFC 9110 15: three digits. */
+    if (f.code < 400 || f.code > 599)
+        f.code = 503;
+    (void)snprintf(f.status, sizeof f.status, "%u", f.code);
+    if (f.code == 503 || f.code == 429)
+        (void)snprintf(f.retry, sizeof f.retry, "%u", why->retry_s ? why->retry_s : 1);
+    return f;
 }
 
 static void put(struct wr *w, const char *text)
@@ -68,14 +64,16 @@ static bool wants_content(const struct sniffed *s)
     return !str_eq(s->method, STR("HEAD"));
 }
 
-static void http1_refuse(struct wr *w, const struct sniffed *s, const struct refusal *f,
+static void http1_refuse(struct wr *w, const struct sniffed *s, const struct said *f,
                          struct str text)
 {
-    char head[REFUSAL_FRAME];
+    char head[REFUSAL_FRAME], retry[40] = "";
+    if (f->retry[0])
+        (void)snprintf(retry, sizeof retry, "Retry-After: %s\r\n", f->retry);
     (void)snprintf(head, sizeof head,
                    "HTTP/1.1 %s %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
                    "Content-Length: %zu\r\n%sConnection: close\r\n\r\n",
-                   f->status, f->phrase, text.n, is_busy(f) ? "Retry-After: 1\r\n" : "");
+                   f->status, reason_phrase(f->code), text.n, retry);
     put(w, head);
     if (wants_content(s))
         wr_bytes(w, text.p, text.n);
@@ -103,8 +101,7 @@ static void h2_field(struct wr *w, uint8_t name, const char *value)
     put(w, value);
 }
 
-static void h2_answer(struct wr *w, const struct sniffed *s, const struct refusal *f,
-                      struct str text)
+static void h2_answer(struct wr *w, const struct sniffed *s, const struct said *f, struct str text)
 {
     enum { STATUS = 8, CONTENT_LENGTH = 28, CONTENT_TYPE = 31, RETRY_AFTER = 53 };
     uint8_t block[96];
@@ -114,8 +111,8 @@ static void h2_answer(struct wr *w, const struct sniffed *s, const struct refusa
     h2_field(&b, STATUS, f->status);
     h2_field(&b, CONTENT_TYPE, "text/plain; charset=utf-8");
     h2_field(&b, CONTENT_LENGTH, length);
-    if (is_busy(f))
-        h2_field(&b, RETRY_AFTER, "1");
+    if (f->retry[0])
+        h2_field(&b, RETRY_AFTER, f->retry);
     bool content = wants_content(s);
     uint8_t flags = H2_END_HEADERS | (content ? 0 : H2_END_STREAM);
     h2_frame(w, b.used, H2_HEADERS, flags, s->stream_id);
@@ -126,8 +123,7 @@ static void h2_answer(struct wr *w, const struct sniffed *s, const struct refusa
     wr_bytes(w, text.p, text.n);
 }
 
-static void h2_refuse(struct wr *w, const struct sniffed *s, const struct refusal *f,
-                      struct str text)
+static void h2_refuse(struct wr *w, const struct sniffed *s, const struct said *f, struct str text)
 {
     if (text.n > H2_DATA_MAX)
         text.n = H2_DATA_MAX;
@@ -137,13 +133,13 @@ static void h2_refuse(struct wr *w, const struct sniffed *s, const struct refusa
         h2_answer(w, s, f, text);
     h2_frame(w, 8, H2_GOAWAY, 0, 0);
     wr_u32(w, s->stream_id);
-    wr_u32(w, s->stream_id ? H2_NO_ERROR : f->h2_error);
+    wr_u32(w, s->stream_id ? H2_NO_ERROR : f->saying->h2_error);
 }
 
 /* RFC 8446 6: a record with a fatal alert. */
-static void tls_refuse(struct wr *w, const struct refusal *f)
+static void tls_refuse(struct wr *w, const struct said *f)
 {
-    const uint8_t record[] = {21, 3, 3, 0, 2, 2, f->alert};
+    const uint8_t record[] = {21, 3, 3, 0, 2, 2, f->saying->alert};
     wr_bytes(w, record, sizeof record);
 }
 
@@ -155,12 +151,12 @@ static void postgres_field(struct wr *w, char type, struct str value)
 }
 
 /* ErrorResponse. In answer to an SSLRequest nothing but one letter would be understood. */
-static void postgres_refuse(struct wr *w, const struct sniffed *s, const struct refusal *f,
+static void postgres_refuse(struct wr *w, const struct sniffed *s, const struct said *f,
                             struct str text)
 {
     if (s->ssl_request)
         return;
-    struct str state = str_of(f->sqlstate);
+    struct str state = str_of(f->saying->sqlstate);
     const char *nul = text.n > 0 ? memchr(text.p, 0, text.n) : NULL;
     if (nul)
         text.n = (size_t)(nul - text.p);
@@ -187,11 +183,11 @@ static void redis_refuse(struct wr *w, struct str text)
     put(w, "\r\n");
 }
 
-struct str sniff_refusal(const struct sniffed *s, const char *reason, struct str text, char *buf,
-                         size_t size)
+struct str sniff_refusal(const struct sniffed *s, const struct refusal *why, struct str text,
+                         char *buf, size_t size)
 {
     struct wr w = wr_init(buf, size);
-    const struct refusal *f = refusal_find(reason);
+    const struct said said = refusal_say(why), *f = &said;
     size_t room = size > REFUSAL_FRAME ? size - REFUSAL_FRAME : 0;
     if (text.n > room)
         text.n = room;

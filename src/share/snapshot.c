@@ -1,4 +1,4 @@
-/* Counting of snapshots and of the listeners in them. */
+/* Counting of snapshots, of the listeners and the pools in them. */
 #include "share/snapshot.h"
 
 #include <stdlib.h>
@@ -35,6 +35,39 @@ void listener_unref(struct listener *l)
     free(l);
 }
 
+struct pool *pool_new(struct queue *q, const struct dispatch_policy *policy)
+{
+    struct pool *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->queue = queue_ref(q);
+    p->policy = *policy;
+    return p;
+}
+
+void pool_free(struct pool *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->member_count; i++)
+        queue_unref(p->members[i].queue);
+    queue_unref(p->queue);
+    free(p->members);
+    free(p);
+}
+
+int pool_add(struct pool *p, struct queue *member, bool serves)
+{
+    if (p->member_count == POOL_MEMBERS_MAX)
+        return -ENOSPC;
+    struct member *more = reallocarray(p->members, p->member_count + 1, sizeof *more);
+    if (!more)
+        return -ENOMEM;
+    p->members = more;
+    more[p->member_count++] = (struct member){queue_ref(member), serves};
+    return 0;
+}
+
 struct snapshot *snapshot_ref(struct snapshot *s)
 {
     (void)atomic_fetch_add(&s->refs, 1);
@@ -47,10 +80,11 @@ void snapshot_unref(struct snapshot *s)
         return;
     for (size_t i = 0; i < s->listener_count; i++)
         listener_unref(s->listeners[i]);
-    for (size_t i = 0; i < s->claim_count; i++)
-        queue_unref(s->claim_queues[i]);
+    for (size_t i = 0; i < s->pool_count; i++)
+        pool_free(s->pools[i]);
     route_table_free(s->routes);
     free(s->listeners);
-    free(s->claim_queues);
+    free(s->targets);
+    free(s->pools);
     free(s);
 }

@@ -6,6 +6,9 @@
 
 #include "share/queue.h"
 #include "share/route.h"
+#include "wire/dispatchmsg.h"
+
+#define POOL_MEMBERS_MAX 256
 
 /* A listening address with one socket for each thread (SO_REUSEPORT: the kernel spreads). */
 struct listener {
@@ -18,19 +21,44 @@ struct listener {
     int fds[];
 };
 
+/* A queue that claims name, with its policy. The members of a base queue take turns. */
+struct pool {
+    struct queue *queue; /* referenced */
+    struct dispatch_policy policy;
+    size_t member_count;
+    struct member {
+        struct queue *queue; /* referenced */
+        bool serves;
+    } * members;
+};
+
+/* Where a claim leads. */
+struct target {
+    struct pool *pool; /* one of the snapshot's; NULL: nowhere */
+    uint16_t refuse;   /* the HTTP status of a reserved name that nobody serves; 0: it is served */
+};
+
 struct snapshot {
     atomic_uint refs;
     struct route_table *routes;
     size_t listener_count;
     struct listener **listeners;
     size_t claim_count;
-    struct queue **claim_queues; /* by claim number; NULL where there is none */
+    struct target *targets; /* by claim number */
+    size_t pool_count;
+    struct pool **pools;
 };
 
 /* Owns the descriptors from here on, on failure, too. */
 struct listener *listener_new_consume(uint32_t id, const int *fds, size_t fd_count);
 struct listener *listener_ref(struct listener *l);
 void listener_unref(struct listener *l);
+
+/* Takes a reference of its own on the queue. NULL when memory is short. */
+struct pool *pool_new(struct queue *q, const struct dispatch_policy *policy);
+void pool_free(struct pool *p);
+/* -ENOMEM, or -ENOSPC when there are too many. */
+int pool_add(struct pool *p, struct queue *member, bool serves) WARN_UNUSED;
 
 struct snapshot *snapshot_ref(struct snapshot *s);
 void snapshot_unref(struct snapshot *s);

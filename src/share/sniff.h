@@ -2,6 +2,7 @@
 /* All sniffers behind one call, and what a client that is refused is told in its own protocol. */
 
 #include "base/str.h"
+#include "share/reason.h"
 #include "wire/sniffed.h"
 
 /* `in` is everything that has arrived so far; of more than SNIFF_BYTES_MAX bytes only so many are
@@ -13,8 +14,7 @@ enum sniff_verdict sniff_bytes(struct str in, struct sniffed *ret);
 const char *proto_name(enum proto proto);
 
 /* The bytes to send before a refused client is closed, written to buf; empty when its protocol has
- * no word for it, or when buf is too small. `reason` is what it is refused for: one of sniffed's,
- * QueueFull, AppStopped, or anything else for "nobody here serves that name". `text` is for people,
- * and is cut where it does not fit. */
-struct str sniff_refusal(const struct sniffed *s, const char *reason, struct str text, char *buf,
-                         size_t size);
+ * no word for it, or when buf is too small. `text` is for people, and is cut where it does not
+ * fit. */
+struct str sniff_refusal(const struct sniffed *s, const struct refusal *why, struct str text,
+                         char *buf, size_t size);

@@ -1,8 +1,9 @@
 #pragma once
 /* The state of one dispatch thread, shared by the files of its stages: accept.c, deliver.c,
- * refuse.c and worker.c, which runs them. */
+ * pool.c, refuse-conn.c and worker.c, which runs them. */
 
 #include "share/conn.h"
+#include "share/parked.h"
 #include "share/worker.h"
 
 #define WORKER_EVENTS 128
@@ -51,6 +52,9 @@ struct worker {
     uint64_t resume_ms; /* accepting is paused until then; 0: it is not */
     uint32_t conn_count;
     struct list silent, partial, linger, gone, waitqs;
+    bool pools_due;    /* the keeper has something to do at once */
+    uint64_t pools_ms; /* or at that time; 0: it waits for an event */
+    uint64_t pools_serial;
     uint64_t log_second;
     uint32_t log_count;
     struct conn_judgement judgement;
@@ -65,8 +69,12 @@ void accept_pause(struct worker *w);
 void accept_resume(struct worker *w);
 void shard_update(struct worker *w, struct shard *s);
 
-/* worker.c: a connection that is kept gets a life on the heap; `c` itself stays the caller's. */
-void worker_keep(struct worker *w, const struct conn *c, const struct conn_judgement *j);
+/* worker.c: a connection that is kept gets a life on the heap; `c` itself stays the caller's, its
+ * descriptor does not. worker_hold() does nothing more; NULL when memory is short. */
+void worker_keep(struct worker *w, const struct conn *c, struct conn_judgement *j);
+struct conn *worker_hold(struct worker *w, const struct conn *c);
+/* More bytes are needed. */
+void worker_await(struct worker *w, struct conn *c);
 void worker_close(struct worker *w, struct conn *c);
 bool worker_evict(struct worker *w);
 void worker_move(struct worker *w, struct conn *c, enum conn_state state, struct list *to,
@@ -74,17 +82,54 @@ void worker_move(struct worker *w, struct conn *c, enum conn_state state, struct
 int worker_poll(struct worker *w, struct conn *c, uint32_t events);
 
 /* deliver.c: 0 when the socket is on its way (the caller closes its own), -EAGAIN when it must
- * wait, other errors are final. */
-int deliver(struct worker *w, struct conn *c, uint32_t claim, const struct conn_judgement *j);
-/* Keeps the connection until its queue has room; refuses it when too many wait. */
-void deliver_wait(struct worker *w, struct conn *c, uint32_t claim);
+ * wait; other errors are final, and j->refusal says why. */
+int deliver(struct worker *w, struct conn *c, uint32_t claim, struct conn_judgement *j);
+struct pool *deliver_pool(const struct worker *w, uint32_t claim);
+int deliver_send(struct queue *q, struct conn *c, const struct conn_judgement *j);
+/* c went to q, which may be a member's. */
+void deliver_count(struct worker *w, const struct queue *q, const struct conn *c);
+/* Keeps the connection until its queue has room; refuses it when too many wait, or when there is no
+ * pool. */
+void deliver_wait(struct worker *w, struct conn *c, const struct pool *p);
 void deliver_flush(struct worker *w, struct waitq *q);
 void deliver_flush_all(struct worker *w);
 
-/* refuse.c: answers in the client's protocol, logs the reason, and lets it go. j may be NULL. */
-void refuse(struct worker *w, struct conn *c, const char *reason, const struct conn_judgement *j);
+/* pool.c: to a member, or parked; as deliver(). */
+int pool_give(struct worker *w, const struct pool *p, struct conn *c,
+              const struct conn_judgement *j);
+/* Of this queue, which must not be a member's; NULL when it is served no more. */
+struct pool *pool_find(const struct worker *w, const struct queue *q);
+/* Empties a queue: what is in a member's goes to others, all else is refused. */
+void pool_drain(struct worker *w, struct queue *q);
+void pools_run(struct worker *w);
+void pools_watch(struct worker *w, const struct snapshot *old);
+
+/* Its program is told what was sniffed. */
+static inline bool pool_is_rich(const struct pool *p)
+{
+    const struct queue *q = p->member_count > 0 ? p->members[0].queue : p->queue;
+    return q->flags & DISPATCH_RICH;
+}
+
+/* What the policy of a pool that refuses says. */
+static inline struct refusal policy_refusal(const struct pool *p)
+{
+    return (struct refusal){p->policy.reason ? p->policy.reason : REASON_APP_STOPPED,
+                            p->policy.status, p->policy.retry_s, 1 + p->queue->id};
+}
+
+static inline void board_queue_set_parked(struct board *b, const struct queue *q)
+{
+    int64_t n = q->parked;
+    atomic_store(&b->queues[q->id % BOARD_QUEUES_MAX].parked, n > 0 ? (uint64_t)n : 0);
+}
+
+/* refuse-conn.c: answers in the client's protocol, logs the reason, and lets it go. Without a
+ * judgement the client is looked at anew, and, when it has not yet said enough, waited for. */
+void refuse(struct worker *w, struct conn *c, const struct refusal *why,
+            const struct conn_judgement *j);
 /* The line alone, of which there are only so many a second. j may be NULL. */
-void refuse_log(struct worker *w, const struct conn *c, const char *reason,
+void refuse_log(struct worker *w, const struct conn *c, const struct refusal *why,
                 const struct conn_judgement *j);
+void refusal_count(struct worker *w, const struct refusal *why);
 void refuse_linger(struct worker *w, struct conn *c);
-void refuse_queue(struct worker *w, struct queue *q);

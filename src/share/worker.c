@@ -74,44 +74,47 @@ void worker_close(struct worker *w, struct conn *c)
     board_add(&w->board->sniffing, -1);
 }
 
-static void conn_act(struct worker *w, struct conn *c, const struct conn_judgement *j);
+static void conn_act(struct worker *w, struct conn *c, struct conn_judgement *j);
 
-void worker_keep(struct worker *w, const struct conn *accepted, const struct conn_judgement *j)
+struct conn *worker_hold(struct worker *w, const struct conn *accepted)
 {
     if (board_get(&w->board->sniffing) >= w->limits.connections)
         (void)worker_evict(w);
     struct conn *c = malloc(sizeof *c);
     if (!c) {
         (void)fd_close(accepted->fd);
-        return;
+        return NULL;
     }
     *c = *accepted;
     list_init(&c->link);
     w->conn_count++;
     board_add(&w->board->sniffing, 1);
     worker_move(w, c, CONN_SNIFF, &w->silent, w->limits.silence_ms);
-    if (!j) {
-        refuse(w, c, "AppStopped", NULL);
-        return;
-    }
-    conn_act(w, c, j);
+    return c;
 }
 
-static void conn_await(struct worker *w, struct conn *c)
+void worker_keep(struct worker *w, const struct conn *accepted, struct conn_judgement *j)
+{
+    struct conn *c = worker_hold(w, accepted);
+    if (c)
+        conn_act(w, c, j);
+}
+
+void worker_await(struct worker *w, struct conn *c)
 {
     if (!c->polled && worker_poll(w, c, EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
         worker_close(w, c);
 }
 
 /* Does what was judged, with a connection that is on the heap. */
-static void conn_act(struct worker *w, struct conn *c, const struct conn_judgement *j)
+static void conn_act(struct worker *w, struct conn *c, struct conn_judgement *j)
 {
     switch (j->verdict) {
     case CONN_MORE:
-        conn_await(w, c);
+        worker_await(w, c);
         return;
     case CONN_REFUSE:
-        refuse(w, c, j->reason, j);
+        refuse(w, c, &j->refusal, j);
         return;
     case CONN_DELIVER:
         break;
@@ -120,16 +123,19 @@ static void conn_act(struct worker *w, struct conn *c, const struct conn_judgeme
     if (r == 0)
         worker_close(w, c);
     else if (r == -EAGAIN)
-        deliver_wait(w, c, j->claim);
+        deliver_wait(w, c, deliver_pool(w, j->claim));
     else
-        refuse(w, c, "AppStopped", j);
+        refuse(w, c, &j->refusal, j->sniffed_valid ? j : NULL);
 }
 
 static void conn_judge_again(struct worker *w, struct conn *c, enum conn_wait wait)
 {
     w->judgement.local.sa.sa_family = AF_UNSPEC;
     conn_judge(c, w->snapshot->routes, wait, w->peeked, &w->judgement);
-    conn_act(w, c, &w->judgement);
+    if (c->doom.reason && w->judgement.verdict != CONN_MORE)
+        refuse(w, c, &c->doom, &w->judgement);
+    else
+        conn_act(w, c, &w->judgement);
 }
 
 static void conn_event(struct worker *w, struct conn *c, uint32_t events)
@@ -159,8 +165,9 @@ bool worker_evict(struct worker *w)
         if (!c)
             continue;
         if (c->state == CONN_SNIFF) {
-            refuse_log(w, c, "Limit", NULL);
-            board_add(&w->board->refused, 1);
+            struct refusal why = {.reason = REASON_LIMIT};
+            refuse_log(w, c, &why, NULL);
+            refusal_count(w, &why);
         }
         worker_close(w, c);
         return true;
@@ -198,6 +205,10 @@ static int wait_ms(struct worker *w)
         sooner(&at, w->resume_ms);
     if (!list_empty(&w->waitqs))
         sooner(&at, w->now_ms + RETRY_MS);
+    if (w->pools_due)
+        return 0;
+    if (w->pools_ms)
+        sooner(&at, w->pools_ms);
     if (at == UINT64_MAX)
         return -1;
     /* The clock is coarse: a tick more than the difference is never too early. */
@@ -272,6 +283,7 @@ static void snapshot_adopt(struct worker *w, struct snapshot *next)
             shard_free(w, left[i]);
         }
     free(left);
+    pools_watch(w, old);
     snapshot_unref(old);
 }
 
@@ -289,7 +301,7 @@ static void mail_read(struct worker *w)
     if (next)
         snapshot_adopt(w, next);
     if (drain) {
-        refuse_queue(w, drain);
+        pool_drain(w, drain);
         queue_unref(drain);
     }
     deliver_flush_all(w);
@@ -327,6 +339,9 @@ static void turn(struct worker *w, const struct epoll_event *events, int n)
         case SOURCE_WAITQ:
             deliver_flush(w, container_of(s, struct waitq, source));
             break;
+        case SOURCE_POOL:
+            w->pools_due = true;
+            break;
         }
     }
     deadlines_run(w);
@@ -334,6 +349,8 @@ static void turn(struct worker *w, const struct epoll_event *events, int n)
         deliver_flush_all(w);
     if (mail)
         mail_read(w);
+    if (w->pools_due || (w->pools_ms && w->pools_ms <= w->now_ms))
+        pools_run(w);
     gone_free(w);
 }
 

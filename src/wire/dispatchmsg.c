@@ -113,8 +113,10 @@ int dispatchmsg_encode(const struct dispatchmsg *m, void *buf, size_t size)
         wr_u32(&w, (uint32_t)m->option);
         wr_vec16(&w, m->value);
     }
-    if (f & F_POLICY)
+    if (f & F_POLICY) {
         policy_encode(&w, m->parent, &m->policy);
+        wr_vec16(&w, m->name);
+    }
     if (f & F_LIMITS)
         limits_encode(&w, &m->limits);
     if (f & F_REFUSE)
@@ -174,6 +176,7 @@ int dispatchmsg_decode(struct dispatchmsg *ret_msg, const void *buf, size_t n)
     if (f & F_POLICY) {
         m.parent = rd_u32(&r);
         policy_decode(&r, &m.policy);
+        m.name = rd_vec(&r, 2);
     }
     if (f & F_LIMITS)
         limits_decode(&r, &m.limits);

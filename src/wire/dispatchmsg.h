@@ -103,6 +103,7 @@ struct dispatchmsg {
     uint64_t cookie;  /* OPEN: SO_COOKIE of the socket */
     struct str route; /* CLAIM: canonical text */
     struct str note;  /* QUEUE: berthd's own memory, given back by RECOVER */
+    struct str name;  /* QUEUE: of the application, for the lines of LOG */
     int32_t level, option;
     struct str value;
 };

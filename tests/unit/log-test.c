@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEXT_MAX 4096
@@ -55,6 +56,31 @@ TEST("a line begins with the time in UTC, the name and the level")
     CHECK_INT(strlen(text), strlen("2026-01-01T00:00:00Z unit warn: paused n=3\n"));
     CHECK_INT(text[10], 'T');
     CHECK_TEXT(text + 19, "Z unit warn: paused n=3\n");
+}
+
+TEST("the journal gets the priority in front, and only the journal")
+{
+    char text[TEXT_MAX], stream[64];
+    struct stat st;
+    int saved, fd = capture_start(&saved);
+    CHECK_INT(fstat(STDERR_FILENO, &st), 0);
+    (void)snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+                   (unsigned long long)st.st_ino);
+    CHECK_INT(setenv("JOURNAL_STREAM", stream, 1), 0);
+    log_init("unit", LOG_DEBUG);
+    log_error("one");
+    log_warn("two a=%d", 1);
+    log_info("three");
+    log_debug("four");
+    CHECK_INT(setenv("JOURNAL_STREAM", "1:2", 1), 0);
+    log_init("unit", LOG_INFO);
+    log_info("five");
+    CHECK_INT(unsetenv("JOURNAL_STREAM"), 0);
+    log_init("unit", LOG_INFO);
+    capture_end(fd, saved, text);
+    static const char want[] = "<3>unit: one\n<4>unit: two a=1\n<6>unit: three\n<7>unit: four\n";
+    CHECK(strncmp(text, want, sizeof want - 1) == 0);
+    CHECK(strstr(text, "Z unit info: five\n") != NULL);
 }
 
 TEST("a line below the level is not written")

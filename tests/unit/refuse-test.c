@@ -4,35 +4,37 @@
 #include "share/sniff.h"
 #include "test.h"
 
-static struct str refuse(const struct sniffed *s, const char *reason, char buf[1024])
+static const struct refusal nobody = {.reason = REASON_NO_ROUTE};
+
+static struct str refuse(const struct sniffed *s, enum reason reason, char buf[1024])
 {
-    return sniff_refusal(s, reason, STR("no such name\n"), buf, 1024);
+    return sniff_refusal(s, &(struct refusal){.reason = reason}, STR("no such name\n"), buf, 1024);
 }
 
 TEST("HTTP/1 gets a whole answer with the status of the reason")
 {
     struct sniffed s = {.proto = PROTO_HTTP, .method = STR("GET")};
     char buf[1024];
-    CHECK_STR(refuse(&s, NULL, buf), "HTTP/1.1 404 Not Found\r\n"
-                                     "Content-Type: text/plain; charset=utf-8\r\n"
-                                     "Content-Length: 13\r\nConnection: close\r\n\r\n"
-                                     "no such name\n");
-    CHECK_STR(refuse(&s, "QueueFull", buf), "HTTP/1.1 503 Service Unavailable\r\n"
-                                            "Content-Type: text/plain; charset=utf-8\r\n"
-                                            "Content-Length: 13\r\nRetry-After: 1\r\n"
-                                            "Connection: close\r\n\r\nno such name\n");
-    CHECK(str_starts(refuse(&s, "AppStopped", buf), STR("HTTP/1.1 503 ")));
-    CHECK(str_starts(refuse(&s, "BadRequest", buf), STR("HTTP/1.1 400 ")));
-    CHECK(str_starts(refuse(&s, "TwoHosts", buf), STR("HTTP/1.1 400 ")));
-    CHECK(str_starts(refuse(&s, "NoHost", buf), STR("HTTP/1.1 400 ")));
-    CHECK(str_starts(refuse(&s, "TooLarge", buf), STR("HTTP/1.1 431 ")));
+    CHECK_STR(refuse(&s, REASON_NO_ROUTE, buf), "HTTP/1.1 404 Not Found\r\n"
+                                                "Content-Type: text/plain; charset=utf-8\r\n"
+                                                "Content-Length: 13\r\nConnection: close\r\n\r\n"
+                                                "no such name\n");
+    CHECK_STR(refuse(&s, REASON_QUEUE_FULL, buf), "HTTP/1.1 503 Service Unavailable\r\n"
+                                                  "Content-Type: text/plain; charset=utf-8\r\n"
+                                                  "Content-Length: 13\r\nRetry-After: 1\r\n"
+                                                  "Connection: close\r\n\r\nno such name\n");
+    CHECK(str_starts(refuse(&s, REASON_APP_STOPPED, buf), STR("HTTP/1.1 503 ")));
+    CHECK(str_starts(refuse(&s, REASON_BAD_REQUEST, buf), STR("HTTP/1.1 400 ")));
+    CHECK(str_starts(refuse(&s, REASON_TWO_HOSTS, buf), STR("HTTP/1.1 400 ")));
+    CHECK(str_starts(refuse(&s, REASON_NO_HOST, buf), STR("HTTP/1.1 400 ")));
+    CHECK(str_starts(refuse(&s, REASON_TOO_LARGE, buf), STR("HTTP/1.1 431 ")));
 }
 
 TEST("HEAD gets the head only")
 {
     struct sniffed s = {.proto = PROTO_HTTP, .method = STR("HEAD")};
     char buf[1024];
-    struct str r = refuse(&s, NULL, buf);
+    struct str r = refuse(&s, REASON_NO_ROUTE, buf);
     CHECK(r.n > 4 && memcmp(r.p + r.n - 4, "\r\n\r\n", 4) == 0);
 }
 
@@ -41,10 +43,10 @@ TEST("a text that does not fit is cut, and a frame that does not fit is not sent
     struct sniffed s = {.proto = PROTO_HTTP, .method = STR("GET")};
     char buf[300], text[1000];
     memset(text, 'x', sizeof text);
-    struct str r = sniff_refusal(&s, NULL, (struct str){text, sizeof text}, buf, sizeof buf);
+    struct str r = sniff_refusal(&s, &nobody, (struct str){text, sizeof text}, buf, sizeof buf);
     CHECK(memmem(r.p, r.n, "Content-Length: 44\r\n", 20));
-    CHECK_INT(sniff_refusal(&s, NULL, STR("a"), buf, 40).n, 0);
-    CHECK_INT(sniff_refusal(&s, NULL, STR("a"), buf, 0).n, 0);
+    CHECK_INT(sniff_refusal(&s, &nobody, STR("a"), buf, 40).n, 0);
+    CHECK_INT(sniff_refusal(&s, &nobody, STR("a"), buf, 0).n, 0);
 }
 
 /* What a client of HTTP/2 sees. */
@@ -128,16 +130,16 @@ TEST("an HTTP/2 client reads status, text and goodbye")
 {
     struct sniffed s = {.proto = PROTO_H2, .method = STR("GET"), .stream_id = 1};
     char buf[1024];
-    struct seen seen = h2_client("GET", refuse(&s, NULL, buf));
+    struct seen seen = h2_client("GET", refuse(&s, REASON_NO_ROUTE, buf));
     CHECK_TEXT(seen.status, "404");
     CHECK_TEXT(seen.text, "no such name\n");
     CHECK(seen.ended && seen.goaway);
     CHECK_INT(seen.goaway_error, NGHTTP2_NO_ERROR);
-    seen = h2_client("GET", refuse(&s, "QueueFull", buf));
+    seen = h2_client("GET", refuse(&s, REASON_QUEUE_FULL, buf));
     CHECK_TEXT(seen.status, "503");
     CHECK_TEXT(seen.retry, "1");
     s.method = STR("HEAD");
-    seen = h2_client("HEAD", refuse(&s, "TooLarge", buf));
+    seen = h2_client("HEAD", refuse(&s, REASON_TOO_LARGE, buf));
     CHECK_TEXT(seen.status, "431");
     CHECK_TEXT(seen.text, "");
     CHECK(seen.ended);
@@ -147,7 +149,7 @@ TEST("an HTTP/2 client whose request was not understood reads why the connection
 {
     struct sniffed s = {.proto = PROTO_H2};
     char buf[1024];
-    struct seen seen = h2_client("GET", refuse(&s, "BadRequest", buf));
+    struct seen seen = h2_client("GET", refuse(&s, REASON_BAD_REQUEST, buf));
     CHECK(seen.goaway && !seen.ended);
     CHECK_INT(seen.goaway_error, NGHTTP2_PROTOCOL_ERROR);
 }
@@ -156,31 +158,31 @@ TEST("a TLS client gets a fatal alert")
 {
     struct sniffed s = {.proto = PROTO_TLS};
     char buf[1024];
-    struct str r = refuse(&s, NULL, buf);
+    struct str r = refuse(&s, REASON_NO_ROUTE, buf);
     CHECK_INT(r.n, 7);
     CHECK(str_eq(r, STR("\x15\3\3\0\2\2\x70")));
-    CHECK(str_eq(refuse(&s, "QueueFull", buf), STR("\x15\3\3\0\2\2\x50")));
-    CHECK(str_eq(refuse(&s, "BadRequest", buf), STR("\x15\3\3\0\2\2\x32")));
+    CHECK(str_eq(refuse(&s, REASON_QUEUE_FULL, buf), STR("\x15\3\3\0\2\2\x50")));
+    CHECK(str_eq(refuse(&s, REASON_BAD_REQUEST, buf), STR("\x15\3\3\0\2\2\x32")));
 }
 
 TEST("a PostgreSQL client gets an error that it prints, but none instead of encryption")
 {
     struct sniffed s = {.proto = PROTO_POSTGRES};
     char buf[1024];
-    CHECK(str_eq(refuse(&s, NULL, buf), STR("E\0\0\0\x28"
-                                            "SFATAL\0VFATAL\0C3D000\0"
-                                            "Mno such name\0\0")));
+    CHECK(str_eq(refuse(&s, REASON_NO_ROUTE, buf), STR("E\0\0\0\x28"
+                                                       "SFATAL\0VFATAL\0C3D000\0"
+                                                       "Mno such name\0\0")));
     s.ssl_request = true;
-    CHECK_INT(refuse(&s, NULL, buf).n, 0);
+    CHECK_INT(refuse(&s, REASON_NO_ROUTE, buf).n, 0);
 }
 
 TEST("a Redis client gets one line, and others nothing")
 {
     struct sniffed s = {.proto = PROTO_REDIS};
     char buf[1024];
-    CHECK_STR(refuse(&s, NULL, buf), "-ERR no such name\r\n");
+    CHECK_STR(refuse(&s, REASON_NO_ROUTE, buf), "-ERR no such name\r\n");
     s.proto = PROTO_SSH;
-    CHECK_INT(refuse(&s, NULL, buf).n, 0);
+    CHECK_INT(refuse(&s, REASON_NO_ROUTE, buf).n, 0);
     s.proto = PROTO_NONE;
-    CHECK_INT(refuse(&s, NULL, buf).n, 0);
+    CHECK_INT(refuse(&s, REASON_NO_ROUTE, buf).n, 0);
 }

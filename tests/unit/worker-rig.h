@@ -81,7 +81,8 @@ static inline void rig_publish(struct rig *r, bool listening, const struct serve
     struct route_entry *entries = calloc(count + 1, sizeof *entries);
     snap->refs = 1;
     snap->listeners = calloc(1, sizeof(struct listener *));
-    snap->claim_queues = calloc(count + 1, sizeof(struct queue *));
+    snap->targets = calloc(count + 1, sizeof *snap->targets);
+    snap->pools = calloc(count + 1, sizeof(struct pool *));
     if (listening)
         snap->listeners[snap->listener_count++] = listener_ref(r->listener);
     snap->claim_count = count;
@@ -92,7 +93,8 @@ static inline void rig_publish(struct rig *r, bool listening, const struct serve
         entries[i].bound = r->at;
         entries[i].claim = (uint32_t)i;
         entries[i].app = s[i].app;
-        snap->claim_queues[i] = queue_ref(s[i].queue);
+        struct pool *p = pool_new(s[i].queue, &(struct dispatch_policy){.state = DISPATCH_SERVE});
+        snap->targets[i].pool = snap->pools[snap->pool_count++] = p;
     }
     snap->routes = route_table_new(entries, count);
     free(entries);

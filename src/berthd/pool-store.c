@@ -1,0 +1,244 @@
+/* What a successor of this berthd has to know of the pools: the secrets of pools and workers, which
+ * processes the workers are, and the definitions that came from `berth run` instead of the
+ * configuration. One JSON file in the runtime folder, replaced as a whole. */
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "berthd/pool.h"
+#include "ipc/runtime.h"
+
+#define STORE_MAX (64u << 20)
+
+static char *hex_format(const uint8_t instance[APPMSG_INSTANCE], char buf[2 * APPMSG_INSTANCE + 1])
+{
+    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
+        (void)snprintf(buf + 2 * i, 3, "%02x", instance[i]);
+    return buf;
+}
+
+static bool hex_parse(const char *text, uint8_t ret_instance[APPMSG_INSTANCE])
+{
+    unsigned byte;
+    if (!text || strlen(text) != 2 * APPMSG_INSTANCE)
+        return false;
+    for (size_t i = 0; i < APPMSG_INSTANCE; i++) {
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+            return false;
+        ret_instance[i] = (uint8_t)byte;
+    }
+    return true;
+}
+
+/* When a process was started, in ticks since boot: with its number it is one process for ever. 0:
+ * there is none. */
+static unsigned long long process_start(pid_t pid)
+{
+    char path[64], text[1024];
+    unsigned long long start = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    (void)fclose(f);
+    text[n] = 0;
+    /* The second field, a name in parentheses, may hold anything; the 22nd is what we want. */
+    const char *p = strrchr(text, ')');
+    for (int field = 2; p && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    if (p)
+        (void)sscanf(p, "%llu", &start);
+    return start;
+}
+
+static json_t *worker_json(const struct worker *w)
+{
+    char hex[2 * APPMSG_INSTANCE + 1];
+    return json_pack("{s:i, s:i, s:I, s:s, s:i, s:s}", "number", (int)w->number, "pid", (int)w->pid,
+                     "start", (json_int_t)process_start(w->pid), "instance",
+                     hex_format(w->instance, hex), "state", (int)w->state, "why", w->why);
+}
+
+static json_t *definition_json(const struct pool *p)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return NULL;
+    int r = conf_app_format(p->conf, false, f);
+    if (fclose(f) != 0 || r < 0) {
+        free(text);
+        return NULL;
+    }
+    json_t *environment = json_array();
+    for (char **e = p->environment; e && *e; e++)
+        (void)json_array_append_new(environment, json_string(*e));
+    json_t *j = json_pack("{s:s, s:i, s:o}", "text", text, "uid", (int)p->app->uid, "environment",
+                          environment);
+    free(text);
+    return j;
+}
+
+static json_t *pool_json(const struct pool *p)
+{
+    char hex[2 * APPMSG_INSTANCE + 1];
+    json_t *workers = json_array();
+    list_for_each(w, &p->workers, struct worker, link)(void)
+        json_array_append_new(workers, worker_json(w));
+    json_t *j = json_pack("{s:s, s:s, s:b, s:o}", "name", p->conf->name, "instance",
+                          hex_format(p->app->instance, hex), "stopped", p->state == POOL_STOPPED,
+                          "workers", workers);
+    if (j && p->by_hand)
+        (void)json_object_set_new(j, "definition", definition_json(p));
+    return j;
+}
+
+static int write_whole(const char *path, const char *text)
+{
+    char fresh[RUNTIME_PATH_MAX + 8];
+    (void)snprintf(fresh, sizeof fresh, "%s.new", path);
+    CLEANUP_FD int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    for (size_t left = strlen(text); left > 0;) {
+        ssize_t n = write(fd, text, left);
+        if (n < 0)
+            return -errno;
+        text += n;
+        left -= (size_t)n;
+    }
+    return rename(fresh, path) < 0 ? -errno : 0;
+}
+
+void pool_store_now(struct server *s)
+{
+    char path[RUNTIME_PATH_MAX];
+    json_t *pools = json_array();
+    list_for_each(p, &s->pools, struct pool, link)
+    {
+        if (!p->leaving && (p->by_hand || p->state == POOL_STOPPED || !list_empty(&p->app->binds) ||
+                            !list_empty(&p->workers)))
+            (void)json_array_append_new(pools, pool_json(p));
+    }
+    char *text = json_dumps(pools, JSON_INDENT(1));
+    json_decref(pools);
+    int r = text ? runtime_path(RUNTIME_POOLS, path) : -ENOMEM;
+    if (r == 0)
+        r = write_whole(path, text);
+    free(text);
+    if (r < 0)
+        log_warn("state of the pools not saved err=%s", strerror(-r));
+}
+
+static void save(struct timer *t)
+{
+    pool_store_now(container_of(t, struct server, store));
+}
+
+void pool_store_save(struct server *s)
+{
+    s->store.fire = save;
+    if (s->store.at_ms == 0)
+        loop_timer(&s->loop, &s->store, 1);
+}
+
+static void worker_load(struct pool *p, const json_t *j)
+{
+    pid_t pid = (pid_t)json_integer_value(json_object_get(j, "pid"));
+    json_int_t start = json_integer_value(json_object_get(j, "start"));
+    uint8_t instance[APPMSG_INSTANCE];
+    if (pid <= 0 || start == 0 || (json_int_t)process_start(pid) != start ||
+        !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
+        return;
+    struct worker *w = worker_new(p, (uint32_t)json_integer_value(json_object_get(j, "number")));
+    if (!w)
+        return;
+    memcpy(w->instance, instance, sizeof w->instance);
+    if (worker_watch(w, pid, pidfd_of(pid)) < 0) {
+        worker_free(w);
+        return;
+    }
+    const char *why = json_string_value(json_object_get(j, "why"));
+    (void)snprintf(w->why, sizeof w->why, "%s", why ? why : "");
+    worker_resume(w, (enum worker_state)json_integer_value(json_object_get(j, "state")));
+    if (w->number >= p->next_number)
+        p->next_number = w->number + 1;
+}
+
+static char **environment_load(const json_t *j)
+{
+    size_t n = json_array_size(j);
+    char **all = calloc(n + 1, sizeof *all);
+    for (size_t i = 0; all && i < n; i++) {
+        const char *text = json_string_value(json_array_get(j, i));
+        all[i] = strdup(text ? text : "");
+    }
+    return all;
+}
+
+/* A pool that was defined by `berth run`. */
+static struct pool *pool_load(struct server *s, const json_t *j, const char *name,
+                              const uint8_t *instance)
+{
+    const json_t *d = json_object_get(j, "definition");
+    const char *text = json_string_value(json_object_get(d, "text"));
+    struct conf_errors errors = {0};
+    struct conf *conf = NULL;
+    if (!text || conf_read_text(str_of(text), name, &conf, &errors) < 0 || conf->app_count != 1) {
+        conf_errors_done(&errors);
+        conf_free(conf);
+        return NULL;
+    }
+    struct definition *definition = definition_new_consume(conf);
+    struct pool *p =
+        definition ? pool_new(s, definition, &definition->conf->apps[0], instance) : NULL;
+    definition_unref(definition);
+    if (!p)
+        return NULL;
+    p->by_hand = true;
+    p->app->uid = (uid_t)json_integer_value(json_object_get(d, "uid"));
+    p->environment = environment_load(json_object_get(d, "environment"));
+    return p;
+}
+
+static json_t *store_read(void)
+{
+    char path[RUNTIME_PATH_MAX];
+    if (runtime_path(RUNTIME_POOLS, path) < 0)
+        return NULL;
+    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return NULL;
+    json_error_t error;
+    json_t *all = json_loadfd(fd, 0, &error);
+    if (!all)
+        log_warn("state of the pools not understood line=%d error=%s", error.line, error.text);
+    return all;
+}
+
+void pool_store_load(struct server *s)
+{
+    json_t *all = store_read();
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *j = json_array_get(all, i), *workers = json_object_get(j, "workers");
+        const char *name = json_string_value(json_object_get(j, "name"));
+        uint8_t instance[APPMSG_INSTANCE];
+        if (!name || !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
+            continue;
+        struct pool *p = pool_find(s, name);
+        if (!p)
+            p = pool_load(s, j, name, instance);
+        if (!p)
+            continue;
+        memcpy(p->app->instance, instance, sizeof instance);
+        p->was_stopped = json_is_true(json_object_get(j, "stopped"));
+        for (size_t k = 0; k < json_array_size(workers); k++)
+            worker_load(p, json_array_get(workers, k));
+    }
+    json_decref(all);
+}

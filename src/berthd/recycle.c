@@ -1,0 +1,214 @@
+/* When a worker is replaced, when one more is needed, and when none is: looked at once a second, in
+ * numbers that the kernel or dispatch has counted. A worker is always replaced by one that is ready
+ * before it stops taking connections. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "berthd/pool.h"
+#include "launch/opencount.h"
+#include "launch/proctree.h"
+
+/* How long a worker above the least number must have had nothing to do. */
+#define SURPLUS_MS 30000
+/* Exact counting looks at every process: not more often than this, nor less. */
+#define COUNT_MS_MIN 200
+#define COUNT_MS_MAX 30000
+
+static uint64_t delivered_by(const struct worker *w)
+{
+    struct board *board = w->pool->server->board;
+    uint64_t n = 0;
+    list_for_each(b, &w->binds, struct bind, app_link) if (board) n +=
+        board_get(&board->queues[b->id].delivered) - b->delivered_before;
+    return n;
+}
+
+static size_t waiting_for(const struct worker *w)
+{
+    size_t n = 0;
+    list_for_each(b, &w->binds, struct bind, app_link) n += bind_waiting(b);
+    return n;
+}
+
+static size_t parked(const struct pool *p)
+{
+    size_t n = 0;
+    list_for_each(b, &p->app->binds, struct bind, app_link) n += bind_waiting(b);
+    return n;
+}
+
+static bool clock_passed(const struct pool *p, int64_t minute_before, int64_t minute)
+{
+    for (size_t i = 0; i < p->conf->recycle_at.count; i++) {
+        int64_t at = p->conf->recycle_at.items[i];
+        if (minute_before < at && at <= minute)
+            return true;
+    }
+    return false;
+}
+
+/* Minutes of this day, in local time. */
+static int64_t minute_of_day(void)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+    (void)localtime_r(&now, &tm);
+    return tm.tm_hour * 60 + tm.tm_min;
+}
+
+static bool schedule_due(struct pool *p)
+{
+    int64_t before = p->schedule_minute, now = minute_of_day();
+    p->schedule_minute = now;
+    if (before < 0 || before == now || p->conf->recycle_at.count == 0)
+        return false;
+    /* Past midnight the minutes begin again. */
+    return before < now ? clock_passed(p, before, now)
+                        : clock_passed(p, before, 24 * 60) || clock_passed(p, -1, now);
+}
+
+/* The newest change of any watched file, as one number; what is not there counts as 0. */
+static uint64_t watched_stamp(const struct pool *p)
+{
+    uint64_t stamp = 0;
+    for (size_t i = 0; i < p->conf->watch.count; i++) {
+        struct stat st;
+        if (stat(p->conf->watch.items[i], &st) < 0)
+            continue;
+        uint64_t one = (uint64_t)st.st_mtim.tv_sec * 1000003u + (uint64_t)st.st_mtim.tv_nsec;
+        stamp = stamp * 31 + one + (uint64_t)st.st_ino + (uint64_t)st.st_size;
+    }
+    return stamp;
+}
+
+/* True once when the files have been at rest for a while after a change. */
+static bool watched_due(struct pool *p, uint64_t now_ms)
+{
+    if (p->conf->watch.count == 0)
+        return false;
+    uint64_t stamp = watched_stamp(p);
+    if (p->stamp == 0)
+        p->stamp = stamp;
+    if (stamp != p->stamp) {
+        p->stamp = stamp;
+        p->changed_ms = now_ms;
+    }
+    if (p->changed_ms == 0 || now_ms - p->changed_ms < p->conf->watch_delay_ms)
+        return false;
+    p->changed_ms = 0;
+    return true;
+}
+
+static const char *worker_due(const struct worker *w, uint64_t now_ms)
+{
+    const struct conf_app *c = w->pool->conf;
+    if (c->recycle_after_ms && now_ms - w->ready_ms >= c->recycle_after_ms)
+        return "recycle_after";
+    if (c->recycle_connections && delivered_by(w) >= c->recycle_connections)
+        return "recycle_connections";
+    if (c->recycle_memory && w->memory >= c->recycle_memory)
+        return "recycle_memory";
+    return NULL;
+}
+
+static void workers_recycle(struct pool *p, uint64_t now_ms)
+{
+    list_for_each(w, &p->workers, struct worker, link)
+    {
+        if (w->state != WORKER_READY || w->replaced)
+            continue;
+        const char *due = worker_due(w, now_ms);
+        if (due)
+            worker_replace(w, due);
+    }
+}
+
+/* One more when everybody has connections waiting; one less when the newest has had none. */
+static void workers_scale(struct pool *p, uint64_t now_ms)
+{
+    if (p->state != POOL_RUNNING || p->conf->workers.low == p->conf->workers.high)
+        return;
+    bool all_busy = pool_active(p) > 0;
+    list_for_each(w, &p->workers, struct worker, link)
+    {
+        if (w->state == WORKER_READY)
+            all_busy &= waiting_for(w) > 0;
+        if (w->state == WORKER_STARTING)
+            all_busy = false;
+    }
+    if ((all_busy || parked(p) > 0) && p->wanted < p->conf->workers.high &&
+        pool_count(p, WORKER_STARTING) == 0 && pool_count(p, WORKER_READY) > 0) {
+        p->wanted++;
+        p->surplus_ms = now_ms;
+        log_info("pool app=%s workers=%u", p->conf->name, p->wanted);
+        pool_changed(p);
+    }
+    if (all_busy)
+        p->surplus_ms = now_ms;
+    if (p->wanted > p->conf->workers.low && p->wanted > 1 && now_ms - p->surplus_ms >= SURPLUS_MS) {
+        p->wanted--;
+        p->surplus_ms = now_ms;
+        pool_changed(p);
+    }
+}
+
+static size_t open_total(const struct pool *p)
+{
+    size_t n = 0;
+    list_for_each(w, &p->workers, struct worker, link) n += w->open;
+    return n;
+}
+
+static uint64_t delivered_total(const struct pool *p)
+{
+    uint64_t n = 0;
+    list_for_each(w, &p->workers, struct worker, link) n += delivered_by(w);
+    return n;
+}
+
+static void count_due(struct pool *p, uint64_t now_ms)
+{
+    uint64_t every = p->conf->idle_timeout_ms / 10;
+    every = every < COUNT_MS_MIN ? COUNT_MS_MIN : every > COUNT_MS_MAX ? COUNT_MS_MAX : every;
+    bool wanted = p->conf->idle_timeout_ms > 0 || p->conf->recycle_memory > 0;
+    if (!wanted || now_ms - p->count_ms < every)
+        return;
+    workers_count(p);
+}
+
+/* Idle is a pool to which nothing was delivered, for which nothing waits, and none of whose handed
+ * connections is open, for the whole of the time. */
+static void pool_idle_check(struct pool *p, uint64_t now_ms)
+{
+    uint64_t delivered = delivered_total(p);
+    if (delivered != p->delivered_seen || open_total(p) > 0 || parked(p) > 0 ||
+        pool_count(p, WORKER_READY) == 0)
+        p->busy_ms = now_ms;
+    p->delivered_seen = delivered;
+    if (p->state != POOL_RUNNING || p->conf->start != CONF_START_DEMAND ||
+        p->conf->idle_timeout_ms == 0 || now_ms - p->busy_ms < p->conf->idle_timeout_ms)
+        return;
+    workers_count(p);
+    if (open_total(p) > 0) {
+        p->busy_ms = now_ms;
+        return;
+    }
+    log_info("pool idle app=%s", p->conf->name);
+    pool_idle(p);
+}
+
+void recycle_tick(struct pool *p, uint64_t now_ms)
+{
+    count_due(p, now_ms);
+    if (p->state == POOL_RUNNING && schedule_due(p))
+        pool_restart(p, "recycle_at");
+    if (p->state == POOL_RUNNING && watched_due(p, now_ms))
+        pool_restart(p, "watched file changed");
+    workers_recycle(p, now_ms);
+    workers_scale(p, now_ms);
+    pool_idle_check(p, now_ms);
+}
