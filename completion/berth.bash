@@ -11,6 +11,11 @@ _berth_routes() {
     berth ls --json 2>/dev/null | sed -n 's/^ *"route": "\(http:.*\)".*/\1/p'
 }
 
+# The routes that are reserved.
+_berth_reserved() {
+    berth reserve --list --json 2>/dev/null | sed -n 's/^ *"route": "\(.*\)".*/\1/p'
+}
+
 # The ports that somebody listens on.
 _berth_ports() {
     local fields
@@ -77,12 +82,25 @@ _berth_run() {
     fi
 }
 
+_berth_reserve() {
+    case $prev in
+    --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
+    --status) _berth_offer "400 403 404 503" ;;
+    *)
+        case $cur in
+        -*) _berth_offer "--user --delegate --status --delete --list --json --help" ;;
+        *) _berth_offer "http:// tls:// ssh:// any:// $(_berth_reserved)" ;;
+        esac
+        ;;
+    esac
+}
+
 _berth() {
     local cur prev
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _berth_offer "run ls why check config status stop help --help --version"
+        _berth_offer "run ls why reserve check config status stop help --system --help --version"
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -105,9 +123,11 @@ _berth() {
         *) _berth_offer "--config --defaults --json --help" ;;
         esac
         ;;
-    ls | status) _berth_offer "--json --help" ;;
+    ls) _berth_offer "--json --help" ;;
+    reserve) _berth_reserve ;;
+    status) _berth_offer "--json --security --help" ;;
     stop) _berth_offer "--help" ;;
-    help) _berth_offer "run ls why check config status stop" ;;
+    help) _berth_offer "run ls why reserve check config status stop" ;;
     esac
 }
 complete -F _berth berth

@@ -6,6 +6,8 @@
 
 #include "base/log.h"
 #include "berthd/pool.h"
+#include "berthd/quota.h"
+#include "berthd/reserve.h"
 
 int pidfd_of(pid_t pid)
 {
@@ -33,7 +35,11 @@ static int app_read_routes(struct app *a, const struct appmsg *m, char reason[RE
             (void)snprintf(reason, REASON_MAX, "route '%s': %s", text, why);
             return n;
         }
-        a->route_count += (size_t)n;
+        for (int k = 0; k < n; k++) {
+            int err = reserve_admit_route(a->server, &a->routes[a->route_count++], a->uid, reason);
+            if (err < 0)
+                return err;
+        }
     }
     /* A bare host counts as two, and all must fit into the note for a successor. */
     if (a->route_count > APPMSG_ROUTES_MAX) {
@@ -75,15 +81,25 @@ static char *printable_copy(struct str s)
     return copy;
 }
 
-static int app_admit(const struct server *s, const struct appmsg *m, const struct ucred *creator,
-                     char reason[REASON_MAX])
+/* Who owns it: a worker that gave up its user's rights shows the secret of an application that had
+ * an owner before. In the system's berthd every local user may have applications. */
+static int app_owner(const struct server *s, const struct appmsg *m, const struct ucred *creator,
+                     uid_t *ret_uid, char reason[REASON_MAX])
 {
-    bool owner = creator->uid == s->uid || creator->uid == 0;
-    if (!owner && !instances_has(m->instance)) {
-        (void)snprintf(reason, REASON_MAX, "this berthd belongs to user %u, not to user %u", s->uid,
-                       creator->uid);
-        return -EPERM;
-    }
+    *ret_uid = creator->uid;
+    if (creator->uid == s->uid || creator->uid == 0)
+        return 0;
+    if (instances_find(m->instance, ret_uid) == 0)
+        return 0;
+    if (s->uid == 0)
+        return quota_check(s, creator->uid, QUOTA_APPS, reason);
+    (void)snprintf(reason, REASON_MAX, "this berthd belongs to user %u, not to user %u", s->uid,
+                   creator->uid);
+    return -EPERM;
+}
+
+static int app_admit(const struct appmsg *m, char reason[REASON_MAX])
+{
     if (m->name.n == 0 || m->name.n > APP_NAME_MAX || !text_is_printable(m->name)) {
         (void)snprintf(reason, REASON_MAX,
                        "an application's name has 1 to 64 printable characters");
@@ -124,7 +140,10 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
     struct app *a = w ? w->pool->app : app_find(s, m->instance);
     if (a)
         return a;
-    *ret_err = app_admit(s, m, creator, reason);
+    uid_t uid = 0;
+    *ret_err = app_owner(s, m, creator, &uid, reason);
+    if (*ret_err == 0)
+        *ret_err = app_admit(m, reason);
     if (*ret_err < 0)
         return NULL;
     *ret_err = -ENOMEM;
@@ -132,13 +151,13 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
     a = app_new(s, name, m->instance);
     if (!a)
         return NULL;
-    a->uid = creator->uid;
+    a->uid = uid;
     a->flags = m->flags;
     a->command = printable_copy(m->command);
     if (a->command)
         *ret_err = app_read_routes(a, m, reason);
     if (*ret_err == 0) {
-        instances_add(a->instance);
+        instances_add(s, a->instance, a->uid);
         return a;
     }
     app_free(a);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "berthd/pool.h"
+#include "berthd/quota.h"
 
 /* Room for about a thousand waiting connections, where the system lets us. */
 #define QUEUE_BYTES     (8 << 20)
@@ -288,6 +289,9 @@ int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret
     }
     b = bind_find_own(a, m);
     if (!b || b->orphan) {
+        int admitted = quota_check(s, a->uid, QUOTA_BINDS, reason);
+        if (admitted < 0)
+            return admitted;
         b = bind_inherit(a, m);
         bool fresh = !b;
         if (fresh)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "share/listen.h"
 #include "why/why.h"
@@ -135,6 +136,7 @@ static void listener_unref(struct server *s, struct shared_listener *l)
 {
     if (--l->refs > 0)
         return;
+    reserve_refuse_listener_gone(s, l);
     dispatch_drop(s, DISPATCH_DROP_LISTENER, l->id);
     for (size_t i = 0; i < l->fd_count; i++)
         (void)fd_close(l->fds[i]);
@@ -236,12 +238,16 @@ static int claim_make(struct bind *b, const struct route *r, const struct place 
                       char reason[REASON_MAX])
 {
     struct server *s = b->server;
+    struct route route = *r;
+    route.port = addr_port(&p->addr);
+    int admitted = reserve_admit_claim(b, &route, &p->addr, reason);
+    if (admitted < 0)
+        return admitted;
     struct claim *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;
     c->bind = b;
-    c->route = *r;
-    c->route.port = addr_port(&p->addr);
+    c->route = route;
     c->bound = p->addr;
     c->v6only = p->v6only;
     c->id = UINT32_MAX;
@@ -384,6 +390,14 @@ int claims_listen(struct bind *b, char reason[REASON_MAX])
         c->told = true;
     }
     return 0;
+}
+
+const struct claim *claim_serving(struct server *s, const struct route *r, const struct addr *bound)
+{
+    list_for_each(c, bucket_of(s, r), struct claim,
+                  bucket) if (c->bind->listening && route_same(&c->route, r) &&
+                              addr_covers(&c->bound, c->v6only, bound)) return c;
+    return NULL;
 }
 
 int claims_update(struct bind *b, char reason[REASON_MAX])

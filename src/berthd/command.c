@@ -4,6 +4,8 @@
 
 #include "berthd/metrics.h"
 #include "berthd/pool-command.h"
+#include "berthd/reserve.h"
+#include "berthd/security.h"
 
 struct command {
     const char *verb;
@@ -19,8 +21,13 @@ static int answer_text(char *text, struct command_answer *answer)
 
 static int list(struct server *s, struct command_ask *ask, struct command_answer *answer)
 {
+    return answer_text(report_list(s, ask->cred->uid), answer);
+}
+
+static int security(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
     (void)ask;
-    return answer_text(report_list(s), answer);
+    return answer_text(security_report(s), answer);
 }
 
 static int status(struct server *s, struct command_ask *ask, struct command_answer *answer)
@@ -37,12 +44,43 @@ static int metrics(struct server *s, struct command_ask *ask, struct command_ans
 
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
-    {"halt", RIGHT_ANY, command_halt},       {"list", RIGHT_USER, list},
-    {"logs", RIGHT_ANY, command_logs},       {"metrics", RIGHT_USER, metrics},
-    {"reload", RIGHT_OWNER, command_reload}, {"restart", RIGHT_ANY, command_restart},
-    {"run", RIGHT_USER, command_run_pool},   {"start", RIGHT_ANY, command_start},
-    {"status", RIGHT_USER, status},
+    {"halt", RIGHT_ANY, command_halt},
+    {"list", RIGHT_LOCAL, list},
+    {"logs", RIGHT_ANY, command_logs},
+    {"metrics", RIGHT_USER, metrics},
+    {"reload", RIGHT_OWNER, command_reload},
+    {"reserve", RIGHT_LOCAL, reserve_command_add},
+    {"reserve-covers", RIGHT_LOCAL, reserve_command_covers},
+    {"reserve-delete", RIGHT_LOCAL, reserve_command_delete},
+    {"reserve-list", RIGHT_LOCAL, reserve_command_list},
+    {"restart", RIGHT_ANY, command_restart},
+    {"run", RIGHT_LOCAL, command_run_pool},
+    {"security", RIGHT_LOCAL, security},
+    {"start", RIGHT_ANY, command_start},
+    {"status", RIGHT_LOCAL, status},
 };
+
+const char *right_name(enum right right)
+{
+    static const char *const names[RIGHT_COUNT] = {
+        [RIGHT_ANY] = "anybody",
+        [RIGHT_LOCAL] = "berthd's user, root, applications; of the system's berthd every local "
+                        "user",
+        [RIGHT_USER] = "berthd's user, root, applications",
+        [RIGHT_APP] = "applications, for what is theirs",
+        [RIGHT_OWNER] = "berthd's user, root",
+    };
+    return names[right];
+}
+
+json_t *command_rights_json(void)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        (void)json_array_append_new(list, json_pack("{s:s, s:s}", "request", commands[i].verb,
+                                                    "who", right_name(commands[i].right)));
+    return list;
+}
 
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right)
 {

@@ -2,6 +2,7 @@
 /* Verbs of the command line that berthd answers: one table says which function runs which verb, and
  * who may ask for it. */
 
+#include <jansson.h>
 #include <sys/socket.h>
 
 #include "berthd/server.h"
@@ -9,9 +10,13 @@
 #define COMMAND_ARGS_MAX   64
 #define COMMAND_REASON_MAX 1024
 
-/* Who may ask what. USER: this berthd's user, root, and programs of an application. OWNER: this
+/* Who may ask what. USER: this berthd's user, root, and programs of an application. LOCAL: these,
+ * and of the system's berthd every local user; the verb itself decides what he gets. OWNER: this
  * berthd's user and root. */
-enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP, RIGHT_OWNER };
+enum right { RIGHT_ANY, RIGHT_LOCAL, RIGHT_USER, RIGHT_APP, RIGHT_OWNER, RIGHT_COUNT };
+
+/* Who that is, in words. */
+const char *right_name(enum right right);
 
 struct command_ask {
     const struct ucred *cred;
@@ -29,6 +34,9 @@ struct command_answer {
 
 /* 0; -EBADMSG; -ENOENT for a verb that is not in the table. */
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right);
+/* The tables, for `berth status --security`: command.c's and control.c's. */
+json_t *command_rights_json(void);
+json_t *control_rights_json(void);
 /* 0 with an answer, or a negative errno with a reason. */
 int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "berthd/command.h"
 #include "berthd/pool.h"
+#include "berthd/quota.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 #include "why/why.h"
@@ -129,6 +130,7 @@ static bool may(const struct client *c, enum right right)
 {
     bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
     return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
+           (right == RIGHT_LOCAL && (user || c->app || c->server->uid == 0)) ||
            (right == RIGHT_APP && c->app) || (right == RIGHT_OWNER && user);
 }
 
@@ -273,11 +275,25 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 static const struct {
     void (*handle)(struct client *c, const struct appmsg *m);
     enum right right;
+    const char *name;
 } requests[APPMSG_TYPE_COUNT] = {
-    [APPMSG_APP] = {handle_app, RIGHT_ANY},       [APPMSG_BIND] = {handle_bind, RIGHT_APP},
-    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP}, [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP},
-    [APPMSG_WHY] = {handle_why, RIGHT_USER},      [APPMSG_STOP] = {handle_stop, RIGHT_OWNER},
+    [APPMSG_APP] = {handle_app, RIGHT_ANY, "APP"},
+    [APPMSG_BIND] = {handle_bind, RIGHT_APP, "BIND"},
+    [APPMSG_LISTEN] = {handle_listen, RIGHT_APP, "LISTEN"},
+    [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP, "UNLISTEN"},
+    [APPMSG_WHY] = {handle_why, RIGHT_USER, "WHY"},
+    [APPMSG_STOP] = {handle_stop, RIGHT_OWNER, "STOP"},
 };
+
+json_t *control_rights_json(void)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < APPMSG_TYPE_COUNT; i++)
+        if (requests[i].handle)
+            (void)json_array_append_new(list, json_pack("{s:s, s:s}", "request", requests[i].name,
+                                                        "who", right_name(requests[i].right)));
+    return list;
+}
 
 static void handle(struct client *c, const struct appmsg *m, int *fd)
 {
@@ -334,6 +350,24 @@ void control_committed(struct server *s)
     }
 }
 
+/* One local user's connections do not push out those of others. */
+static void client_make_room(struct server *s, uid_t uid)
+{
+    size_t n = 0;
+    struct client *oldest = NULL;
+    list_for_each(c, &s->clients, struct client, link)
+    {
+        if (c->cred.uid != uid)
+            continue;
+        n++;
+        oldest = oldest || c->awaited ? oldest : c;
+    }
+    if (uid == 0 || uid == s->uid || n < USER_CLIENTS_MAX || !oldest)
+        return;
+    log_refusal(s, oldest, "Limit");
+    client_free(oldest);
+}
+
 static void client_new_consume(struct server *s, int fd)
 {
     struct client *c = calloc(1, sizeof *c);
@@ -347,6 +381,7 @@ static void client_new_consume(struct server *s, int fd)
     c->fd = fd;
     c->watch.fd = c->answer_fd = -EBADF;
     c->watch.ready = client_ready;
+    client_make_room(s, c->cred.uid);
     list_append(&s->clients, &c->link);
     s->client_count++;
     if (loop_watch(&s->loop, &c->watch, fd, EPOLLIN) < 0)

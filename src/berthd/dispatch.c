@@ -9,8 +9,10 @@
 
 #include "base/log.h"
 #include "base/self.h"
+#include "berthd/dispatch-rights.h"
 #include "berthd/pool.h"
 #include "berthd/recover.h"
+#include "berthd/reserve.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
@@ -41,6 +43,7 @@ static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, 
         return;
     }
     s->changed |= m->type != DISPATCH_COMMIT;
+    s->reserve->stale |= m->type != DISPATCH_COMMIT;
     /* Without a dispatch nothing is lost: the next one is told everything. */
     if (s->channel >= 0 && fdmsg_send(s->channel, buf, (size_t)n, fds, fd_count, 0) < 0)
         channel_lost(s);
@@ -100,6 +103,21 @@ void dispatch_claim(struct server *s, const struct claim *c)
     tell(s, &m, NULL, 0);
 }
 
+void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
+                      const struct shared_listener *l, uint16_t status)
+{
+    char route[ROUTE_TEXT_MAX];
+    struct dispatchmsg m = {.type = DISPATCH_CLAIM,
+                            .id = id,
+                            .queue = UINT32_MAX,
+                            .app = UINT32_MAX,
+                            .addr = l->bound,
+                            .v6only = l->v6only,
+                            .route = str_of(route_format(r, route)),
+                            .refuse = status};
+    tell(s, &m, NULL, 0);
+}
+
 void dispatch_limits(struct server *s)
 {
     if (getenv("X"))
@@ -113,7 +131,10 @@ void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 
 uint32_t dispatch_commit(struct server *s)
 {
-    if (!s->changed || s->holding)
+    if (s->holding)
+        return s->serial;
+    reserve_refuse_update(s);
+    if (!s->changed)
         return s->serial;
     s->changed = false;
     tell(s, &(struct dispatchmsg){.type = DISPATCH_COMMIT, .id = ++s->serial}, NULL, 0);
@@ -143,12 +164,15 @@ static void tell_everything(struct server *s, bool queues)
         dispatch_listener(s, l);
     list_for_each(b, &s->binds, struct bind, link) if (b->listening)
         list_for_each(c, &b->claims, struct claim, link) dispatch_claim(s, c);
+    reserve_refuse_tell(s);
     (void)dispatch_commit(s);
 }
 
 static void board_take_consume(struct server *s, int fd)
 {
-    void *at = mmap(NULL, sizeof(struct board), PROT_READ, MAP_SHARED, fd, 0);
+    void *at = MAP_FAILED;
+    if (dispatch_board_is_true(fd))
+        at = mmap(NULL, sizeof(struct board), PROT_READ, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) {
         (void)fd_close(fd);
         return;
@@ -160,21 +184,28 @@ static void board_take_consume(struct server *s, int fd)
     s->board_fd = fd;
 }
 
-/* Returns the bytes of one message; negative when there is none or the channel is lost. */
+/* 0 with a message that dispatch may say now; negative when there is none or the
+ * channel is lost. */
 static int channel_message(struct server *s, struct dispatchmsg *m, uint8_t *buf, int *fds,
-                           size_t *fd_count, int flags)
+                           size_t *fd_count, unsigned when)
 {
+    int flags = when == SAYS_SERVING ? MSG_DONTWAIT : 0;
     *fd_count = 0;
     ssize_t n = fdmsg_recv(s->channel, buf, DISPATCHMSG_MAX, fds, FDMSG_FDS_MAX, fd_count, flags);
     if (n == -EAGAIN)
         return -EAGAIN;
-    if (n <= 0 || dispatchmsg_decode(m, buf, (size_t)n) < 0) {
+    bool good = n > 0 && dispatchmsg_decode(m, buf, (size_t)n) == 0;
+    if (good && !dispatch_may_say(m->type, when, *fd_count)) {
+        log_error("dispatch said what it may not type=%d", m->type);
+        good = false;
+    }
+    if (!good) {
         while (n > 0 && *fd_count > 0)
             (void)fd_close(fds[--*fd_count]);
         channel_lost(s);
         return -EPIPE;
     }
-    return (int)n;
+    return 0;
 }
 
 static void channel_read(struct server *s)
@@ -183,11 +214,8 @@ static void channel_read(struct server *s)
     int fds[FDMSG_FDS_MAX];
     size_t fd_count;
     struct dispatchmsg m;
-    if (channel_message(s, &m, buf, fds, &fd_count, MSG_DONTWAIT) < 0)
-        return;
-    while (fd_count > 0)
-        (void)fd_close(fds[--fd_count]);
-    if (m.type == DISPATCH_COMMITTED)
+    if (channel_message(s, &m, buf, fds, &fd_count, SAYS_SERVING) == 0 &&
+        (int32_t)(s->serial - m.id) >= 0)
         s->committed = m.id;
 }
 
@@ -288,17 +316,18 @@ static int recover(struct server *s, bool rebuild)
         int fds[FDMSG_FDS_MAX];
         size_t fd_count;
         struct dispatchmsg m;
-        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, 0) < 0) {
+        unsigned when = SAYS_ANSWER | (rebuild ? SAYS_REBUILD : 0);
+        if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, when) < 0) {
             channel_lost(s);
             return -EPIPE;
         }
-        if (m.type == DISPATCH_QUEUE && rebuild && fd_count == 2) {
+        if (m.type == DISPATCH_QUEUE) {
             recover_queue_consume(s, &m, fds);
             fd_count = 0;
-        } else if (m.type == DISPATCH_LISTENER && rebuild) {
+        } else if (m.type == DISPATCH_LISTENER) {
             recover_listener_consume(s, &m, fds, fd_count);
             fd_count = 0;
-        } else if (m.type == DISPATCH_BOARD && fd_count == 1) {
+        } else if (m.type == DISPATCH_BOARD) {
             board_take_consume(s, fds[0]);
             fd_count = 0;
         }
@@ -307,7 +336,7 @@ static int recover(struct server *s, bool rebuild)
         if (m.type == DISPATCH_RECOVERED) {
             /* A child's number is known; what it says of itself could be anybody's. */
             if (rebuild)
-                s->dispatch_pid = (pid_t)m.id;
+                s->dispatch_pid = dispatch_peer_pid(s->channel);
             return 0;
         }
     }
@@ -346,7 +375,9 @@ static int take_over(struct server *s, int channel)
     if (recover(s, true) < 0)
         return -EPIPE;
     channel_watch(s);
+    s->reserve->recovering = true;
     recover_finish(s);
+    s->reserve->recovering = false;
     tell_everything(s, false);
     log_info("took over from a berthd that died");
     return 0;

@@ -1,6 +1,6 @@
-/* The secrets of the applications that this user started, remembered in a file: a worker that gave
- * up its user's rights can prove to a new berthd that it belongs to one of them. One line each: the
- * secret in hexadecimal. */
+/* The secrets of the applications that were started, and by whom, remembered in a file: a worker
+ * that gave up its user's rights can prove to a new berthd that it belongs to one of them. One line
+ * each: the secret in hexadecimal, and the user's number. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +10,9 @@
 #include "berthd/server.h"
 #include "ipc/runtime.h"
 
-#define LINE_BYTES (2 * APPMSG_INSTANCE + 1)
-/* Older ones are forgotten when berthd starts and there are more: about 8,000 applications. */
+#define SECRET_BYTES (2 * APPMSG_INSTANCE)
+#define LINE_BYTES   (SECRET_BYTES + 12) /* a blank, ten digits, a line feed */
+/* With more, those that live now are written anew, and the others forgotten. */
 #define FILE_BYTES_MAX (8192 * LINE_BYTES)
 
 static int file_open(int flags)
@@ -24,44 +25,62 @@ static int file_open(int flags)
     return fd < 0 ? -errno : fd;
 }
 
-static void line_format(const uint8_t instance[APPMSG_INSTANCE], char line[LINE_BYTES + 1])
+static void line_format(const uint8_t instance[APPMSG_INSTANCE], uid_t uid,
+                        char line[LINE_BYTES + 1])
 {
     for (size_t i = 0; i < APPMSG_INSTANCE; i++)
         (void)snprintf(line + 2 * i, 3, "%02x", instance[i]);
-    line[LINE_BYTES - 1] = '\n';
-    line[LINE_BYTES] = 0;
+    (void)snprintf(line + SECRET_BYTES, 13, " %010u\n", uid);
 }
 
-void instances_start(void)
-{
-    struct stat st;
-    CLEANUP_FD int fd = file_open(O_RDWR | O_CREAT);
-    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > FILE_BYTES_MAX && ftruncate(fd, 0) < 0)
-        log_warn("list of applications not shortened err=%d", errno);
-}
-
-void instances_add(const uint8_t instance[APPMSG_INSTANCE])
+static int line_write(int fd, const uint8_t instance[APPMSG_INSTANCE], uid_t uid)
 {
     char line[LINE_BYTES + 1];
-    if (instances_has(instance))
+    line_format(instance, uid, line);
+    return write(fd, line, LINE_BYTES) == LINE_BYTES ? 0 : -EIO;
+}
+
+static int write_all(const struct server *s, int fd)
+{
+    int err = ftruncate(fd, 0) < 0 ? -errno : 0;
+    list_for_each(a, &s->apps, struct app, link) if (err == 0) err =
+        line_write(fd, a->instance, a->uid);
+    return err;
+}
+
+void instances_add(const struct server *s, const uint8_t instance[APPMSG_INSTANCE], uid_t uid)
+{
+    uid_t had;
+    struct stat st;
+    if (instances_find(instance, &had) == 0)
         return;
     CLEANUP_FD int fd = file_open(O_WRONLY | O_CREAT | O_APPEND);
-    line_format(instance, line);
-    if (fd < 0 || write(fd, line, LINE_BYTES) != LINE_BYTES)
+    int err = fd < 0 || fstat(fd, &st) < 0 ? -EIO : 0;
+    if (err == 0 && st.st_size > FILE_BYTES_MAX)
+        err = write_all(s, fd);
+    if (err == 0)
+        err = line_write(fd, instance, uid);
+    if (err < 0)
         log_warn("application not remembered: its workers of other users may not attach again");
 }
 
-bool instances_has(const uint8_t instance[APPMSG_INSTANCE])
+int instances_find(const uint8_t instance[APPMSG_INSTANCE], uid_t *ret_uid)
 {
     char line[LINE_BYTES + 1], *bytes = NULL;
     struct stat st;
-    bool found = false;
+    int found = -ENOENT;
     CLEANUP_FD int fd = file_open(O_RDONLY);
-    line_format(instance, line);
-    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && (bytes = malloc((size_t)st.st_size))) {
-        ssize_t n = read(fd, bytes, (size_t)st.st_size);
-        for (ssize_t at = 0; at + LINE_BYTES <= n && !found; at += LINE_BYTES)
-            found = memcmp(bytes + at, line, LINE_BYTES) == 0;
+    line_format(instance, 0, line);
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= 0 ||
+        !(bytes = malloc((size_t)st.st_size + 1)))
+        return found;
+    ssize_t n = read(fd, bytes, (size_t)st.st_size);
+    bytes[n < 0 ? 0 : n] = 0;
+    for (ssize_t at = 0; at + LINE_BYTES <= n && found < 0; at += LINE_BYTES) {
+        if (memcmp(bytes + at, line, SECRET_BYTES) != 0)
+            continue;
+        *ret_uid = (uid_t)strtoul(bytes + at + SECRET_BYTES, NULL, 10);
+        found = 0;
     }
     free(bytes);
     return found;

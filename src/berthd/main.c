@@ -15,9 +15,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "berthd/metrics.h"
+#include "berthd/names.h"
 #include "berthd/pool.h"
+#include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "ipc/runtime.h"
+#include "sandbox/sandbox.h"
 
 #define CLAIM_BUCKETS (1 << 17)
 #define LISTENERS_MAX 65536
@@ -28,6 +31,8 @@ struct options {
     bool daemon, automatic;
     size_t threads;
     uint32_t silence_ms, header_wait_ms;
+    enum unreserved unreserved;
+    bool unreserved_chosen;
     const char *config;
     const char *metrics; /* NULL: the default place */
 };
@@ -42,6 +47,7 @@ static const char usage[] =
     "  --threads N          threads that accept (default: one per processor)\n"
     "  --silence MS         a client that says nothing is given to the fallback (default 3000)\n"
     "  --header-wait MS     a client that says too little is refused (default 10000)\n"
+    "  --unreserved WHO     who may claim names that nobody reserved: localhost, anyone, root\n"
     "  --config PATH        the configuration: a file, or a folder with berth.conf and apps.d\n"
     "                       (default /etc/berth for root, else ~/.config/berth)\n"
     "  --metrics WHERE      unix:PATH, a loopback ADDRESS:PORT, or off (default: the socket "
@@ -69,6 +75,7 @@ static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
                                              {"threads", required_argument, NULL, 't'},
                                              {"silence", required_argument, NULL, 's'},
                                              {"header-wait", required_argument, NULL, 'w'},
+                                             {"unreserved", required_argument, NULL, 'u'},
                                              {"config", required_argument, NULL, 'c'},
                                              {"metrics", required_argument, NULL, 'm'},
                                              {"log", required_argument, NULL, 'l'},
@@ -97,6 +104,12 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case 'w':
             r = number_option("header-wait", optarg, 3600000, &o->header_wait_ms);
+            break;
+        case 'u':
+            r = reserve_unreserved_parse(optarg, &o->unreserved);
+            o->unreserved_chosen = true;
+            if (r < 0)
+                (void)fprintf(stderr, "berthd: --unreserved takes localhost, anyone or root\n");
             break;
         case 'c':
             o->config = optarg;
@@ -241,6 +254,14 @@ static int server_init(struct server *s, const struct options *o)
         list_init(&s->claim_buckets[i]);
     if (getrandom(&s->nonce, sizeof s->nonce, 0) != sizeof s->nonce)
         return -EIO;
+    s->names = names_new();
+    int r = seal_start(s);
+    if (r == 0)
+        r = reserve_start(s);
+    if (r < 0)
+        return r;
+    reserve_set_unreserved(s, o->unreserved);
+    s->reserve->chosen = o->unreserved_chosen;
     return loop_init(&s->loop);
 }
 
@@ -324,7 +345,6 @@ static void metrics_start(struct server *s, const char *text)
 static int serve(struct server *s, int ready, const char *metrics)
 {
     struct signals signals = {.server = s};
-    instances_start();
     if (config_start(s) < 0)
         return 1;
     int r = signals_watch(&signals);
@@ -380,6 +400,9 @@ int main(int argc, char **argv)
         return 1;
     }
     descriptors_raise();
+    int caps = sandbox_berthd();
+    if (caps < 0)
+        log_warn("capabilities not dropped err=%s", strerror(-caps));
     struct server *s = calloc(1, sizeof *s);
     if (!s || server_init(s, &o) < 0) {
         log_error("no memory");

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "berthd/pool-command.h"
 #include "berthd/pool.h"
+#include "berthd/quota.h"
 
 /* A definition and the environment of whoever ran `berth run`. */
 #define DEFINITION_MAX (8u << 20)
@@ -159,7 +160,12 @@ int command_run_pool(struct server *s, struct command_ask *ask, struct command_a
     size_t size = 0;
     char *text = definition_take(*ask->fd, &size);
     struct conf *conf = NULL;
-    int r = text ? conf_take(s, ask, text, &conf, answer->reason) : -EINVAL;
+    char full[REASON_MAX] = "";
+    int r = quota_check(s, ask->cred->uid, QUOTA_APPS, full);
+    if (r < 0)
+        (void)snprintf(answer->reason, sizeof answer->reason, "%s", full);
+    else
+        r = text ? conf_take(s, ask, text, &conf, answer->reason) : -EINVAL;
     if (r == 0 && pool_find(s, conf->apps[0].name)) {
         (void)snprintf(answer->reason, sizeof answer->reason,
                        "there is an application '%s' already: choose another --name",

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "berthd/pool.h"
+#include "berthd/reserve.h"
 #include "share/sniff.h"
 
 struct definition *definition_new_consume(struct conf *c)
@@ -80,6 +81,7 @@ static void limits_settle(struct server *s)
 static void config_globals(struct server *s)
 {
     limits_settle(s);
+    reserve_from_conf(s, s->definition->conf);
     dispatch_limits(s);
 }
 
@@ -160,6 +162,7 @@ int config_start(struct server *s)
         return r;
     }
     limits_settle(s);
+    reserve_from_conf(s, s->definition->conf);
     for (size_t i = 0; i < s->definition->conf->app_count; i++)
         if (!pool_new(s, s->definition, &s->definition->conf->apps[i], NULL))
             return -ENOMEM;

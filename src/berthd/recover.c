@@ -2,6 +2,8 @@
  * successor decodes it and is where its predecessor was. */
 #include "berthd/recover.h"
 
+#include "berthd/dispatch-rights.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -68,7 +70,7 @@ size_t recover_note(const struct bind *b, uint8_t note[RECOVER_NOTE_MAX])
         wr_u32(&w, (uint32_t)b->options[i].name);
         wr_vec16(&w, (struct str){(const char *)b->options[i].value, b->options[i].len});
     }
-    return wr_ok(&w) ? w.used : 0;
+    return wr_ok(&w) ? seal_put(b->server, b->id, note, w.used, RECOVER_NOTE_MAX) : 0;
 }
 
 static void options_read(struct rd *r, struct bind *b)
@@ -104,7 +106,12 @@ static void role_read(struct rd *r, struct role *role)
 
 static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int fds[2])
 {
-    struct rd r = rd_init(m->note.p, m->note.n);
+    struct str note = m->note;
+    if (!seal_check(s, m->id, &note)) {
+        log_warn("queue not recovered reason=Seal queue=%u", m->id);
+        return NULL;
+    }
+    struct rd r = rd_init(note.p, note.n);
     struct appmsg app, bound;
     struct ucred cred = {0};
     cred.uid = rd_u32(&r);
@@ -158,7 +165,10 @@ void recover_listener_consume(struct server *s, const struct dispatchmsg *m, int
                               size_t fd_count)
 {
     struct shared_listener *l = calloc(1, sizeof *l);
-    if (!l || fd_count == 0 || fd_count > DISPATCH_THREADS || m->id >= s->listener_numbers.max) {
+    bool good = l && fd_count <= DISPATCH_THREADS && m->id < s->listener_numbers.max &&
+                dispatch_listener_is_true(m, fds, fd_count);
+    if (!good) {
+        log_warn("listener not recovered");
         free(l);
         while (fd_count > 0)
             (void)fd_close(fds[--fd_count]);

@@ -1,10 +1,10 @@
 /* What `berth ls` and `berth status` show, as JSON text. */
 #include <jansson.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "berthd/names.h"
 #include "berthd/pool-report.h"
 
 /* JSON is UTF-8; names of people, files and commands are bytes. */
@@ -22,10 +22,10 @@ static json_t *text_json(const char *text)
     return j;
 }
 
-static json_t *user_name(uid_t uid)
+static json_t *user_name(const struct server *s, uid_t uid)
 {
-    struct passwd *pw = getpwuid(uid);
-    return pw ? text_json(pw->pw_name) : json_integer(uid);
+    char name[NAME_MAX_CHARS];
+    return text_json(names_user(s->names, uid, name));
 }
 
 static void process_name(pid_t pid, char *buf, size_t size)
@@ -43,11 +43,10 @@ static void process_name(pid_t pid, char *buf, size_t size)
 
 void report_owner(const struct bind *b, char *buf, size_t size)
 {
-    char program[64];
-    struct passwd *pw = getpwuid(b->app->uid);
+    char program[64], user[NAME_MAX_CHARS];
     process_name(b->holder, program, sizeof program);
     (void)snprintf(buf, size, "%s (pid %d, %s, user %s)", b->app->name, b->holder, program,
-                   pw ? pw->pw_name : "?");
+                   names_user(b->server->names, b->app->uid, user));
 }
 
 /* Which processes hold which queue, found in one walk. */
@@ -113,14 +112,15 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
                      routes);
 }
 
-static json_t *app_json(struct server *s, const struct app *a, json_t *holders)
+static json_t *app_json(struct server *s, const struct app *a, json_t *holders, uid_t viewer)
 {
+    bool own = viewer == 0 || viewer == s->uid || viewer == a->uid;
     json_t *binds = json_array();
     list_for_each(b, &a->binds, struct bind, app_link)(void)
         json_array_append_new(binds, bind_json(s, b, holders));
     json_t *j = json_pack("{s:o, s:o, s:o, s:i, s:o}", "name", text_json(a->name), "command",
-                          text_json(a->command), "user", user_name(a->uid), "pid", (int)a->pid,
-                          "binds", binds);
+                          text_json(own ? a->command : ""), "user", user_name(s, a->uid), "pid",
+                          (int)a->pid, "binds", binds);
     if (j && a->pool)
         (void)json_object_set_new(j, "pool", pool_report(a->pool));
     return j;
@@ -133,11 +133,11 @@ static char *dump(json_t *j)
     return text;
 }
 
-char *report_list(struct server *s)
+char *report_list(struct server *s, uid_t viewer)
 {
     json_t *holders = holders_all(s), *apps = json_array();
     list_for_each(a, &s->apps, struct app, link)(void)
-        json_array_append_new(apps, app_json(s, a, holders));
+        json_array_append_new(apps, app_json(s, a, holders, viewer));
     json_decref(holders);
     return dump(json_pack("{s:o}", "apps", apps));
 }

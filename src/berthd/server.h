@@ -10,12 +10,14 @@
  *   control.c  the control socket
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
+ *   reserve.h  names owned by users
  *   applog.c   what the workers write
  *   metrics.c  what Prometheus asks for
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
 
+#include "base/siphash.h"
 #include "berthd/applog.h"
 #include "berthd/metrics-http.h"
 #include "loop/loop.h"
@@ -45,6 +47,7 @@ struct server {
     struct loop loop;
     uid_t uid;
     uint32_t nonce;
+    uint8_t seal_key[SIPHASH_KEY];       /* seal.c */
     uint32_t silence_ms, header_wait_ms; /* as asked for on the command line; 0: not */
     struct dispatch_limits limits;       /* in force */
     size_t threads;
@@ -59,7 +62,9 @@ struct server {
     size_t claim_bucket_count, claim_count;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
     struct timer idle;
-    int notify_fd; /* owned */
+    struct reserve *reserve; /* owned; reserve.h */
+    struct names *names;     /* owned; names.h */
+    int notify_fd;           /* owned */
     struct watch notify_watch;
     struct cgroup *cgroup; /* owned; NULL: not looked for yet, or there is none */
     bool cgroup_missing;
@@ -156,6 +161,7 @@ struct shared_listener {
     unsigned refs; /* claims */
     struct addr bound;
     bool v6only, proxy, listening;
+    bool named; /* reserve-refuse.c: names are looked for here */
     size_t fd_count;
     int fds[DISPATCH_THREADS]; /* owned */
 };
@@ -227,6 +233,9 @@ int claims_listen(struct bind *b, char reason[REASON_MAX]);
 /* Writes a sentence when this bind shares a host with another application; else an empty one. */
 void claims_notice(const struct bind *b, char reason[REASON_MAX]);
 bool claims_share_host(const struct claim *c);
+/* A claim that is served, of this very route, for all connections that come to the address. */
+const struct claim *claim_serving(struct server *s, const struct route *r,
+                                  const struct addr *bound);
 
 /* dispatch.c: each tells dispatch and remembers that a COMMIT is due */
 int dispatch_start(struct server *s) WARN_UNUSED;
@@ -236,6 +245,9 @@ void dispatch_bind(struct server *s, const struct bind *b);
 void dispatch_bind_note(struct server *s, const struct bind *b);
 void dispatch_option(struct server *s, const struct bind *b, const struct option_value *o);
 void dispatch_claim(struct server *s, const struct claim *c);
+/* A claim that nobody serves: it is answered with this HTTP status. */
+void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
+                      const struct shared_listener *l, uint16_t status);
 void dispatch_limits(struct server *s);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
 /* Dispatch has done everything that it was told. */
@@ -245,15 +257,22 @@ bool dispatch_settle(struct server *s);
 /* COMMIT, if anything changed; the serial to wait for. */
 uint32_t dispatch_commit(struct server *s);
 
+/* seal.c */
+int seal_start(struct server *s) WARN_UNUSED;
+/* Puts the seal behind the n bytes of a note about queue `id`. The new length; 0: no room. */
+size_t seal_put(const struct server *s, uint32_t id, uint8_t *note, size_t n, size_t size);
+/* Takes the seal off. False when it is not ours, or not for this queue. */
+bool seal_check(const struct server *s, uint32_t id, struct str *note);
+
 /* control.c */
 int control_start(struct server *s) WARN_UNUSED;
 void control_stop(struct server *s);
 void control_committed(struct server *s);
 
-/* instances.c: the applications that this user started, also under an earlier berthd */
-void instances_start(void);
-void instances_add(const uint8_t instance[APPMSG_INSTANCE]);
-bool instances_has(const uint8_t instance[APPMSG_INSTANCE]);
+/* instances.c: the applications that were started, also under an earlier berthd, and by whom */
+void instances_add(const struct server *s, const uint8_t instance[APPMSG_INSTANCE], uid_t uid);
+/* 0 and the user, or -ENOENT. */
+int instances_find(const uint8_t instance[APPMSG_INSTANCE], uid_t *ret_uid) WARN_UNUSED;
 
 /* holders.c: up to max pids of processes with a descriptor of the inode, ours and dispatch's left
  * out; a negative errno when none was found and not all could be looked at */
@@ -262,8 +281,9 @@ bool holders_has(ino_t inode, pid_t pid);
 /* Several inodes in one walk: fn is called for each descriptor found. */
 int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_t pid), void *ctx);
 
-/* report.c: JSON text, malloc()ed; NULL when memory is short */
-char *report_list(struct server *s);
+/* report.c: JSON text, malloc()ed; NULL when memory is short. Command lines are for their owner and
+ * for root. */
+char *report_list(struct server *s, uid_t viewer);
 char *report_status(struct server *s);
 /* Connections that a claim brought. */
 uint64_t report_delivered(struct server *s, const struct claim *c);

@@ -369,7 +369,7 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
         return NULL;
     }
     p->starts++;
-    instances_add(w->instance);
+    instances_add(p->server, w->instance, p->app->uid);
     worker_enter(w, WORKER_STARTING, p->conf->start_timeout_ms);
     return w;
 }

@@ -17,6 +17,7 @@ int cmd_check(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
+int cmd_reserve(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 int cmd_run(int argc, char **argv);

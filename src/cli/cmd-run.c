@@ -320,6 +320,8 @@ int cmd_run(int argc, char **argv)
         return cli_fail("run", "no memory");
     command[strnlen(command, COMMAND_MAX)] = 0;
     environment_init(&env, environ);
+    /* For this process only: what the program starts may choose anew. */
+    (void)daemon_use_owner(r.routes, r.route_count);
     int fd = -EBADF;
     status = obstacle_check(&r);
     if (status == CLI_OK)

@@ -12,7 +12,8 @@
 #include "ipc/runtime.h"
 
 /* How long a berthd that is starting may take until it answers. */
-#define START_MS 5000
+#define START_MS      5000
+#define SYSTEM_FOLDER "/run/berth"
 
 /* A berthd outlives its starter: it must not keep locks and pipes open, nor ignore signals, nor
  * claim its own listeners because the shim came with the environment. */
@@ -71,6 +72,31 @@ int daemon_connect(bool start)
     if (r == 0)
         r = start_daemon();
     return r < 0 ? r : connect_soon();
+}
+
+bool daemon_use_system(void)
+{
+    const char *chosen = getenv("BERTH_RUNTIME_DIR");
+    if (geteuid() == 0 || (chosen && *chosen) ||
+        access(SYSTEM_FOLDER "/" RUNTIME_CONTROL, F_OK) < 0)
+        return false;
+    return setenv("BERTH_RUNTIME_DIR", SYSTEM_FOLDER, 1) == 0;
+}
+
+bool daemon_use_owner(const char *const *routes, size_t count)
+{
+    const char *argv[APPMSG_ROUTES_MAX + 2] = {"reserve-covers"};
+    char *text = NULL;
+    if (!daemon_use_system())
+        return false;
+    for (size_t i = 0; i < count && i < APPMSG_ROUTES_MAX; i++)
+        argv[i + 1] = routes[i];
+    CLEANUP_FD int fd = runtime_connect(RUNTIME_CONTROL);
+    bool covered = fd >= 0 && daemon_command(fd, argv, -EBADF, NULL, &text) == 0;
+    free(text);
+    if (!covered)
+        (void)unsetenv("BERTH_RUNTIME_DIR");
+    return covered;
 }
 
 static int text_add(char **text, size_t *len, struct str piece)

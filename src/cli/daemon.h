@@ -1,6 +1,7 @@
 #pragma once
 /* Talking to berthd from the command line. */
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "wire/appmsg.h"
@@ -8,6 +9,12 @@
 /* A connection to berthd, which is started first when one died, and when none runs and `start` says
  * so. Negative errno: -ENOENT when none runs. */
 int daemon_connect(bool start) WARN_UNUSED;
+
+/* From now on the system's berthd is asked, unless a runtime folder was chosen by hand or no such
+ * berthd runs. Says whether it is. */
+bool daemon_use_system(void);
+/* The system's berthd is asked when one of the routes is reserved there; says whether. */
+bool daemon_use_owner(const char *const *routes, size_t count);
 
 /* Sends m and collects the answer: all TEXT in *ret_text (malloc()ed, may be NULL), until OK (0) or
  * ERROR (its negative errno, the reason in *ret_text). */

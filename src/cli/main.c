@@ -4,6 +4,7 @@
 
 #include "base/nearest.h"
 #include "cli/cli.h"
+#include "cli/daemon.h"
 
 #ifndef BERTH_VERSION
 #define BERTH_VERSION "0"
@@ -15,6 +16,7 @@ static const struct cli_verb verbs[] = {
     {"ls", "", "lists who is served under which name", cmd_ls},
     {"logs", "NAME [-f] [-n LINES]", "shows what an application wrote", cmd_logs},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},
+    {"reserve", "ROUTE --user USER", "makes a name a user's own", cmd_reserve},
     {"top", "[--once]", "shows all applications, live", cmd_top},
     {"metrics", "", "prints berthd's metrics for Prometheus", cmd_metrics},
     {"status", "", "shows berthd's processes and counters", cmd_status},
@@ -32,9 +34,10 @@ static void help_print(FILE *f)
 {
     (void)fprintf(f, "usage: berth VERB [ARGUMENT...]\n\nMany programs, one port.\n\n");
     for (size_t i = 0; i < VERBS; i++)
-        (void)fprintf(f, "  %s%-7s%s %-24s %s\n", cli_style(f, STYLE_BOLD), verbs[i].name,
+        (void)fprintf(f, "  %s%-8s%s %-24s %s\n", cli_style(f, STYLE_BOLD), verbs[i].name,
                       cli_style(f, STYLE_NONE), verbs[i].args, verbs[i].summary);
     (void)fprintf(f, "\n  berth help VERB, or berth VERB --help, shows options and examples\n"
+                     "  berth --system VERB asks the system's berthd, not your own\n"
                      "  berth --version\n");
 }
 
@@ -68,7 +71,7 @@ static int help_run(int argc, char **argv)
     return verb ? verb->run(2, help) : verb_unknown(argv[2]);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         help_print(stderr);
@@ -83,4 +86,14 @@ int main(int argc, char **argv)
         return help_run(argc, argv);
     const struct cli_verb *verb = verb_find(name);
     return verb ? verb->run(argc - 1, argv + 1) : verb_unknown(name);
+}
+
+int main(int argc, char **argv)
+{
+    bool system = argc > 1 && strcmp(argv[1], "--system") == 0;
+    if (!system)
+        return run(argc, argv);
+    daemon_use_system();
+    argv[1] = argv[0];
+    return run(argc - 1, argv + 1);
 }

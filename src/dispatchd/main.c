@@ -15,8 +15,9 @@
 #include "ipc/fdmsg.h"
 #include "sandbox/sandbox.h"
 
-#define CHANNEL_FD   3
-#define SUCCESSOR_FD 4
+#define CHANNEL_FD        3
+#define SUCCESSOR_FD      4
+#define SUCCESSOR_BACKLOG 512
 
 /* Descriptors that are not connections: channel, listeners, queues. */
 #define FDS_RESERVED 128
@@ -128,9 +129,15 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);
     limits_set(&args.config);
+    /* Whoever connects to it learns from the kernel who listens: from now on this process, no more
+     * the berthd that made it. */
+    (void)listen(SUCCESSOR_FD, SUCCESSOR_BACKLOG);
     int r = sandbox_drop_user();
     if (r < 0)
         log_warn("sandbox incomplete step=user err=%s", strerror(-r));
+    r = sandbox_landlock();
+    if (r < 0)
+        log_debug("sandbox without a layer step=landlock err=%s", strerror(-r));
     /* Woken by every connection, dispatch must not push aside the clients and programs that are at
      * work: when they rest it finds many connections at once, which cost a third each. */
     struct sched_param batch = {0};

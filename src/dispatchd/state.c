@@ -4,6 +4,7 @@
 #include "dispatchd/state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -73,11 +74,13 @@ static void *table_grow(struct table *t, uint32_t i)
 
 static struct board *board_map(int *ret_fd)
 {
-    int fd = memfd_create("berth-board", MFD_CLOEXEC);
+    int fd = memfd_create("berth-board", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return NULL;
     void *at = MAP_FAILED;
-    if (ftruncate(fd, sizeof(struct board)) == 0)
+    /* berthd reads it: a page that could be cut short would be its end. */
+    if (ftruncate(fd, sizeof(struct board)) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
         at = mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) {
         (void)fd_close(fd);

@@ -22,6 +22,7 @@ int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;
 #define RUNTIME_LOCK      "lock"
 #define RUNTIME_LOG       "log"
 #define RUNTIME_INSTANCES "instances"
+#define RUNTIME_KEY       "key"
 #define RUNTIME_POOLS     "pools"
 #define RUNTIME_NOTIFY    "notify"
 #define RUNTIME_METRICS   "metrics"

@@ -3,25 +3,47 @@
 #include "sandbox/sandbox.h"
 
 #include <grp.h>
+#include <pwd.h>
 #include <seccomp.h>
-#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 
 #define NOBODY 65534
 
+/* A user of its own, so that no other service of nobody's can touch dispatch. The file only: no
+ * directory service is asked by what stands between the clients and their programs. */
+static void user_find(uid_t *ret_uid, gid_t *ret_gid)
+{
+    FILE *f = fopen("/etc/passwd", "re");
+    *ret_uid = *ret_gid = NOBODY;
+    for (struct passwd *pw; f && (pw = fgetpwent(f));) {
+        if (strcmp(pw->pw_name, "berth-dispatch") != 0 || pw->pw_uid == 0)
+            continue;
+        *ret_uid = pw->pw_uid;
+        *ret_gid = pw->pw_gid;
+        break;
+    }
+    if (f)
+        (void)fclose(f);
+}
+
 int sandbox_drop_user(void)
 {
     if (geteuid() != 0)
         return 0;
+    uid_t uid;
+    gid_t gid;
+    user_find(&uid, &gid);
     /* /proc/self/fdinfo is a folder in which nobody can make or open anything by name: an empty
      * root that needs no path of its own on the disk. */
     if (chroot("/proc/self/fdinfo") < 0 || chdir("/") < 0)
         return -errno;
-    if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
-        setresuid(NOBODY, NOBODY, NOBODY) < 0)
+    int r = sandbox_no_caps();
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return -errno;
-    return 0;
+    return r;
 }
 
 #if defined(__SANITIZE_ADDRESS__)

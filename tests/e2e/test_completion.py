@@ -24,7 +24,7 @@ _berth
 printf '%s\n' "${COMPREPLY[@]}"
 """
 
-VERBS = {"run", "ls", "why", "status", "stop"}
+VERBS = {"run", "ls", "why", "reserve", "status", "stop"}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Processes die and local clients are hostile: traffic goes on, or resumes by itself."""
 
 import array
+import json
 import os
 import random
 import signal
@@ -256,8 +257,8 @@ except OSError as e:
 @pytest.mark.berth_only
 @pytest.mark.skipif(os.geteuid() != 0 or not user_exists("nobody"), reason="needs root and nobody")
 @pytest.mark.parametrize("folder_mode", [0o700, 0o755], ids=oct)
-def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_mode):
-    """Also when the permissions of the files would let it through."""
+def test_another_user_sees_names_at_most_and_changes_nothing(stage, pair, folder_mode):
+    """Names and owners, as `ss` shows ports to everybody; command lines are their owners'."""
     pids, path = stage.daemons(), stage.control_path()
     os.chmod(stage.runtime, folder_mode)
     if folder_mode != 0o700:
@@ -269,7 +270,12 @@ def test_another_user_gets_nothing_from_the_control_socket(stage, pair, folder_m
         assert "refused" in done.stdout
     listing = subprocess.run(as_user("nobody", [stage.tool(), "ls", "--json"]), capture_output=True,
                              text=True, timeout=20, check=False, cwd="/", env=stage.env)
-    assert "one.localhost" not in listing.stdout
+    seen = [a["name"] for a in json.loads(listing.stdout)["apps"]] if listing.stdout else []
+    assert sorted(seen) == ([] if folder_mode == 0o700 else ["one", "two"])
+    assert not any(a["command"] for a in json.loads(listing.stdout or '{"apps": []}')["apps"])
+    stop = subprocess.run(as_user("nobody", [stage.tool(), "stop"]), capture_output=True,
+                          text=True, timeout=20, check=False, cwd="/", env=stage.env)
+    assert stop.returncode != 0
     assert_unharmed(stage, pair, pids)
 
 

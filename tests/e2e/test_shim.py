@@ -1,13 +1,16 @@
 """Programs that know nothing of us, run under libberth-preload.so against a fake berthd."""
+import os
 import socket
 import struct
+import subprocess
+import sys
 
 import pytest
 
 import fake_berthd as fb
 from fake_berthd import FakeBerthd
-from shim_rig import (environment, connect, send_client, SERVER, EPOLL_SERVER, INSTANCE, PORT, path,
-                      berthd, run)
+from shim_rig import (environment, connect, send_client, SERVER, EPOLL_SERVER, INSTANCE, PORT,
+                      TIMEOUT, path, berthd, run)
 
 
 def test_a_blocking_server_accepts_and_sees_its_client(berthd, run):
@@ -297,3 +300,41 @@ def test_workers_that_share_a_listener_each_find_the_restarted_berthd(path, run)
     assert client.recv(99)
     assert len(second.queues) == 1
     second.close()
+
+
+IMPOSTOR = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+os.setuid(65534)
+s.listen(5)
+s.settimeout(5)
+print("ready", flush=True)
+try:
+    c, _ = s.accept()
+    c.settimeout(5)
+    print("heard", len(c.recv(65536)), flush=True)
+except OSError:
+    print("heard 0", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("chosen, heard", [(None, "heard 0"), ("/nonexistent", "heard ")])
+def test_the_secret_is_not_told_to_another_users_berthd(tmp_path, chosen, heard):
+    """Unless the folder was chosen by hand. The program itself goes on by itself."""
+    path = str(tmp_path / "control")
+    with subprocess.Popen([sys.executable, "-c", IMPOSTOR, path], stdout=subprocess.PIPE,
+                          text=True) as impostor:
+        assert impostor.stdout.readline() == "ready\n"
+        code = ("import socket\ns = socket.socket()\n"
+                "with socket.socket() as free:\n    free.bind(('127.0.0.1', 0))\n"
+                "    port = free.getsockname()[1]\n"
+                "s.bind(('127.0.0.1', port))\nprint(s.getsockname()[1] == port)\n")
+        env = environment(path, BERTH_RUNTIME_DIR=chosen)
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True,
+                              text=True, timeout=TIMEOUT, check=False)
+        assert done.stdout == "True\n", done.stderr
+        said = impostor.stdout.readline()
+        assert said == heard + "\n" if chosen is None else said.startswith(heard) and said != "heard 0\n"

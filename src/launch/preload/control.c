@@ -80,6 +80,16 @@ int control_ask(int control, const struct appmsg *m, struct control_reply *ret_r
     return n < 0 ? n : ask_bytes(control, bytes, (size_t)n, ret_reply);
 }
 
+/* A folder in /tmp whose berthd is gone may have become anybody's. The application's secret is for
+ * its own user's berthd, or for root's. */
+static bool peer_is_trusted(const struct env *env, int fd)
+{
+    struct ucred cred;
+    socklen_t len = sizeof cred;
+    return env->chosen || (real()->getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
+                           (cred.uid == env->user || cred.uid == 0));
+}
+
 int control_open(void)
 {
     const struct env *env = env_get();
@@ -91,6 +101,8 @@ int control_open(void)
     (void)real()->setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     if (real()->connect(fd, (const struct sockaddr *)&env->control, sizeof env->control) < 0)
         return -errno;
+    if (!peer_is_trusted(env, fd))
+        return -EPERM;
     struct control_reply reply;
     int err = ask_bytes(fd, env->hello, env->hello_size, &reply);
     if (err < 0)

@@ -115,6 +115,9 @@ static bool env_load(struct env *env, char text[ENV_TEXT_MAX])
     env->control.sun_family = AF_UNIX;
     memcpy(env->control.sun_path, path.p, path.n);
     env->ports = var_value(env, "BERTH_PORTS");
+    const char *folder = getenv("BERTH_RUNTIME_DIR");
+    env->user = getuid();
+    env->chosen = folder && *folder;
     return true;
 }
 

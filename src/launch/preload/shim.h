@@ -35,6 +35,8 @@ struct env {
     uint8_t hello[APPMSG_MAX]; /* the encoded APP message */
     size_t hello_size;
     const char *ports; /* NULL: all */
+    uid_t user;        /* who started the program */
+    bool chosen;       /* the runtime folder was chosen by hand, and may be another user's */
     char *vars[ENV_VARS_MAX + 1];
 };
 /* NULL in a program that was not started by `berth run`: then every hook just calls libc. */
