@@ -26,6 +26,8 @@ static bool group_exists(const char *name)
 /* Answers are kept, because a question may go to a directory server. */
 struct known {
     struct conf_index *users, *groups;
+    uid_t uid;
+    char self[260]; /* its name, or empty */
     struct conf_errors *errors;
     int err;
 };
@@ -80,11 +82,9 @@ static void group_check(struct known *k, struct asked *at, const char *group)
 static void other_check(struct known *k, struct asked *at, const char *user)
 {
     char sentence[] = "only the berthd of root can start programs as another user: leave this out";
-    const struct passwd *self = getpwuid(geteuid());
     char number[16];
-    (void)snprintf(number, sizeof number, "%u", geteuid());
-    if (geteuid() != 0 && user && strcmp(user, number) != 0 &&
-        !(self && strcmp(user, self->pw_name) == 0))
+    (void)snprintf(number, sizeof number, "%u", k->uid);
+    if (k->uid != 0 && user && strcmp(user, number) != 0 && strcmp(user, k->self) != 0)
         complain(k, at, "user", sentence);
 }
 
@@ -112,7 +112,9 @@ static void all_check(struct known *k, const struct conf *c)
 
 int conf_check_users(const struct conf *c, struct conf_errors *errors)
 {
-    struct known k = {conf_index_new(), conf_index_new(), errors, 0};
+    struct known k = {conf_index_new(), conf_index_new(), .uid = geteuid(), .errors = errors};
+    const struct passwd *self = getpwuid(k.uid);
+    (void)snprintf(k.self, sizeof k.self, "%s", self ? self->pw_name : "");
     if (k.users && k.groups)
         all_check(&k, c);
     else
