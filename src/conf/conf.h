@@ -60,6 +60,7 @@ struct conf_place {
     const char *file;
     unsigned line;
     uint64_t given;
+    unsigned *lines; /* one for each bit that is set, or NULL: see conf_app_line() */
 };
 
 struct conf_global {
@@ -161,6 +162,10 @@ int conf_default_path(char *buf, size_t size) WARN_UNUSED;
 
 /* NULL when there is none by that name. */
 const struct conf_app *conf_app_find(const struct conf *c, const char *name);
+/* Where a key of an application was given, for complaints that come later; the line of its section
+ * when it was not. */
+unsigned conf_app_line(const struct conf_app *a, const char *key);
+unsigned conf_reserve_line(const struct conf_reserve *r, const char *key);
 /* The values of a route of an application or of a reservation, which was found good when it was
  * read: 1 or 2. They take 1.5 KiB each, so only their text is kept. */
 size_t conf_route(const char *text, struct route ret_routes[2]);

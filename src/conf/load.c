@@ -101,6 +101,19 @@ static void unreadable(struct conf_reader *r, int err)
         conf_complain(r, 0, "", "cannot be read: %s", strerror(-err));
 }
 
+/* Whoever may write a configuration runs programs by it, as any user when berthd is root's. */
+static void trust_check(struct conf_reader *r, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return;
+    if (st.st_mode & S_IWOTH)
+        conf_complain(r, 0, "", "everybody may write this file: chmod o-w it");
+    else if (geteuid() == 0 && st.st_mode & S_IWGRP && st.st_gid != 0)
+        conf_complain(r, 0, "", "group %u may write this file: chmod g-w it, or chgrp it to root",
+                      st.st_gid);
+}
+
 static void file_read(struct conf_reader *r, const char *path)
 {
     char *text = NULL;
@@ -116,6 +129,7 @@ static void file_read(struct conf_reader *r, const char *path)
         unreadable(r, err);
         return;
     }
+    trust_check(r, fd);
     conf_lines_read(r, (struct str){text, n});
     free(text);
 }

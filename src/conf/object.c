@@ -51,10 +51,12 @@ void conf_free(struct conf *c)
     conf_object_done(CONF_SECTION_BERTH, &c->global);
     for (size_t i = 0; i < c->app_count; i++) {
         conf_object_done(CONF_SECTION_APP, &c->apps[i]);
+        free(c->apps[i].place.lines);
         free(c->apps[i].name);
     }
     for (size_t i = 0; i < c->reserve_count; i++) {
         conf_object_done(CONF_SECTION_RESERVE, &c->reserves[i]);
+        free(c->reserves[i].place.lines);
         free(c->reserves[i].route);
     }
     for (size_t i = 0; i < c->files.count; i++)
@@ -70,4 +72,24 @@ const struct conf_app *conf_app_find(const struct conf *c, const char *name)
 {
     uint32_t i = conf_index_find(c->names, name);
     return i < c->app_count ? &c->apps[i] : NULL;
+}
+
+static unsigned line_of(enum conf_section section, const struct conf_place *p, const char *key)
+{
+    const struct conf_schema *s = conf_schema(section);
+    const struct conf_key *k = conf_key_find(s, key);
+    uint64_t bit = k ? (uint64_t)1 << (k - s->keys) : 0;
+    if (!(p->given & bit) || !p->lines)
+        return p->line;
+    return p->lines[__builtin_popcountll(p->given & (bit - 1))];
+}
+
+unsigned conf_app_line(const struct conf_app *a, const char *key)
+{
+    return line_of(CONF_SECTION_APP, &a->place, key);
+}
+
+unsigned conf_reserve_line(const struct conf_reserve *r, const char *key)
+{
+    return line_of(CONF_SECTION_RESERVE, &r->place, key);
 }

@@ -251,10 +251,27 @@ static void reserve_open(struct conf_reader *r, struct str name)
         section_open(r, CONF_SECTION_RESERVE, new);
 }
 
+/* Keeps the lines of the keys that were given, for complaints after the reading. The section
+ * [berth] may stand in several files, and has none. */
+static void lines_keep(struct conf_reader *r)
+{
+    struct conf_place *place = (struct conf_place *)place_of(r->schema, r->object);
+    size_t n = 0;
+    if (r->schema == conf_schema(CONF_SECTION_BERTH) || !place->given)
+        return;
+    place->lines = calloc((size_t)__builtin_popcountll(place->given), sizeof *place->lines);
+    r->short_of_memory |= !place->lines;
+    for (size_t i = 0; place->lines && i < r->schema->count; i++)
+        if (place->given >> i & 1)
+            place->lines[n++] = r->lines[i];
+}
+
 static void section_close(struct conf_reader *r)
 {
-    if (r->schema)
+    if (r->schema) {
         conf_section_check(r);
+        lines_keep(r);
+    }
     r->schema = NULL;
     r->object = NULL;
     r->passed_over = true;

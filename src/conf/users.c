@@ -26,6 +26,8 @@ static bool group_exists(const char *name)
 /* Answers are kept, because a question may go to a directory server. */
 struct known {
     struct conf_index *users, *groups;
+    uid_t uid;
+    char self[260]; /* its name, or empty */
     struct conf_errors *errors;
     int err;
 };
@@ -42,70 +44,77 @@ static bool ask(struct known *k, struct conf_index *x, const char *name,
     return answer;
 }
 
-static void complain(struct known *k, const struct conf_place *place, const char *section,
-                     const char *key, const char *sentence)
+/* A section whose key is asked about. */
+struct asked {
+    const char *file;
+    char section[CONF_SECTION_SHOWN + 16];
+    unsigned line;
+};
+
+static void complain(struct known *k, struct asked *at, const char *key, char *sentence)
 {
-    char shown[CONF_SECTION_SHOWN + 16];
-    (void)snprintf(shown, sizeof shown, "%s", section);
-    const struct conf_error e = {(char *)place->file, shown, (char *)key, (char *)sentence,
-                                 place->line};
+    const struct conf_error e = {(char *)at->file, at->section, (char *)key, sentence, at->line};
     int err = conf_errors_add(k->errors, &e);
     k->err = err < 0 ? err : k->err < 0 ? k->err : -EINVAL;
 }
 
-static void user_check(struct known *k, const struct conf_place *place, const char *section,
-                       const char *user)
+static void user_check(struct known *k, struct asked *at, const char *user)
 {
     char sentence[400];
     if (!user || ask(k, k->users, user, user_exists))
         return;
     (void)snprintf(sentence, sizeof sentence,
                    "there is no user %s: getent passwd lists those that there are", user);
-    complain(k, place, section, "user", sentence);
+    complain(k, at, "user", sentence);
 }
 
-static void group_check(struct known *k, const struct conf_app *app, const char *section)
+static void group_check(struct known *k, struct asked *at, const char *group)
 {
     char sentence[400];
-    if (!app->group || ask(k, k->groups, app->group, group_exists))
+    if (!group || ask(k, k->groups, group, group_exists))
         return;
     (void)snprintf(sentence, sizeof sentence,
-                   "there is no group %s: getent group lists those that there are", app->group);
-    complain(k, &app->place, section, "group", sentence);
+                   "there is no group %s: getent group lists those that there are", group);
+    complain(k, at, "group", sentence);
 }
 
 /* Only root's berthd can start programs as somebody else. */
-static void other_check(struct known *k, const struct conf_app *app, const char *section)
+static void other_check(struct known *k, struct asked *at, const char *user)
 {
-    const struct passwd *self = getpwuid(geteuid());
+    char sentence[] = "only the berthd of root can start programs as another user: leave this out";
     char number[16];
-    (void)snprintf(number, sizeof number, "%u", geteuid());
-    if (geteuid() == 0 || !app->user || strcmp(app->user, number) == 0 ||
-        (self && strcmp(app->user, self->pw_name) == 0))
-        return;
-    complain(k, &app->place, section, "user",
-             "only the berthd of root can start programs as another user: leave this out");
+    (void)snprintf(number, sizeof number, "%u", k->uid);
+    if (k->uid != 0 && user && strcmp(user, number) != 0 && strcmp(user, k->self) != 0)
+        complain(k, at, "user", sentence);
+}
+
+static void app_check(struct known *k, const struct conf_app *app)
+{
+    struct asked at = {.file = app->place.file, .line = conf_app_line(app, "user")};
+    (void)snprintf(at.section, sizeof at.section, "app %s", app->name);
+    user_check(k, &at, app->user);
+    other_check(k, &at, app->user);
+    at.line = conf_app_line(app, "group");
+    group_check(k, &at, app->group);
 }
 
 static void all_check(struct known *k, const struct conf *c)
 {
-    char section[CONF_SECTION_SHOWN + 16];
-    for (size_t i = 0; i < c->app_count; i++) {
-        const struct conf_app *app = &c->apps[i];
-        (void)snprintf(section, sizeof section, "app %s", app->name);
-        user_check(k, &app->place, section, app->user);
-        group_check(k, app, section);
-        other_check(k, app, section);
-    }
+    for (size_t i = 0; i < c->app_count; i++)
+        app_check(k, &c->apps[i]);
     for (size_t i = 0; i < c->reserve_count; i++) {
-        (void)snprintf(section, sizeof section, "reserve %.80s", c->reserves[i].route);
-        user_check(k, &c->reserves[i].place, section, c->reserves[i].user);
+        const struct conf_reserve *r = &c->reserves[i];
+        struct asked at = {.file = r->place.file, .line = conf_reserve_line(r, "user")};
+        (void)snprintf(at.section, sizeof at.section, "reserve %.80s", r->route);
+        user_check(k, &at, r->user);
     }
 }
 
 int conf_check_users(const struct conf *c, struct conf_errors *errors)
 {
-    struct known k = {conf_index_new(), conf_index_new(), errors, 0};
+    struct known k = {conf_index_new(), conf_index_new(), .uid = geteuid(), .errors = errors};
+    const struct passwd *self = getpwuid(k.uid);
+    (void)snprintf(k.self, sizeof k.self, "%s", self ? self->pw_name : "");
     if (k.users && k.groups)
         all_check(&k, c);
     else

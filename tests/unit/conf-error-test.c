@@ -290,6 +290,24 @@ TEST("a file that cannot be read is an error, an empty folder is none")
     folder_drop(&d);
 }
 
+TEST("a file that everybody may write is not obeyed")
+{
+    struct folder d = folder_make();
+    struct conf *c = NULL;
+    struct conf_errors e = {0};
+    char path[160];
+    put(&d, "berth.conf", "[berth]\nthreads = 2\n");
+    (void)snprintf(path, sizeof path, "%s/berth.conf", d.path);
+    CHECK(chmod(path, 0666) == 0);
+    CHECK_INT(conf_read(d.path, &c, &e), -EINVAL);
+    CHECK(e.count == 1 && strstr(e.items[0].sentence, "everybody may write") != NULL);
+    conf_errors_done(&e);
+    CHECK(chmod(path, 0644) == 0);
+    CHECK_INT(conf_read(d.path, &c, &e), 0);
+    conf_free(c);
+    folder_drop(&d);
+}
+
 TEST("a user that does not exist is no error of reading, but of the check")
 {
     struct conf *c = NULL;
@@ -302,7 +320,10 @@ TEST("a user that does not exist is no error of reading, but of the check")
     CHECK(e.count >= 3);
     CHECK_TEXT(e.items[0].key, "user");
     CHECK_TEXT(e.items[0].section, "app a");
-    CHECK_TEXT(e.items[1].key, "group");
+    CHECK_INT(e.items[0].line, 4);
+    CHECK_TEXT(e.items[e.count - 2].key, "group");
+    CHECK_INT(e.items[e.count - 2].line, 5);
+    CHECK_INT(e.items[e.count - 1].line, 7);
     conf_errors_done(&e);
     conf_free(c);
 }

@@ -112,6 +112,16 @@ TEST("every key of an application is read")
     conf_free(c);
 }
 
+TEST("a key knows its line")
+{
+    struct conf *c = read_text("[app a]\ncommand = a\n\nroute = b\nroute = c\nlog_files = 1\n");
+    CHECK_INT(conf_app_line(&c->apps[0], "command"), 2);
+    CHECK_INT(conf_app_line(&c->apps[0], "route"), 4);
+    CHECK_INT(conf_app_line(&c->apps[0], "log_files"), 6);
+    CHECK_INT(conf_app_line(&c->apps[0], "user"), 1);
+    conf_free(c);
+}
+
 TEST("a route has its values")
 {
     struct conf *c = read_text(blog);
@@ -249,6 +259,27 @@ TEST("what is written is read back to the same")
         free(text);
     }
     conf_free(a);
+}
+
+TEST("100,000 routes of one application are compared as fast as they are read")
+{
+    char *text = NULL, *same = NULL;
+    size_t n = 0, same_n = 0;
+    FILE *f = open_memstream(&text, &n), *d = open_memstream(&same, &same_n);
+    (void)fputs("[app a]\ncommand = x\nlisten = *:80\n", f);
+    for (int i = 0; i < 100000; i++)
+        (void)fprintf(f, "route = http://n%d.example/\n", i);
+    (void)fclose(f);
+    struct conf *a = read_text(text), *b = read_text(text);
+    CHECK_INT(a->apps[0].routes.count, 100000);
+    CHECK_INT(conf_app_line(&a->apps[0], "route"), 4);
+    CHECK_INT(conf_diff(a, b, d), 0);
+    (void)fclose(d);
+    CHECK_TEXT(same, "");
+    conf_free(a);
+    conf_free(b);
+    free(text);
+    free(same);
 }
 
 TEST("100,000 applications are read in well under a second")
