@@ -9,6 +9,7 @@
 #include "berthd/exposition.h"
 #include "berthd/pool-report.h"
 #include "ipc/runtime.h"
+#include "share/reason.h"
 
 #ifndef BERTH_VERSION
 #define BERTH_VERSION "0"
@@ -46,8 +47,9 @@ static void board_families(struct exposition *e, struct board *b)
                    "Connections that were accepted.", (double)board_get(&b->accepted));
     exposition_begin(e, "berth_connections_refused_total", "counter",
                      "Connections that were refused; berth-route(7) lists the reasons.");
-    exposition_add(e, (struct exposition_label[]){{"reason", "any"}, {NULL, NULL}},
-                   (double)board_get(&b->refused));
+    for (unsigned i = REASON_NONE + 1; i < REASON_COUNT; i++)
+        exposition_add(e, (struct exposition_label[]){{"reason", reason_word(i)}, {NULL, NULL}},
+                       (double)board_get(&b->reasons[i]));
     exposition_end(e);
     exposition_one(e, "berth_connections_undecided", "gauge",
                    "Connections that are looked at, or wait for room in a queue.",
@@ -101,6 +103,12 @@ static void app_families(struct exposition *e, const struct measured *m)
     for (size_t i = 0; i < m->count; i++)
         if (m->apps[i].pool)
             app_sample(e, &m->apps[i], (double)m->apps[i].open);
+    exposition_end(e);
+    exposition_begin(e, "berth_app_connections_refused_total", "counter",
+                     "Connections that were for a pool and were refused.");
+    for (size_t i = 0; i < m->count; i++)
+        if (m->apps[i].pool)
+            app_sample(e, &m->apps[i], (double)m->apps[i].refused);
     exposition_end(e);
     exposition_begin(e, "berth_app_memory_bytes", "gauge", "Memory of a pool's workers.");
     for (size_t i = 0; i < m->count; i++)

@@ -17,6 +17,7 @@ struct metrics_app {
     uint64_t waiting;                                 /* connections that were not taken yet */
     bool pool;                                        /* the rest is known of pools only */
     uint64_t open;                                    /* connections handed over and not closed */
+    uint64_t refused;                                 /* connections that were for it */
     uint64_t memory;                                  /* bytes, of all workers */
     struct metrics_count workers[METRICS_WORDS_MAX];  /* by state */
     struct metrics_count restarts[METRICS_WORDS_MAX]; /* since berthd started, by reason */
