@@ -59,10 +59,10 @@ struct top {
     size_t scroll;
 };
 
-static double now_ms(void)
+static double clock_ms(clockid_t clock)
 {
     struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    (void)clock_gettime(clock, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
@@ -99,7 +99,8 @@ static int options_read(int argc, char **argv, struct top *t)
 static int report_read(struct top *t, const char *text, struct top_table *ret_table)
 {
     json_t *list = text ? json_loads(text, 0, NULL) : NULL;
-    int r = list ? top_read(list, now_ms(), ret_table) : -EPROTO;
+    int r = list ? top_read(list, clock_ms(CLOCK_MONOTONIC), clock_ms(CLOCK_REALTIME), ret_table)
+                 : -EPROTO;
     json_decref(list);
     if (r < 0)
         (void)snprintf(t->trouble, sizeof t->trouble, "berthd's answer makes no sense: %s",
@@ -264,9 +265,9 @@ static bool signal_handle(int fd, struct terminal *screen)
 /* Until the next measurement is due. False when it is the end. */
 static bool wait_for_keys(struct top *t, struct terminal *screen, int signals)
 {
-    double until = now_ms() + t->interval_ms;
+    double until = clock_ms(CLOCK_MONOTONIC) + t->interval_ms;
     for (bool now = false; !now;) {
-        double left = until - now_ms();
+        double left = until - clock_ms(CLOCK_MONOTONIC);
         struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                {.fd = signals, .events = POLLIN}};
         if (left <= 0 || (poll(fds, 2, (int)left + 1) < 0 && errno != EINTR))

@@ -85,10 +85,11 @@ static int process_add(struct top_row *r, pid_t pid, double cpu_ms)
 }
 
 /* berthd knows best; what it does not say is looked up. */
-static int worker_read(struct top_row *r, const json_t *worker)
+static int worker_read(struct top_row *r, const json_t *worker, double unix_ms)
 {
     pid_t pid = (pid_t)json_integer_value(json_object_get(worker, "pid"));
     double cpu = TOP_UNKNOWN, memory = TOP_UNKNOWN, age = TOP_UNKNOWN;
+    double started = number(worker, "started_ms");
     if (pid <= 0)
         return 0;
     (void)top_process(pid, &cpu, &memory, &age);
@@ -96,15 +97,15 @@ static int worker_read(struct top_row *r, const json_t *worker)
         cpu = number(worker, "cpu_ms");
     if (number(worker, "memory") >= 0)
         memory = number(worker, "memory");
-    if (number(worker, "started_ms") >= 0)
-        age = number(worker, "started_ms");
+    if (started >= 0 && started <= unix_ms)
+        age = unix_ms - started;
     add(&r->values[TOP_OPEN], number(worker, "open"));
     add(&r->values[TOP_MEMORY], memory);
     add_oldest(&r->values[TOP_AGE], age);
     return process_add(r, pid, cpu);
 }
 
-static int pool_read(struct top_row *r, const json_t *pool)
+static int pool_read(struct top_row *r, const json_t *pool, double unix_ms)
 {
     size_t i;
     json_t *worker;
@@ -118,7 +119,7 @@ static int pool_read(struct top_row *r, const json_t *pool)
     r->refused = number(pool, "refused");
     json_array_foreach(workers, i, worker)
     {
-        int one = worker_read(r, worker);
+        int one = worker_read(r, worker, unix_ms);
         err = one < 0 ? one : err;
     }
     return err;
@@ -166,7 +167,7 @@ static struct top_row row_empty(void)
     return r;
 }
 
-static int row_read(struct top_row *r, const json_t *app)
+static int row_read(struct top_row *r, const json_t *app, double unix_ms)
 {
     size_t i;
     json_t *bind, *pool = json_object_get(app, "pool");
@@ -176,7 +177,7 @@ static int row_read(struct top_row *r, const json_t *app)
     text_copy(r->state, sizeof r->state, "started");
     r->pid = pool ? 0 : (pid_t)json_integer_value(json_object_get(app, "pid"));
     if (pool)
-        err = pool_read(r, pool);
+        err = pool_read(r, pool, unix_ms);
     json_array_foreach(json_object_get(app, "binds"), i, bind)
     {
         int one = bind_read(r, bind, pool != NULL);
@@ -204,7 +205,7 @@ static void total_make(struct top_table *t)
     }
 }
 
-int top_read(const json_t *list, double at_ms, struct top_table *ret_table)
+int top_read(const json_t *list, double at_ms, double unix_ms, struct top_table *ret_table)
 {
     size_t i;
     json_t *app, *apps = json_object_get(list, "apps");
@@ -216,7 +217,7 @@ int top_read(const json_t *list, double at_ms, struct top_table *ret_table)
     json_array_foreach(apps, i, app)
     {
         if (err == 0)
-            err = row_read(&t.rows[t.count++], app);
+            err = row_read(&t.rows[t.count++], app, unix_ms);
     }
     if (err < 0) {
         top_free(&t);

@@ -51,8 +51,8 @@ struct top_table {
 /* How a process is doing: processor time, resident memory and age. False when it is gone. */
 bool top_process(pid_t pid, double *ret_cpu_ms, double *ret_memory, double *ret_age_ms);
 
-/* 0; -EPROTO when the report makes no sense; -ENOMEM. */
-int top_read(const json_t *list, double at_ms, struct top_table *ret_table);
+/* 0; -EPROTO when the report makes no sense; -ENOMEM. unix_ms is the time of day. */
+int top_read(const json_t *list, double at_ms, double unix_ms, struct top_table *ret_table);
 void top_free(struct top_table *t);
 void top_rates(struct top_table *now, const struct top_table *before);
 /* The largest first, names and states from A on; the other way round when `reverse` says so. */

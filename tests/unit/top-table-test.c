@@ -9,7 +9,7 @@ static int read_text(const char *text, double at_ms, struct top_table *t)
 {
     json_t *j = json_loads(text, 0, NULL);
     CHECK(j != NULL);
-    int r = top_read(j, at_ms, t);
+    int r = top_read(j, at_ms, 1000000, t);
     json_decref(j);
     return r;
 }
@@ -18,9 +18,9 @@ static int read_text(const char *text, double at_ms, struct top_table *t)
     "{\"apps\": [{\"name\": \"shop\", \"pid\": 7, \"pool\": {\"state\": \"running\", \"max\": 4, " \
     "\"parked\": 3, \"refused\": " #refused ", \"workers\": ["                                     \
     "{\"pid\": 900000001, \"open\": 5, \"memory\": 1048576, \"cpu_ms\": " #cpu1                    \
-    ", \"started_ms\": 600000}, "                                                                  \
+    ", \"started_ms\": 400000}, "                                                                  \
     "{\"pid\": 900000002, \"open\": 2, \"memory\": 524288, \"cpu_ms\": " #cpu2                     \
-    ", \"started_ms\": 60000}]}, "                                                                 \
+    ", \"started_ms\": 940000}]}, "                                                                \
     "\"binds\": [{\"waiting\": 99, \"routes\": [{\"connections\": 10}, "                           \
     "{\"connections\": " #connections "}]}]}]}"
 
