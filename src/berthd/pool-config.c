@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "berthd/metrics.h"
 #include "berthd/pool.h"
 #include "share/sniff.h"
 
@@ -81,6 +82,7 @@ static void config_globals(struct server *s)
 {
     limits_settle(s);
     dispatch_limits(s);
+    metrics_settle(s);
 }
 
 static bool is_defined(const struct definition *d, const struct pool *p)

@@ -172,6 +172,21 @@ def test_metrics_can_be_at_a_loopback_address(stage):
     assert not os.path.exists(stage.control_path("metrics"))
 
 
+def test_metrics_move_when_the_configuration_says_so(stage):
+    port = free_port()
+    path = os.path.join(stage.files, "berth.conf")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("[berth]\n")
+    stage.serve("--config", path)
+    assert scrape(stage)[1]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"[berth]\nmetrics = 127.0.0.1:{port}\n")
+    done = stage.berth("reload")
+    assert done.returncode == 0, done.stderr
+    assert scrape(stage, ("127.0.0.1", port))[1]
+    assert not os.path.exists(stage.control_path("metrics"))
+
+
 def test_metrics_can_be_nowhere(stage):
     stage.serve("--metrics", "off")
     assert not os.path.exists(stage.control_path("metrics"))
