@@ -95,12 +95,18 @@ _berth_reserve() {
     esac
 }
 
+# The names of applications.
+_berth_apps() {
+    berth ls --json 2>/dev/null | sed -n 's/^      "name": "\(.*\)",$/\1/p' | sort -u
+}
+
 _berth() {
     local cur prev
+    local verbs="run ls logs why reserve check config top metrics status start stop restart reload help"
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _berth_offer "run ls why reserve check config status stop help --system --help --version"
+        _berth_offer "$verbs --system --help --version"
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -126,8 +132,23 @@ _berth() {
     ls) _berth_offer "--json --help" ;;
     reserve) _berth_reserve ;;
     status) _berth_offer "--json --security --help" ;;
-    stop) _berth_offer "--help" ;;
-    help) _berth_offer "run ls why reserve check config status stop" ;;
+    logs)
+        case $prev,$cur in
+        -n,* | --lines,*) _berth_offer "all" ;;
+        *,-*) _berth_offer "--follow --lines --json --help" ;;
+        *) _berth_offer "$(_berth_apps)" ;;
+        esac
+        ;;
+    top) _berth_offer "--interval --once --json --help" ;;
+    reload) _berth_offer "--dry-run --help" ;;
+    metrics) _berth_offer "--help" ;;
+    start | stop | restart)
+        case $cur in
+        -*) _berth_offer "--help" ;;
+        *) _berth_offer "$(_berth_apps)" ;;
+        esac
+        ;;
+    help) _berth_offer "$verbs" ;;
     esac
 }
 complete -F _berth berth

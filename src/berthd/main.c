@@ -237,6 +237,7 @@ static int server_init(struct server *s, const struct options *o)
     s->channel_watch.fd = s->control_watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
     applogs_init(&s->applogs, &s->loop);
+    metrics_init(s, o->metrics);
     list_init(&s->apps);
     list_init(&s->pools);
     list_init(&s->binds);
@@ -321,28 +322,7 @@ static int signals_watch(struct signals *sig)
     return fd < 0 ? -errno : loop_watch(&sig->server->loop, &sig->watch, fd, EPOLLIN);
 }
 
-static char *metrics_make(void *ctx)
-{
-    return metrics_text(ctx);
-}
-
-/* berthd serves without metrics, too: a port that is taken must not keep it from its work. */
-static void metrics_start(struct server *s, const char *text)
-{
-    struct addr where = {.len = 0};
-    int r = 0;
-    metrics_http_init(&s->metrics, &s->loop, metrics_make, s);
-    if (!text)
-        r = metrics_default(&where);
-    else if (strcmp(text, "off") != 0)
-        r = addr_parse(text, &where);
-    if (r == 0)
-        r = metrics_listen(s, &where);
-    if (r < 0)
-        log_warn("metrics not served where=%s err=%s", text ? text : RUNTIME_METRICS, strerror(-r));
-}
-
-static int serve(struct server *s, int ready, const char *metrics)
+static int serve(struct server *s, int ready)
 {
     struct signals signals = {.server = s};
     if (config_start(s) < 0)
@@ -365,7 +345,6 @@ static int serve(struct server *s, int ready, const char *metrics)
         (void)written;
         (void)close(ready);
     }
-    metrics_start(s, metrics);
     log_info("ready threads=%zu", s->threads);
     server_idle_check(s);
     loop_run(&s->loop);
@@ -408,5 +387,5 @@ int main(int argc, char **argv)
         log_error("no memory");
         return 1;
     }
-    return serve(s, ready, o.metrics);
+    return serve(s, ready);
 }

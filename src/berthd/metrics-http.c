@@ -225,7 +225,7 @@ static int bind_unix(int fd, const struct addr *where)
     memcpy(made.un.sun_path + len, ".new", 5);
     (void)unlink(made.un.sun_path);
     if (bind(fd, &made.sa, sizeof made.un) < 0 || chmod(made.un.sun_path, 0600) < 0 ||
-        listen(fd, METRICS_CLIENTS_MAX) < 0 || rename(made.un.sun_path, where->un.sun_path) < 0)
+        listen(fd, SOMAXCONN) < 0 || rename(made.un.sun_path, where->un.sun_path) < 0)
         return -errno;
     return 0;
 }
@@ -234,7 +234,7 @@ static int bind_loopback(int fd, const struct addr *where)
 {
     int on = 1;
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, &where->sa, where->len) < 0 || listen(fd, METRICS_CLIENTS_MAX) < 0)
+    if (bind(fd, &where->sa, where->len) < 0 || listen(fd, SOMAXCONN) < 0)
         return -errno;
     return 0;
 }

@@ -3,12 +3,16 @@
 #include "berthd/metrics.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "base/log.h"
 #include "berthd/exposition.h"
 #include "berthd/pool-report.h"
+#include "berthd/pool.h"
 #include "ipc/runtime.h"
+#include "share/reason.h"
 
 #ifndef BERTH_VERSION
 #define BERTH_VERSION "0"
@@ -46,8 +50,9 @@ static void board_families(struct exposition *e, struct board *b)
                    "Connections that were accepted.", (double)board_get(&b->accepted));
     exposition_begin(e, "berth_connections_refused_total", "counter",
                      "Connections that were refused; berth-route(7) lists the reasons.");
-    exposition_add(e, (struct exposition_label[]){{"reason", "any"}, {NULL, NULL}},
-                   (double)board_get(&b->refused));
+    for (unsigned i = REASON_NONE + 1; i < REASON_COUNT; i++)
+        exposition_add(e, (struct exposition_label[]){{"reason", reason_word(i)}, {NULL, NULL}},
+                       (double)board_get(&b->reasons[i]));
     exposition_end(e);
     exposition_one(e, "berth_connections_undecided", "gauge",
                    "Connections that are looked at, or wait for room in a queue.",
@@ -101,6 +106,12 @@ static void app_families(struct exposition *e, const struct measured *m)
     for (size_t i = 0; i < m->count; i++)
         if (m->apps[i].pool)
             app_sample(e, &m->apps[i], (double)m->apps[i].open);
+    exposition_end(e);
+    exposition_begin(e, "berth_app_connections_refused_total", "counter",
+                     "Connections that were for a pool and were refused.");
+    for (size_t i = 0; i < m->count; i++)
+        if (m->apps[i].pool)
+            app_sample(e, &m->apps[i], (double)m->apps[i].refused);
     exposition_end(e);
     exposition_begin(e, "berth_app_memory_bytes", "gauge", "Memory of a pool's workers.");
     for (size_t i = 0; i < m->count; i++)
@@ -167,15 +178,46 @@ char *metrics_text(struct server *s)
     return exposition_finish(&e);
 }
 
-int metrics_listen(struct server *s, const struct addr *where)
+static char *page_make(void *ctx)
 {
-    return metrics_http_listen(&s->metrics, where);
+    return metrics_text(ctx);
 }
 
-int metrics_default(struct addr *ret_where)
+void metrics_init(struct server *s, const char *where)
 {
-    char path[RUNTIME_PATH_MAX], text[RUNTIME_PATH_MAX + 8] = "unix:";
+    s->metrics_option = where;
+    metrics_http_init(&s->metrics, &s->loop, page_make, s);
+}
+
+static int default_place(struct addr *ret_where)
+{
+    char path[RUNTIME_PATH_MAX], text[RUNTIME_PATH_MAX + 8];
     int r = runtime_path(RUNTIME_METRICS, path);
-    (void)strcat(text, r < 0 ? "" : path);
+    (void)snprintf(text, sizeof text, "unix:%s", r < 0 ? "" : path);
     return r < 0 ? r : addr_parse(text, ret_where);
+}
+
+static int place(const struct server *s, struct addr *ret_where)
+{
+    const struct addr *configured = &s->definition->conf->global.metrics;
+    if (s->metrics_option && strcmp(s->metrics_option, "off") == 0)
+        return 0;
+    if (s->metrics_option)
+        return addr_parse(s->metrics_option, ret_where);
+    if (configured->sa.sa_family == AF_UNSPEC)
+        return default_place(ret_where);
+    *ret_where = *configured;
+    return 0;
+}
+
+void metrics_settle(struct server *s)
+{
+    struct addr where = {.len = 0};
+    char text[ADDR_TEXT_MAX];
+    int r = place(s, &where);
+    if (r == 0)
+        r = metrics_http_listen(&s->metrics, &where);
+    if (r < 0)
+        log_warn("metrics not served where=%s err=%s",
+                 s->metrics_option ? s->metrics_option : addr_format(&where, text), strerror(-r));
 }

@@ -17,6 +17,7 @@ struct metrics_app {
     uint64_t waiting;                                 /* connections that were not taken yet */
     bool pool;                                        /* the rest is known of pools only */
     uint64_t open;                                    /* connections handed over and not closed */
+    uint64_t refused;                                 /* connections that were for it */
     uint64_t memory;                                  /* bytes, of all workers */
     struct metrics_count workers[METRICS_WORDS_MAX];  /* by state */
     struct metrics_count restarts[METRICS_WORDS_MAX]; /* since berthd started, by reason */
@@ -27,7 +28,9 @@ void metrics_app(const struct app *a, struct metrics_app *ret_app);
 /* The whole page, malloc()ed; NULL when memory is short. */
 char *metrics_text(struct server *s);
 
-/* Listens where Prometheus is to ask; AF_UNSPEC: nowhere. */
-int metrics_listen(struct server *s, const struct addr *where) WARN_UNUSED;
-/* The socket `metrics` in the runtime folder. */
-int metrics_default(struct addr *ret_where) WARN_UNUSED;
+/* `where` is of --metrics: an address, "off", or NULL. Nothing is served before metrics_settle().
+ */
+void metrics_init(struct server *s, const char *where);
+/* Listens where --metrics says, else where the configuration says, else at the socket `metrics` in
+ * the runtime folder. Complains when that fails: berthd serves without metrics, too. */
+void metrics_settle(struct server *s);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "berthd/metrics.h"
 #include "berthd/pool.h"
 #include "berthd/reserve.h"
 #include "share/sniff.h"
@@ -83,6 +84,7 @@ static void config_globals(struct server *s)
     limits_settle(s);
     reserve_from_conf(s, s->definition->conf);
     dispatch_limits(s);
+    metrics_settle(s);
 }
 
 static bool is_defined(const struct definition *d, const struct pool *p)

@@ -60,6 +60,7 @@ json_t *pool_report(struct pool *p)
 
 void pool_measure(struct pool *p, struct metrics_app *ret_app)
 {
+    struct board *board = p->server->board;
     count_fresh(p);
     ret_app->pool = true;
     list_for_each(w, &p->workers, struct worker, link)
@@ -71,6 +72,11 @@ void pool_measure(struct pool *p, struct metrics_app *ret_app)
     for (size_t i = 0; i < WORKER_STATES; i++)
         ret_app->workers[i] = (struct metrics_count){worker_state_text((enum worker_state)i),
                                                      pool_count(p, (enum worker_state)i)};
+    list_for_each(b, &p->app->binds, struct bind, app_link)
+    {
+        if (board)
+            ret_app->refused += board_get(&board->queues[b->id].refused) - b->refused_before;
+    }
     ret_app->restarts[0] = (struct metrics_count){"replaced", p->restarts};
     ret_app->restarts[1] = (struct metrics_count){"failed", p->failed};
 }

@@ -73,6 +73,7 @@ struct server {
     struct definition *definition; /* the configuration; counted */
     struct applogs applogs;
     struct metrics_http metrics;
+    const char *metrics_option; /* --metrics; NULL: as the configuration says */
     uint64_t started_unix_ms;
     uint64_t dispatch_restarts;
 

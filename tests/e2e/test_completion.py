@@ -76,6 +76,12 @@ def test_bash_offers_options_of_the_verbs_that_read(environment, tmp_path):
     assert {"--json", "--brief"} <= bash("berth why --", environment, tmp_path)
 
 
+def test_bash_offers_the_options_of_logs_and_top(environment, tmp_path):
+    assert {"--follow", "--lines", "--json"} <= bash("berth logs -", environment, tmp_path)
+    assert bash("berth logs shop -n a", environment, tmp_path) == {"all"}
+    assert {"--interval", "--once", "--json"} <= bash("berth top ", environment, tmp_path)
+
+
 def test_bash_offers_ports_that_are_listened_on(environment, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])

@@ -16,8 +16,8 @@ import threading
 
 import pytest
 
-from harness import Proc, free_port, http_get, wait_until
-from programs import PYTHON_HTTP
+from harness import Proc, Target, connect, free_port, fresh_source, http_get, wait_until
+from programs import PYTHON, PYTHON_HTTP
 
 pytestmark = pytest.mark.berth_only
 
@@ -168,6 +168,21 @@ def test_clients_that_hold_on_do_not_keep_others_out(stage):
 def test_metrics_can_be_at_a_loopback_address(stage):
     port = free_port()
     stage.serve("--metrics", f"127.0.0.1:{port}")
+    assert scrape(stage, ("127.0.0.1", port))[1]
+    assert not os.path.exists(stage.control_path("metrics"))
+
+
+def test_metrics_move_when_the_configuration_says_so(stage):
+    port = free_port()
+    path = os.path.join(stage.files, "berth.conf")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("[berth]\n")
+    stage.serve("--config", path)
+    assert scrape(stage)[1]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"[berth]\nmetrics = 127.0.0.1:{port}\n")
+    done = stage.berth("reload")
+    assert done.returncode == 0, done.stderr
     assert scrape(stage, ("127.0.0.1", port))[1]
     assert not os.path.exists(stage.control_path("metrics"))
 
@@ -449,3 +464,54 @@ def test_top_goes_on_when_berthd_is_replaced(stage, screen):
     screen.read_until("running")
     os.write(screen.master, b"m")
     screen.read_until("\x1b[1m MEMORY")
+
+
+# Pools -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool(stage):
+    """Two workers, which berthd runs, and a log folder of the test's own."""
+    stage.env["BERTH_LOG_DIR"] = os.path.join(stage.files, "logs")
+    done = stage.berth("run", "--name", "pool", "--as", "pool.localhost", "--workers", "2",
+                       "--detach", "--", PYTHON, "-u", "-m", "http.server", "--bind", "127.0.0.1",
+                       stage.port)
+    assert done.returncode == 0, done.stderr
+    yield Target("127.0.0.1", stage.port, "pool.localhost")
+    stage.berth("stop", "pool")
+
+
+def test_the_output_of_a_pool_is_in_its_log(stage, pool):
+    sources = [fresh_source() for _ in range(4)]
+    for source in sources:
+        assert http_get(pool, source=source).status == 200
+
+    def logged():
+        text = stage.berth("logs", "pool").stdout
+        return all(re.search(rf"Z [12] {re.escape(s)} - - .*\"GET /", text) for s in sources)
+
+    wait_until(logged, 10, "a line for each request")
+    path = os.path.join(stage.files, "logs", "pool.log")
+    assert os.stat(path).st_mode & 0o777 == 0o640
+
+
+def test_ls_top_and_metrics_show_a_pool(stage, pool):
+    with connect(pool) as held:
+        held.sendall(b"GET / HTTP/1.1\r\nHost: pool.localhost\r\n")
+        wait_until(lambda: total(scrape(stage)[1], "berth_app_open_connections", app="pool") == 1,
+                   10, "one open connection")
+        series = scrape(stage)[1]
+        assert total(series, "berth_app_workers", app="pool", state="ready") == 2
+        assert total(series, "berth_app_memory_bytes", app="pool") > 1e6
+        assert total(series, "berth_app_restarts_total", app="pool") == 0
+        row, = (line.split() for line in stage.berth("ls").stdout.splitlines()
+                if re.match(r"pool +running", line))
+        assert row[:4] == ["pool", "running", "2/2", "1"]
+        app, = json.loads(stage.berth("top", "--once", "--json", "--interval", "0.2").stdout)["apps"]
+        assert app["open"] == 1 and app["workers"] == 2 and 0 < app["age_ms"] < 600_000
+
+
+def test_a_replaced_worker_is_counted(stage, pool):
+    assert stage.berth("restart", "pool", timeout=60).returncode == 0
+    wait_until(lambda: total(scrape(stage)[1], "berth_app_restarts_total", app="pool",
+                             reason="replaced") == 2, 10, "two replacements")
