@@ -206,12 +206,20 @@ int conf_default_path(char *buf, size_t size)
     return (size_t)n < size ? 0 : -ENAMETOOLONG;
 }
 
+/* The usual place need not exist; nor is it ours behind a folder that we may not enter, as where
+ * setpriv or su have left another user's HOME. */
+static bool is_missing(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) < 0 && (errno == ENOENT || errno == EACCES);
+}
+
 static void place_read(struct conf_reader *r, const char *path, bool may_be_missing)
 {
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         folder_read(r, path);
-    else if (!may_be_missing || access(path, F_OK) == 0 || errno != ENOENT)
+    else if (!may_be_missing || !is_missing(path))
         file_read(r, path);
 }
 
