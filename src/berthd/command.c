@@ -44,19 +44,19 @@ static int metrics(struct server *s, struct command_ask *ask, struct command_ans
 
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
-    {"halt", RIGHT_ANY, command_halt},
+    {"halt", RIGHT_THEIRS, command_halt},
     {"list", RIGHT_LOCAL, list},
-    {"logs", RIGHT_ANY, command_logs},
+    {"logs", RIGHT_THEIRS, command_logs},
     {"metrics", RIGHT_USER, metrics},
     {"reload", RIGHT_OWNER, command_reload},
     {"reserve", RIGHT_LOCAL, reserve_command_add},
     {"reserve-covers", RIGHT_LOCAL, reserve_command_covers},
     {"reserve-delete", RIGHT_LOCAL, reserve_command_delete},
     {"reserve-list", RIGHT_LOCAL, reserve_command_list},
-    {"restart", RIGHT_ANY, command_restart},
+    {"restart", RIGHT_THEIRS, command_restart},
     {"run", RIGHT_LOCAL, command_run_pool},
     {"security", RIGHT_LOCAL, security},
-    {"start", RIGHT_ANY, command_start},
+    {"start", RIGHT_THEIRS, command_start},
     {"status", RIGHT_LOCAL, status},
 };
 
@@ -66,6 +66,7 @@ const char *right_name(enum right right)
         [RIGHT_ANY] = "anybody",
         [RIGHT_LOCAL] = "berthd's user, root, applications; of the system's berthd every local "
                         "user",
+        [RIGHT_THEIRS] = "the owner of what is asked about, root",
         [RIGHT_USER] = "berthd's user, root, applications",
         [RIGHT_APP] = "applications, for what is theirs",
         [RIGHT_OWNER] = "berthd's user, root",

@@ -11,9 +11,18 @@
 #define COMMAND_REASON_MAX 1024
 
 /* Who may ask what. USER: this berthd's user, root, and programs of an application. LOCAL: these,
- * and of the system's berthd every local user; the verb itself decides what he gets. OWNER: this
+ * and of the system's berthd every local user. THEIRS: the same, and the verb itself looks whose it
+ * is. OWNER: this
  * berthd's user and root. */
-enum right { RIGHT_ANY, RIGHT_LOCAL, RIGHT_USER, RIGHT_APP, RIGHT_OWNER, RIGHT_COUNT };
+enum right {
+    RIGHT_ANY,
+    RIGHT_LOCAL,
+    RIGHT_THEIRS,
+    RIGHT_USER,
+    RIGHT_APP,
+    RIGHT_OWNER,
+    RIGHT_COUNT
+};
 
 /* Who that is, in words. */
 const char *right_name(enum right right);

@@ -130,7 +130,8 @@ static bool may(const struct client *c, enum right right)
 {
     bool user = c->cred.uid == c->server->uid || c->cred.uid == 0;
     return right == RIGHT_ANY || (right == RIGHT_USER && (user || c->app)) ||
-           (right == RIGHT_LOCAL && (user || c->app || c->server->uid == 0)) ||
+           ((right == RIGHT_LOCAL || right == RIGHT_THEIRS) &&
+            (user || c->app || c->server->uid == 0)) ||
            (right == RIGHT_APP && c->app) || (right == RIGHT_OWNER && user);
 }
 

@@ -451,3 +451,32 @@ def test_a_note_that_somebody_changed_is_not_believed(stage):
     os.kill(stage.daemon("berthd"), signal.SIGKILL)
     wait_until(lambda: stage.berth("ls").returncode == 0, 10, "the next berthd")
     assert "reason=Seal" in "".join(text for _, text in stage.report())
+
+
+SYSTEM = """
+set -e
+mount -t tmpfs none /run; mkdir /run/berth
+mkdir -p /var/lib; mount -t tmpfs none /var/lib
+"$1/berthd" 2>/run/log &
+until [ -S /run/berth/control ]; do sleep 0.02; done
+"$1/berth" reserve http://shop.localhost/ --user 41001 >/run/said
+test -s /var/lib/berth/reservations.conf
+$2 "$1/berth" run --as http://shop.localhost/ -- /usr/bin/python3 -m http.server "$3" --bind 127.0.0.1 2>/run/out &
+program=$!
+until grep -q Serving /run/out || "$1/berth" ls --json | grep -q '"listening": true'; do sleep 0.05; done
+$2 "$1/berth" --system ls
+$2 "$1/berth" --system stop || echo "stop refused"
+kill $program
+"$1/berth" stop
+"""
+
+
+def test_a_program_finds_the_berthd_in_which_its_name_is_reserved(stage):
+    """In the folders of a real system, which only this process sees."""
+    env = {k: v for k, v in stage.env.items() if not k.startswith(("BERTH_", "XDG_"))}
+    done = subprocess.run(["timeout", "30", "unshare", "-m", "sh", "-c", SYSTEM, "sh", stage.build,
+                           " ".join(as_uid(SHOP)), str(stage.port)], capture_output=True, text=True,
+                          timeout=40, check=False, cwd="/", env=env, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"http://shop.localhost:{stage.port}/" in done.stdout
+    assert "stop refused" in done.stdout
