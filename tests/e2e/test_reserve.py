@@ -480,3 +480,59 @@ def test_a_program_finds_the_berthd_in_which_its_name_is_reserved(stage):
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"http://shop.localhost:{stage.port}/" in done.stdout
     assert "stop refused" in done.stdout
+
+
+def test_the_configuration_reserves_and_a_reload_changes_it(stage):
+    path = os.path.join(stage.files, "berth.conf")
+
+    def configure(text):
+        with open(path, "w", encoding="ascii") as f:
+            f.write(text)
+
+    configure("[reserve http://shop.localhost/]\nuser = 41001\nstatus = 404\n"
+              "[reserve http://bob.localhost/]\nuser = 41002\n")
+    stage.serve("--config", path)
+    any_listener(stage)
+    assert status_of(stage, "shop.localhost", "/marker.txt") == 404
+    assert "reserved for user 41001" in refused_as(stage, BOB, "http://shop.localhost/")
+    done = stage.berth("reserve", "--delete", "http://shop.localhost/")
+    assert done.returncode == 1 and "configuration" in done.stderr, done.stderr
+    configure("[berth]\nunreserved = root\n[reserve http://shop.localhost/]\nuser = 41002\n")
+    done = stage.berth("reload")
+    assert done.returncode == 0, done.stderr
+    assert status_of(stage, "shop.localhost", "/marker.txt") == 503
+    assert status_of(stage, "bob.localhost", "/marker.txt") == 200
+    assert "root's" in refused_as(stage, EVE, "eve.localhost")
+    start_as(stage, BOB, "http://shop.localhost/").check()
+
+
+def test_a_pool_of_a_local_user_runs_as_him_and_is_his(stage):
+    stage.serve()
+    argv = ["run", "--name", "pool", "--as", "bob.localhost", "--workers", "2", "--", PYTHON, "-m",
+            "http.server", str(stage.port), "--bind", "127.0.0.1"]
+    said = berth_as(stage, EVE, "run", "--name", "x", "--as", "http://+/", *argv[5:])
+    assert said.returncode != 0, said.stdout
+    log = os.path.join(stage.files, "pool.log")
+    pool = Proc(stage._wrap([stage.tool(), *argv], as_uid(BOB)), log, stage.env, "/")  # pylint: disable=protected-access
+    wait_until(lambda: stage.listed("pool"), 10, "the pool")
+    wait_until(lambda: status_answers(stage, "bob.localhost"), 15, "an answer of the pool")
+    worker = next(p for p in stage.ls()["apps"] if p["name"] == "pool")
+    assert worker["user"] == str(BOB)
+    for verb in ("stop", "restart"):
+        assert berth_as(stage, EVE, verb, "pool").returncode != 0
+    pids = [w["pid"] for w in worker["pool"]["workers"]]
+    for pid in pids:
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            status = f.read()
+        assert f"Uid:\t{BOB}\t{BOB}\t{BOB}\t{BOB}\n" in status
+        assert f"Gid:\t{BOB}\t{BOB}\t{BOB}\t{BOB}\n" in status and "CapPrm:\t0000000000000000" in status
+    assert pids
+    assert berth_as(stage, BOB, "stop", "pool").returncode == 0
+    pool.stop()
+
+
+def status_answers(stage, host):
+    try:
+        return status_of(stage, host) == 200
+    except (OSError, AssertionError):
+        return False
