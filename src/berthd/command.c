@@ -35,6 +35,11 @@ static int metrics(struct server *s, struct command_ask *ask, struct command_ans
     return answer_text(metrics_text(s), answer);
 }
 
+static int upgrade(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    return upgrade_start(s, ask->client, answer->reason, sizeof answer->reason);
+}
+
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
     {"halt", RIGHT_ANY, command_halt},
@@ -47,6 +52,7 @@ static const struct command commands[] = {
     {"logs", RIGHT_ANY, command_logs}, /* whose it is, it looks at itself */
     {"metrics", RIGHT_USER, metrics},
     {"status", RIGHT_USER, status},
+    {"upgrade", RIGHT_OWNER, upgrade},
 };
 
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right)

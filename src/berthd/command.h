@@ -13,7 +13,10 @@
  * berthd's user and root. */
 enum right { RIGHT_ANY, RIGHT_USER, RIGHT_APP, RIGHT_OWNER };
 
+struct client;
+
 struct command_ask {
+    struct client *client; /* whom COMMAND_LATER is for */
     const struct ucred *cred;
     const struct command *command;
     const char *args[COMMAND_ARGS_MAX]; /* point into the message */
@@ -29,7 +32,10 @@ struct command_answer {
 
 /* 0; -EBADMSG; -ENOENT for a verb that is not in the table. */
 int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *ret_right);
-/* 0 with an answer, or a negative errno with a reason. */
+/* The client gets its answer by control_answer_consume(). */
+#define COMMAND_LATER 1
+
+/* 0 with an answer, COMMAND_LATER, or a negative errno with a reason. */
 int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
 
 /* Verbs in files of their own. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/self.h"
 #include "berthd/pool.h"
@@ -14,9 +15,13 @@
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
-#define CHANNEL_FD      3
-#define SUCCESSOR_FD    4
-#define REVIVE_MS       100
+#define CHANNEL_FD   3
+#define SUCCESSOR_FD 4
+/* One that served is started again at once; of one that ends at once the starts come ever slower.
+ */
+#define REVIVE_MS       50
+#define REVIVE_MAX_MS   5000
+#define SERVED_MS       100
 #define SETTLE_MS       1000
 #define CHANNEL_SEC     10
 #define TAKE_OVER_TRIES 50
@@ -28,8 +33,14 @@ static void channel_lost(struct server *s)
         return;
     loop_unwatch(&s->loop, &s->channel_watch);
     s->channel = fd_close(s->channel);
-    log_warn("dispatch is gone: starting it again");
-    loop_timer(&s->loop, &s->revive, REVIVE_MS);
+    if (clock_now_ms() - s->dispatch_born_ms >= SERVED_MS)
+        s->revive_ms = 0;
+    else
+        s->revive_ms = s->revive_ms ? 2 * s->revive_ms : REVIVE_MS;
+    if (s->revive_ms > REVIVE_MAX_MS)
+        s->revive_ms = REVIVE_MAX_MS;
+    log_warn("dispatch is gone: starting it again in_ms=%u", s->revive_ms);
+    loop_timer(&s->loop, &s->revive, s->revive_ms);
 }
 
 static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, size_t fd_count)
@@ -46,24 +57,36 @@ static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, 
         channel_lost(s);
 }
 
+void dispatch_listener_message(const struct shared_listener *l, struct dispatchmsg *ret_msg)
+{
+    *ret_msg = (struct dispatchmsg){.type = DISPATCH_LISTENER,
+                                    .id = l->id,
+                                    .flags = l->proxy ? DISPATCH_PROXY : 0,
+                                    .addr = l->bound,
+                                    .v6only = l->v6only};
+}
+
 void dispatch_listener(struct server *s, const struct shared_listener *l)
 {
-    struct dispatchmsg m = {.type = DISPATCH_LISTENER,
-                            .id = l->id,
-                            .flags = l->proxy ? DISPATCH_PROXY : 0,
-                            .addr = l->bound,
-                            .v6only = l->v6only};
+    struct dispatchmsg m;
+    dispatch_listener_message(l, &m);
     tell(s, &m, l->fds, l->fd_count);
+}
+
+void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchmsg *ret_msg)
+{
+    *ret_msg = (struct dispatchmsg){.type = DISPATCH_QUEUE,
+                                    .id = b->id,
+                                    .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
+                                    .note = {(char *)note, recover_note(b, note)}};
+    pool_describe(b, ret_msg);
 }
 
 static void tell_bind(struct server *s, const struct bind *b, const int *fds, size_t fd_count)
 {
     uint8_t note[RECOVER_NOTE_MAX];
-    struct dispatchmsg m = {.type = DISPATCH_QUEUE,
-                            .id = b->id,
-                            .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
-                            .note = {(char *)note, recover_note(b, note)}};
-    pool_describe(b, &m);
+    struct dispatchmsg m;
+    dispatch_bind_message(b, note, &m);
     tell(s, &m, fds, fd_count);
 }
 
@@ -272,6 +295,7 @@ static int spawn(struct server *s)
         return -EAGAIN;
     }
     s->dispatch_pid = pid;
+    s->dispatch_born_ms = clock_now_ms();
     s->channel = pair[0];
     channel_limit(s->channel);
     log_debug("dispatch started pid=%d", pid);
@@ -335,8 +359,63 @@ static void revive(struct timer *t)
     s->dispatch_restarts++;
     if (start_fresh(s) < 0)
         channel_lost(s);
-    if (s->channel < 0)
-        loop_timer(&s->loop, &s->revive, REVIVE_MS);
+    if (s->channel < 0 && s->revive.at_ms == 0)
+        loop_timer(&s->loop, &s->revive, REVIVE_MAX_MS);
+}
+
+int dispatch_replace(struct server *s)
+{
+    int r = start_fresh(s);
+    if (r == 0)
+        (void)dispatch_settle(s);
+    if (r == 0 && s->channel >= 0 && s->committed == s->serial)
+        return 0;
+    loop_untimer(&s->revive);
+    return r < 0 ? r : -EPIPE;
+}
+
+void dispatch_keep_consume(struct server *s, int channel, pid_t pid)
+{
+    s->channel = channel;
+    s->dispatch_pid = pid;
+    channel_limit(channel);
+    if (recover(s, false) < 0)
+        return;
+    channel_watch(s);
+    tell_everything(s, false);
+}
+
+bool dispatch_is(const struct server *s, pid_t pid)
+{
+    return pid == s->dispatch_pid || retire_has(s, pid);
+}
+
+bool dispatch_runs(char reason[REASON_MAX])
+{
+    char path[4096], line[128] = "";
+    const char *command = self_file("berth-dispatch", BERTH_DISPATCH_INSTALLED, path, sizeof path);
+    if (!command) {
+        (void)snprintf(reason, REASON_MAX, "there is no berth-dispatch beside the new berthd");
+        return false;
+    }
+    int out[2];
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(out[1], STDOUT_FILENO);
+        (void)execl(command, "berth-dispatch", "--version", (char *)NULL);
+        _exit(127);
+    }
+    (void)fd_close(out[1]);
+    ssize_t n = pid < 0 ? -1 : read(out[0], line, sizeof line - 1);
+    (void)fd_close(out[0]);
+    if (n > 0 && strcmp(line, "berth-dispatch " BERTH_VERSION "\n") == 0)
+        return true;
+    line[strcspn(line, "\n")] = 0;
+    (void)snprintf(reason, REASON_MAX, "%.3000s does not run as version " BERTH_VERSION "%s%s",
+                   command, *line ? ": it says " : "", line);
+    return false;
 }
 
 static int take_over(struct server *s, int channel)
@@ -352,9 +431,13 @@ static int take_over(struct server *s, int channel)
     return 0;
 }
 
-int dispatch_start(struct server *s)
+void dispatch_init(struct server *s)
 {
     s->revive.fire = revive;
+}
+
+int dispatch_start(struct server *s)
+{
     /* A dispatch that has not yet noticed that its berthd died turns us away: it will, soon. */
     for (int i = 0; i < TAKE_OVER_TRIES; i++) {
         int channel = runtime_connect(RUNTIME_DISPATCH);

@@ -8,6 +8,8 @@
  *   claim.c    from a bind to its claims and listeners, and conflicts
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
+ *   retire.c   a dispatch that another one has replaced
+ *   upgrade.c, handover.c  a new berthd in the place of this one, by exec
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
  *   applog.c   what the workers write
@@ -79,9 +81,16 @@ struct server {
     struct board *board;
     struct watch channel_watch;
     struct timer revive;
-    uint32_t serial;    /* of the last COMMIT */
-    uint32_t committed; /* answered */
-    bool changed;       /* since then */
+    uint32_t revive_ms;        /* how long the next start waits */
+    uint64_t dispatch_born_ms; /* when the last one was started */
+    struct list retiring;      /* replaced, with connections still in hand: retire.c */
+    uint32_t serial;           /* of the last COMMIT */
+    uint32_t committed;        /* answered */
+    bool changed;              /* since then */
+
+    struct upgrade *upgrade; /* owned; NULL: none is under way */
+    char **argv;             /* as we were started */
+    int lock_fd;             /* owned */
 
     /* control.c */
     int control_fd;
@@ -227,9 +236,28 @@ int claims_listen(struct bind *b, char reason[REASON_MAX]);
 void claims_notice(const struct bind *b, char reason[REASON_MAX]);
 bool claims_share_host(const struct claim *c);
 
+struct client;
+struct handover;
+struct rd;
+struct wr;
+
 /* dispatch.c: each tells dispatch and remembers that a COMMIT is due */
+void dispatch_init(struct server *s);
 int dispatch_start(struct server *s) WARN_UNUSED;
 void dispatch_stop(struct server *s);
+/* A new one, with all that this berthd knows; 0 when it serves. */
+int dispatch_replace(struct server *s) WARN_UNUSED;
+/* The one at this channel, which knows everything already, stays ours; is it dead by now, another
+ * one is due. Consumes the channel. */
+void dispatch_keep_consume(struct server *s, int channel, pid_t pid);
+/* Ours, or one that retires. */
+bool dispatch_is(const struct server *s, pid_t pid);
+/* Whether `berth-dispatch` runs and is of our version. Writes why not. */
+bool dispatch_runs(char reason[REASON_MAX]);
+/* The messages by which a queue and a listener are told and remembered; the first points into
+ * `note`. */
+void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchmsg *ret_msg);
+void dispatch_listener_message(const struct shared_listener *l, struct dispatchmsg *ret_msg);
 void dispatch_listener(struct server *s, const struct shared_listener *l);
 void dispatch_bind(struct server *s, const struct bind *b);
 void dispatch_bind_note(struct server *s, const struct bind *b);
@@ -248,6 +276,35 @@ uint32_t dispatch_commit(struct server *s);
 int control_start(struct server *s) WARN_UNUSED;
 void control_stop(struct server *s);
 void control_committed(struct server *s);
+/* The answer to a command that said COMMAND_LATER: takes the text. err 0, or negative with a
+ * reason as the text. `c` NULL: nobody waits for it any more. */
+void control_answer_consume(struct client *c, int err, char *text);
+/* For a handover: the clients one by one, from the first (c NULL) on; false at the end. */
+bool control_save(struct server *s, struct client **c, struct wr *w);
+/* 0 and the client that asked for the upgrade, or NULL when this is another one. */
+int control_restore(struct server *s, struct rd *r, struct client **ret_asker);
+/* Serves at a socket that listens already. Consumes it. */
+int control_adopt_consume(struct server *s, int fd) WARN_UNUSED;
+
+/* retire.c */
+/* Has the dispatch at this channel accept nothing more, finish what is in hand, and end. */
+void retire_consume(struct server *s, int channel, pid_t pid);
+bool retire_has(const struct server *s, pid_t pid);
+size_t retire_count(const struct server *s);
+
+/* upgrade.c */
+/* 1: the answer comes later, to the client; or a negative errno with a reason. */
+int upgrade_start(struct server *s, struct client *asker, char *reason, size_t size);
+/* The client is gone: nobody is to be answered. */
+void upgrade_forget(struct server *s, const struct client *asker);
+/* In the new berthd: NULL when it was not started by an upgrade. */
+struct handover *upgrade_came(void);
+/* The lock that came with it. */
+int upgrade_lock(struct handover *h);
+/* Takes over what the old one left. Returns only when this berthd serves, or must not. */
+int upgrade_finish(struct server *s, struct handover *h) WARN_UNUSED;
+/* `berthd --trial`: would this binary, started so, take over? An exit status. */
+int upgrade_trial(void);
 
 /* instances.c: the applications that this user started, also under an earlier berthd */
 void instances_start(void);

@@ -21,6 +21,9 @@
 /* Descriptors that are not connections: channel, listeners, queues. */
 #define FDS_RESERVED 128
 
+/* How often one that retires looks whether it is done. */
+#define RETIRE_MS 20
+
 struct args {
     struct state_config config;
     uid_t uid; /* whose berthd may take over */
@@ -94,7 +97,11 @@ static void serve(struct state *s, uid_t uid)
     for (;;) {
         struct pollfd p[] = {{.fd = channel, .events = POLLIN},
                              {.fd = SUCCESSOR_FD, .events = POLLIN}};
-        if (poll(p, 2, -1) < 0)
+        bool retiring = state_is_retiring(s);
+        int n = poll(p, retiring ? 1 : 2, retiring ? RETIRE_MS : -1);
+        if (retiring && state_retire(s, channel))
+            return;
+        if (n < 0)
             continue;
         if (channel >= 0 && p[0].revents) {
             int r = channel_read(s, channel);
@@ -116,6 +123,10 @@ static void serve(struct state *s, uid_t uid)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        (void)puts("berth-dispatch " BERTH_VERSION);
+        return 0;
+    }
     if (argc != 5) {
         (void)fputs("berth-dispatch is started by berthd, not by hand: see `berth --help`\n",
                     stderr);
