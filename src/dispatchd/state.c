@@ -44,6 +44,7 @@ struct state {
     size_t dropped_count;
     int board_fd;
     struct board *board;
+    bool retiring;
     size_t worker_count;
     struct worker *workers[DISPATCH_THREADS];
 };
@@ -373,6 +374,34 @@ static int handle_commit(struct state *s, int channel, const struct dispatchmsg 
     return reply(channel, &(struct dispatchmsg){.type = DISPATCH_COMMITTED, .id = m->id}, NULL, 0);
 }
 
+/* The listeners go, the claims stay: what is in hand is still decided by them. */
+static int handle_retire(struct state *s)
+{
+    for (uint32_t i = 0; i < s->listeners.count; i++)
+        (void)handle_drop(s, &(struct dispatchmsg){.type = DISPATCH_DROP_LISTENER, .id = i});
+    struct snapshot *snap = freeze(s);
+    if (!snap)
+        return -ENOMEM;
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_publish(s->workers[i], snap);
+    snapshot_unref(snap);
+    s->retiring = true;
+    return 0;
+}
+
+bool state_is_retiring(const struct state *s)
+{
+    return s->retiring;
+}
+
+bool state_retire(struct state *s, int channel)
+{
+    if (!s->retiring || board_get(&s->board->sniffing) > 0 || board_get(&s->board->waiting) > 0)
+        return false;
+    (void)reply(channel, &(struct dispatchmsg){.type = DISPATCH_RETIRED}, NULL, 0);
+    return true;
+}
+
 static int handle_recover(struct state *s, int channel)
 {
     int r = 0;
@@ -432,6 +461,8 @@ static int handle(struct state *s, int channel, const struct dispatchmsg *m, int
         return handle_commit(s, channel, m);
     case DISPATCH_RECOVER:
         return handle_recover(s, channel);
+    case DISPATCH_RETIRE:
+        return handle_retire(s);
     default:
         return -EBADMSG;
     }

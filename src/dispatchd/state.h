@@ -22,3 +22,8 @@ struct board *state_board(struct state *s);
  * `channel`. Negative only when the channel is to be given up: -EBADMSG for nonsense, -EPIPE. */
 int state_handle_consume(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
                          size_t fd_count) WARN_UNUSED;
+
+/* RETIRE came: nothing is accepted any more, and no other berthd is let in. */
+bool state_is_retiring(const struct state *s);
+/* True when nothing is in hand any more: berthd has been told, and the process may end. */
+bool state_retire(struct state *s, int channel);
