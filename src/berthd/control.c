@@ -17,7 +17,9 @@
 #include "why/why.h"
 
 #define CLIENTS_MAX 256
-#define TEXT_PIECE  8192
+/* units/berthd.service knows it. */
+#define EXIT_STOPPED 10
+#define TEXT_PIECE   8192
 /* How long accepting rests when there is no descriptor for another client. */
 #define REST_MS 100
 /* Log lines about clients: whoever may connect must not fill the disk. */
@@ -287,6 +289,9 @@ static void handle_stop(struct client *c, const struct appmsg *m)
     (void)m;
     log_info("stopping asked-by=%d", c->cred.pid);
     pools_end(c->server);
+    /* A service manager starts others again, but not one that was told to end. */
+    if (c->server->systemd.fd >= 0)
+        c->server->exit_status = EXIT_STOPPED;
     reply_ok(c);
     loop_stop(&c->server->loop);
 }
@@ -474,6 +479,9 @@ int control_adopt_consume(struct server *s, int fd)
 
 int control_start(struct server *s)
 {
+    s->control_is_given = s->systemd.control >= 0;
+    if (s->control_is_given)
+        return control_adopt_consume(s, fd_take(&s->systemd.control));
     /* Programs that gave up root before they bind still come with their application's secret. */
     int fd = runtime_listen(RUNTIME_CONTROL, s->uid == 0 ? 0666 : 0600);
     return fd < 0 ? fd : control_adopt_consume(s, fd);
@@ -483,7 +491,7 @@ int control_start(struct server *s)
 void control_stop(struct server *s)
 {
     char path[RUNTIME_PATH_MAX];
-    if (runtime_path(RUNTIME_CONTROL, path) == 0)
+    if (!s->control_is_given && runtime_path(RUNTIME_CONTROL, path) == 0)
         (void)unlink(path);
     list_for_each(c, &s->clients, struct client, link) client_free(c);
     s->control_fd = fd_close(s->control_fd);

@@ -24,6 +24,7 @@
 #define SERVED_MS       100
 #define SETTLE_MS       1000
 #define CHANNEL_SEC     10
+#define FINISH_MS       2000
 #define TAKE_OVER_TRIES 50
 #define TAKE_OVER_MS    20
 
@@ -70,6 +71,7 @@ void dispatch_listener(struct server *s, const struct shared_listener *l)
 {
     struct dispatchmsg m;
     dispatch_listener_message(l, &m);
+    systemd_store(s, &m, l->fds, l->fd_count);
     tell(s, &m, l->fds, l->fd_count);
 }
 
@@ -87,6 +89,7 @@ static void tell_bind(struct server *s, const struct bind *b, const int *fds, si
     uint8_t note[RECOVER_NOTE_MAX];
     struct dispatchmsg m;
     dispatch_bind_message(b, note, &m);
+    systemd_store(s, &m, (int[]){b->write_fd, b->read_fd}, 2);
     tell(s, &m, fds, fd_count);
 }
 
@@ -131,6 +134,8 @@ void dispatch_limits(struct server *s)
 
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 {
+    if (type != DISPATCH_DROP_CLAIM)
+        systemd_forget(s, type, id);
     tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
 }
 
@@ -425,6 +430,7 @@ static int take_over(struct server *s, int channel)
     if (recover(s, true) < 0)
         return -EPIPE;
     channel_watch(s);
+    systemd_restore(s, true);
     recover_finish(s);
     tell_everything(s, false);
     log_info("took over from a berthd that died");
@@ -448,12 +454,24 @@ int dispatch_start(struct server *s)
         loop_untimer(&s->revive);
         (void)poll(NULL, 0, TAKE_OVER_MS);
     }
+    systemd_restore(s, false);
     return start_fresh(s);
+}
+
+/* The service manager keeps what waits; what is still looked at is to be decided first. */
+static void finish_in_hand(struct server *s)
+{
+    (void)dispatch_settle(s);
+    tell(s, &(struct dispatchmsg){.type = DISPATCH_RETIRE}, NULL, 0);
+    struct pollfd p = {.fd = s->channel, .events = POLLIN};
+    (void)poll(&p, 1, FINISH_MS);
 }
 
 void dispatch_stop(struct server *s)
 {
     char path[RUNTIME_PATH_MAX];
+    if (s->systemd.stores)
+        finish_in_hand(s);
     if (s->dispatch_pid > 0)
         (void)kill(s->dispatch_pid, SIGTERM);
     if (runtime_path(RUNTIME_DISPATCH, path) == 0)

@@ -16,7 +16,7 @@
 #define RECORD_MAX (1 << 20)
 #define FILE_MAX   (1 << 30)
 
-enum record { RECORD_HEAD = 1, RECORD_ITEM, RECORD_CLIENT };
+enum record { RECORD_HEAD = 1, RECORD_ITEM, RECORD_CLIENT, RECORD_STORED };
 
 static bool write_all(int fd, const void *bytes, size_t n)
 {
@@ -99,6 +99,15 @@ static int write_clients(int fd, struct server *s, struct wr w)
     return r;
 }
 
+static int write_stored(int fd, struct server *s, struct wr w)
+{
+    int r = 0;
+    size_t at = 0;
+    for (struct wr each = w; r == 0 && systemd_save(s, &at, &each); each = w)
+        r = record_end(fd, RECORD_STORED, &each);
+    return r;
+}
+
 int handover_write(struct server *s, int channel, pid_t dispatch_pid, int image, const char *reason)
 {
     int fds[] = {s->lock_fd, s->control_fd, s->successor_fd, channel, image};
@@ -112,6 +121,7 @@ int handover_write(struct server *s, int channel, pid_t dispatch_pid, int image,
     wr_u8(&head, HANDOVER_VERSION);
     write_fds(&head, fds, sizeof fds / sizeof *fds);
     wr_u32(&head, (uint32_t)dispatch_pid);
+    wr_u8(&head, s->control_is_given);
     wr_vec16(&head, str_of(BERTH_VERSION));
     wr_vec16(&head, str_of(reason));
     int r = record_end(fd, RECORD_HEAD, &head);
@@ -119,6 +129,8 @@ int handover_write(struct server *s, int channel, pid_t dispatch_pid, int image,
         r = write_items(fd, s, w);
     if (r == 0)
         r = write_clients(fd, s, w);
+    if (r == 0)
+        r = write_stored(fd, s, w);
     free(record);
     if (r < 0) {
         handover_keep_in();
@@ -159,6 +171,7 @@ static int head_read(struct rd *r, struct handover *h)
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         *fds[i] = (int)rd_u32(r);
     h->dispatch_pid = (pid_t)rd_u32(r);
+    h->control_is_given = rd_u8(r);
     text_take(r, h->version, sizeof h->version);
     text_take(r, h->reason, sizeof h->reason);
     return rd_ok(r) ? 0 : -EBADMSG;
@@ -237,6 +250,8 @@ int handover_apply(struct server *s, const struct handover *h, struct client **r
             bad += item_apply(s, &record) < 0;
         else if (kind == RECORD_CLIENT)
             bad += client_apply(s, &record, ret_asker) < 0;
+        else if (kind == RECORD_STORED)
+            bad += systemd_saved(s, &record) < 0;
     }
     (void)munmap(bytes, size);
     if (bad > 0)

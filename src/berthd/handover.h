@@ -13,9 +13,10 @@
 struct handover {
     int fd;                                       /* owned: the memory file */
     int lock, control, successor, channel, image; /* owned until they are taken */
-    pid_t dispatch_pid;                           /* behind the channel */
-    char version[HANDOVER_VERSION_MAX];           /* of who wrote it */
-    char reason[HANDOVER_REASON_MAX];             /* why the new one gave back; empty: an upgrade */
+    bool control_is_given;
+    pid_t dispatch_pid;                 /* behind the channel */
+    char version[HANDOVER_VERSION_MAX]; /* of who wrote it */
+    char reason[HANDOVER_REASON_MAX];   /* why the new one gave back; empty: an upgrade */
 };
 
 /* Writes everything down and lets its descriptors survive execve(). `image` is the program that

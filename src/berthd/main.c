@@ -330,6 +330,7 @@ static void metrics_start(struct server *s, const char *text)
 static int start(struct server *s, struct handover *came)
 {
     dispatch_init(s);
+    systemd_init(s);
     if (came)
         return upgrade_finish(s, came);
     int r = dispatch_start(s);
@@ -366,13 +367,15 @@ static int serve(struct server *s, const struct begin *begin)
     }
     metrics_start(s, begin->metrics);
     log_info("ready threads=%zu", s->threads);
+    systemd_ready(s);
     server_idle_check(s);
     loop_run(&s->loop);
+    systemd_tell(s, "STOPPING=1");
     dispatch_stop(s);
     control_stop(s);
     applogs_done(&s->applogs);
     metrics_http_stop(&s->metrics);
-    return 0;
+    return s->exit_status;
 }
 
 int main(int argc, char **argv)

@@ -10,6 +10,7 @@
  *   control.c  the control socket
  *   retire.c   a dispatch that another one has replaced
  *   upgrade.c, handover.c  a new berthd in the place of this one, by exec
+ *   systemd.c  the service manager, and what it keeps for us
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
  *   applog.c   what the workers write
@@ -20,6 +21,7 @@
 
 #include "berthd/applog.h"
 #include "berthd/metrics-http.h"
+#include "berthd/systemd.h"
 #include "loop/loop.h"
 #include "share/board.h"
 #include "share/option.h"
@@ -91,6 +93,9 @@ struct server {
     struct upgrade *upgrade; /* owned; NULL: none is under way */
     char **argv;             /* as we were started */
     int lock_fd;             /* owned */
+    struct systemd systemd;
+    bool control_is_given; /* the control socket is the service manager's */
+    int exit_status;
 
     /* control.c */
     int control_fd;

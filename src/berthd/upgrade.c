@@ -88,6 +88,7 @@ static void go_over(struct upgrade *u)
     char path[sizeof u->path];
     (void)snprintf(path, sizeof path, "%s", u->path);
     (void)dispatch_settle(s);
+    systemd_reloading(s);
     CLEANUP_FD int image = open("/proc/self/exe", O_PATH | O_CLOEXEC);
     CLEANUP_FD int handover = handover_write(s, s->channel, s->dispatch_pid, image, "");
     int r = handover;
@@ -95,6 +96,7 @@ static void go_over(struct upgrade *u)
         log_info("upgrading path=%s", path);
         r = become(s, AT_FDCWD, path, handover);
     }
+    systemd_ready(s);
     give_up(u, r, strerror(-r));
 }
 
@@ -275,6 +277,7 @@ int upgrade_finish(struct server *s, struct handover *h)
 {
     struct client *asker = NULL;
     s->successor_fd = fd_take(&h->successor);
+    s->control_is_given = h->control_is_given;
     int r = control_adopt_consume(s, fd_take(&h->control));
     if (r == 0)
         r = handover_apply(s, h, &asker);
