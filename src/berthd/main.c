@@ -368,6 +368,7 @@ static int serve(struct server *s, const struct begin *begin)
     metrics_start(s, begin->metrics);
     log_info("ready threads=%zu", s->threads);
     systemd_ready(s);
+    ownlog_start(s);
     server_idle_check(s);
     loop_run(&s->loop);
     systemd_tell(s, "STOPPING=1");

@@ -15,6 +15,7 @@
  *   instances.c whose applications berthd remembers
  *   applog.c   what the workers write
  *   metrics.c  what Prometheus asks for
+ *   ownlog.c   our own log stays small
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
@@ -74,6 +75,7 @@ struct server {
     struct metrics_http metrics;
     uint64_t started_unix_ms;
     uint64_t dispatch_restarts;
+    struct timer idle, log_look;
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
@@ -330,6 +332,10 @@ char *report_status(struct server *s);
 uint64_t report_delivered(struct server *s, const struct claim *c);
 /* "NAME (pid 1, python3, user joe)" */
 void report_owner(const struct bind *b, char *buf, size_t size);
+
+/* ownlog.c */
+void ownlog_start(struct server *s);
+void ownlog_bound(void);
 
 /* main.c: one source of text for failed binds */
 void server_idle_check(struct server *s);
