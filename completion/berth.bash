@@ -82,7 +82,7 @@ _berth() {
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        _berth_offer "run ls why check config status stop help --help --version"
+        _berth_offer "run ls why check config status upgrade stop help --help --version"
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -105,9 +105,9 @@ _berth() {
         *) _berth_offer "--config --defaults --json --help" ;;
         esac
         ;;
-    ls | status) _berth_offer "--json --help" ;;
+    ls | status | upgrade) _berth_offer "--json --help" ;;
     stop) _berth_offer "--help" ;;
-    help) _berth_offer "run ls why check config status stop" ;;
+    help) _berth_offer "run ls why check config status upgrade stop" ;;
     esac
 }
 complete -F _berth berth

@@ -15,8 +15,11 @@
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
-#define CHANNEL_FD   3
-#define SUCCESSOR_FD 4
+#define CHANNEL_FD    3
+#define SUCCESSOR_FD  4
+#define LEFT_READ_FD  5
+#define LEFT_WRITE_FD 6
+#define LEFT_BYTES    (8 << 20)
 /* One that served is started again at once; of one that ends at once the starts come ever slower.
  */
 #define REVIVE_MS       50
@@ -266,9 +269,13 @@ static void exec_dispatch(const struct server *s, int channel)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     /* Above where they go to first: neither must overwrite the other. */
-    int c = fcntl(channel, F_DUPFD_CLOEXEC, 10), k = fcntl(s->successor_fd, F_DUPFD_CLOEXEC, 10);
-    if (dup2(c, CHANNEL_FD) < 0 || dup2(k, SUCCESSOR_FD) < 0)
-        _exit(126);
+    int from[] = {channel, s->successor_fd, s->left[0], s->left[1]};
+    static const int to[] = {CHANNEL_FD, SUCCESSOR_FD, LEFT_READ_FD, LEFT_WRITE_FD};
+    for (size_t i = 0; i < 4; i++)
+        from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 10);
+    for (size_t i = 0; i < 4; i++)
+        if (dup2(from[i], to[i]) < 0)
+            _exit(126);
     if (self_file("berth-dispatch", BERTH_DISPATCH_INSTALLED, path, sizeof path))
         (void)execv(path, argv);
     _exit(127);
@@ -282,6 +289,16 @@ static void channel_limit(int channel)
     (void)setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
+static int left_open(int ret_pair[2])
+{
+    int bytes = LEFT_BYTES;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_pair) < 0)
+        return -errno;
+    if (setsockopt(ret_pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
+        (void)setsockopt(ret_pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    return 0;
+}
+
 static int spawn(struct server *s)
 {
     int pair[2];
@@ -289,6 +306,8 @@ static int spawn(struct server *s)
         s->successor_fd = runtime_listen(RUNTIME_DISPATCH, 0600);
     if (s->successor_fd < 0)
         return s->successor_fd;
+    if (s->left[0] < 0 && left_open(s->left) < 0)
+        return -errno;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     pid_t pid = fork();
@@ -305,6 +324,18 @@ static int spawn(struct server *s)
     channel_limit(s->channel);
     log_debug("dispatch started pid=%d", pid);
     return 0;
+}
+
+static bool process_is_child(pid_t pid, pid_t parent)
+{
+    char path[32], text[512];
+    int found = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    const char *end = strrchr(text, ')');
+    return end && sscanf(end, ") %*c %d", &found) == 1 && found == parent;
 }
 
 /* Asks for what dispatch holds. With `rebuild` it becomes ours; without, only the counters are
@@ -327,9 +358,12 @@ static int recover(struct server *s, bool rebuild)
         } else if (m.type == DISPATCH_LISTENER && rebuild) {
             recover_listener_consume(s, &m, fds, fd_count);
             fd_count = 0;
-        } else if (m.type == DISPATCH_BOARD && fd_count == 1) {
+        } else if (m.type == DISPATCH_BOARD && fd_count > 0) {
             board_take_consume(s, fds[0]);
-            fd_count = 0;
+            fds[0] = -EBADF;
+            for (size_t i = 0; i < 2 && fd_count == 3; i++)
+                if (s->left[i] < 0)
+                    s->left[i] = fd_take(&fds[1 + i]);
         }
         while (fd_count > 0)
             (void)fd_close(fds[--fd_count]);
@@ -337,6 +371,7 @@ static int recover(struct server *s, bool rebuild)
             /* A child's number is known; what it says of itself could be anybody's. */
             if (rebuild)
                 s->dispatch_pid = (pid_t)m.id;
+            s->keeper_pid = process_is_child((pid_t)m.flags, s->dispatch_pid) ? (pid_t)m.flags : 0;
             return 0;
         }
     }
@@ -392,7 +427,7 @@ void dispatch_keep_consume(struct server *s, int channel, pid_t pid)
 
 bool dispatch_is(const struct server *s, pid_t pid)
 {
-    return pid == s->dispatch_pid || retire_has(s, pid);
+    return pid == s->dispatch_pid || pid == s->keeper_pid || retire_has(s, pid);
 }
 
 bool dispatch_runs(char reason[REASON_MAX])

@@ -108,9 +108,9 @@ static int write_stored(int fd, struct server *s, struct wr w)
     return r;
 }
 
-int handover_write(struct server *s, int channel, pid_t dispatch_pid, int image, const char *reason)
+int handover_write(struct server *s, const struct handover *h)
 {
-    int fds[] = {s->lock_fd, s->control_fd, s->successor_fd, channel, image};
+    int fds[] = {s->lock_fd, s->control_fd, s->successor_fd, h->channel, h->image};
     CLEANUP_FD int fd = memfd_create("berth-handover", MFD_CLOEXEC);
     uint8_t *record = malloc(RECORD_MAX);
     if (fd < 0 || !record) {
@@ -120,10 +120,11 @@ int handover_write(struct server *s, int channel, pid_t dispatch_pid, int image,
     struct wr w = wr_init(record, RECORD_MAX), head = w;
     wr_u8(&head, HANDOVER_VERSION);
     write_fds(&head, fds, sizeof fds / sizeof *fds);
-    wr_u32(&head, (uint32_t)dispatch_pid);
+    wr_u32(&head, (uint32_t)h->dispatch_pid);
+    wr_u32(&head, (uint32_t)h->keeper_pid);
     wr_u8(&head, s->control_is_given);
     wr_vec16(&head, str_of(BERTH_VERSION));
-    wr_vec16(&head, str_of(reason));
+    wr_vec16(&head, str_of(h->reason));
     int r = record_end(fd, RECORD_HEAD, &head);
     if (r == 0)
         r = write_items(fd, s, w);
@@ -171,6 +172,7 @@ static int head_read(struct rd *r, struct handover *h)
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         *fds[i] = (int)rd_u32(r);
     h->dispatch_pid = (pid_t)rd_u32(r);
+    h->keeper_pid = (pid_t)rd_u32(r);
     h->control_is_given = rd_u8(r);
     text_take(r, h->version, sizeof h->version);
     text_take(r, h->reason, sizeof h->reason);

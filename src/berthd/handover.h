@@ -14,15 +14,15 @@ struct handover {
     int fd;                                       /* owned: the memory file */
     int lock, control, successor, channel, image; /* owned until they are taken */
     bool control_is_given;
-    pid_t dispatch_pid;                 /* behind the channel */
+    pid_t dispatch_pid, keeper_pid;     /* behind the channel */
     char version[HANDOVER_VERSION_MAX]; /* of who wrote it */
     char reason[HANDOVER_REASON_MAX];   /* why the new one gave back; empty: an upgrade */
 };
 
-/* Writes everything down and lets its descriptors survive execve(). `image` is the program that
- * writes, to go back to. The memory file's descriptor, or a negative errno. */
-int handover_write(struct server *s, int channel, pid_t dispatch_pid, int image,
-                   const char *reason) WARN_UNUSED;
+/* Writes everything down and lets its descriptors survive execve(). Of `h` these count: the channel
+ * and who is behind it, the image, which is the program to go back to, and the reason. The memory
+ * file's descriptor, or a negative errno. */
+int handover_write(struct server *s, const struct handover *h) WARN_UNUSED;
 /* Writes its number and lets it survive execve(). */
 void handover_put_fd(struct wr *w, int fd);
 /* From now on no descriptor survives execve() any more. */

@@ -11,7 +11,7 @@ struct retiring {
     struct list link;
     struct server *server;
     int channel; /* owned */
-    pid_t pid;
+    pid_t pid, keeper;
     struct watch watch;
 };
 
@@ -44,7 +44,7 @@ static void retiring_ready(struct watch *w, uint32_t events)
     retiring_free(r);
 }
 
-void retire_consume(struct server *s, int channel, pid_t pid)
+void retire_consume(struct server *s, int channel, pid_t pid, pid_t keeper)
 {
     uint8_t buf[16];
     int n = dispatchmsg_encode(&(struct dispatchmsg){.type = DISPATCH_RETIRE}, buf, sizeof buf);
@@ -54,7 +54,7 @@ void retire_consume(struct server *s, int channel, pid_t pid)
         (void)fd_close(channel);
         return;
     }
-    *r = (struct retiring){.server = s, .channel = channel, .pid = pid};
+    *r = (struct retiring){.server = s, .channel = channel, .pid = pid, .keeper = keeper};
     r->watch = (struct watch){.fd = -EBADF, .ready = retiring_ready};
     list_append(&s->retiring, &r->link);
     if (loop_watch(&s->loop, &r->watch, channel, EPOLLIN) < 0)
@@ -63,7 +63,8 @@ void retire_consume(struct server *s, int channel, pid_t pid)
 
 bool retire_has(const struct server *s, pid_t pid)
 {
-    list_for_each(r, &s->retiring, struct retiring, link) if (r->pid == pid) return true;
+    list_for_each(r, &s->retiring, struct retiring,
+                  link) if (r->pid == pid || r->keeper == pid) return true;
     return false;
 }
 

@@ -63,7 +63,7 @@ struct server {
     struct list *claim_buckets;
     size_t claim_bucket_count, claim_count;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
-    struct timer idle;
+    struct timer idle, log_look;
     int notify_fd; /* owned */
     struct watch notify_watch;
     struct cgroup *cgroup; /* owned; NULL: not looked for yet, or there is none */
@@ -75,10 +75,11 @@ struct server {
     struct metrics_http metrics;
     uint64_t started_unix_ms;
     uint64_t dispatch_restarts;
-    struct timer idle, log_look;
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
+    pid_t keeper_pid;   /* the process that shares its descriptors; 0: none known */
+    int left[2];        /* owned: the queue of what a killed dispatch had in hand */
     int channel;        /* owned */
     int successor_fd;   /* listening; dispatch has a copy */
     int board_fd;
@@ -295,7 +296,7 @@ int control_adopt_consume(struct server *s, int fd) WARN_UNUSED;
 
 /* retire.c */
 /* Has the dispatch at this channel accept nothing more, finish what is in hand, and end. */
-void retire_consume(struct server *s, int channel, pid_t pid);
+void retire_consume(struct server *s, int channel, pid_t pid, pid_t keeper);
 bool retire_has(const struct server *s, pid_t pid);
 size_t retire_count(const struct server *s);
 

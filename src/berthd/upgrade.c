@@ -90,7 +90,11 @@ static void go_over(struct upgrade *u)
     (void)dispatch_settle(s);
     systemd_reloading(s);
     CLEANUP_FD int image = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-    CLEANUP_FD int handover = handover_write(s, s->channel, s->dispatch_pid, image, "");
+    struct handover old = {.channel = s->channel,
+                           .image = image,
+                           .dispatch_pid = s->dispatch_pid,
+                           .keeper_pid = s->keeper_pid};
+    CLEANUP_FD int handover = handover_write(s, &old);
     int r = handover;
     if (r >= 0) {
         log_info("upgrading path=%s", path);
@@ -261,7 +265,8 @@ static int go_back(struct server *s, struct handover *h, const char *reason)
     if (s->dispatch_pid > 0)
         (void)kill(s->dispatch_pid, SIGKILL);
     log_error("cannot take over reason=%s", reason);
-    int fd = handover_write(s, h->channel, h->dispatch_pid, h->image, reason);
+    (void)snprintf(h->reason, sizeof h->reason, "%s", reason);
+    int fd = handover_write(s, h);
     return fd < 0 ? fd : become(s, h->image, "", fd);
 }
 
@@ -288,7 +293,7 @@ int upgrade_finish(struct server *s, struct handover *h)
         return go_back(s, h, "the new berth-dispatch does not serve");
     } else {
         log_info("upgraded from=%s to=" BERTH_VERSION, h->version);
-        retire_consume(s, fd_take(&h->channel), h->dispatch_pid);
+        retire_consume(s, fd_take(&h->channel), h->dispatch_pid, h->keeper_pid);
         control_answer_consume(asker, 0, answer(s, h));
     }
     (void)fd_close(h->image);

@@ -17,6 +17,9 @@
 
 #define CHANNEL_FD   3
 #define SUCCESSOR_FD 4
+/* Both ends of the queue of what a killed dispatch leaves. */
+#define LEFT_READ_FD  5
+#define LEFT_WRITE_FD 6
 
 /* Descriptors that are not connections: channel, listeners, queues. */
 #define FDS_RESERVED 128
@@ -132,7 +135,7 @@ int main(int argc, char **argv)
                     stderr);
         return 2;
     }
-    struct args args;
+    struct args args = {0};
     args_read(argv, &args);
     (void)signal(SIGPIPE, SIG_IGN);
     /* A Ctrl-C for the program that started berthd is not for us. */
@@ -142,6 +145,11 @@ int main(int argc, char **argv)
     int r = sandbox_drop_user();
     if (r < 0)
         log_warn("sandbox incomplete step=user err=%s", strerror(-r));
+    args.config.left[0] = LEFT_READ_FD;
+    args.config.left[1] = LEFT_WRITE_FD;
+    args.config.keeper = keeper_start(LEFT_WRITE_FD, &args.config.slots);
+    if (args.config.keeper < 0)
+        log_warn("no keeper err=%s", strerror(-args.config.keeper));
     /* Woken by every connection, dispatch must not push aside the clients and programs that are at
      * work: when they rest it finds many connections at once, which cost a third each. */
     struct sched_param batch = {0};

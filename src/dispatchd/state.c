@@ -45,6 +45,8 @@ struct state {
     int board_fd;
     struct board *board;
     bool retiring;
+    int left[2]; /* the process's */
+    pid_t keeper;
     size_t worker_count;
     struct worker *workers[DISPATCH_THREADS];
 };
@@ -99,8 +101,14 @@ struct state *state_new(const struct state_config *config)
     s->board = board_map(&s->board_fd);
     if (!s->board)
         return NULL;
+    memcpy(s->left, config->left, sizeof s->left);
+    s->keeper = config->keeper;
     for (size_t i = 0; i < config->threads; i++) {
         s->workers[i] = worker_new(i, &config->limits, s->board);
+        if (s->workers[i] && config->slots)
+            worker_tell_sending(s->workers[i], &config->slots[i].sending);
+        if (s->workers[i] && config->keeper > 0 && i == 0)
+            worker_take_left(s->workers[i], config->left[0]);
         if (!s->workers[i] || worker_start(s->workers[i]) < 0)
             return NULL;
         s->worker_count++;
@@ -430,11 +438,14 @@ static int handle_recover(struct state *s, int channel)
         r = reply(channel, &m, (*l)->fds, (*l)->fd_count);
     }
     if (r >= 0)
-        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_BOARD}, &s->board_fd, 1);
+        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_BOARD},
+                  (int[]){s->board_fd, s->left[0], s->left[1]}, s->keeper > 0 ? 3 : 1);
     if (r >= 0)
         r = reply(channel,
-                  &(struct dispatchmsg){.type = DISPATCH_RECOVERED, .id = (uint32_t)getpid()}, NULL,
-                  0);
+                  &(struct dispatchmsg){.type = DISPATCH_RECOVERED,
+                                        .id = (uint32_t)getpid(),
+                                        .flags = (uint32_t)s->keeper},
+                  NULL, 0);
     return r;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 /* What berthd has told so far, and the threads that serve by it. Owned by the control thread. */
 
+#include "dispatchd/keeper.h"
 #include "share/board.h"
 #include "share/worker.h"
 #include "wire/dispatchmsg.h"
@@ -10,6 +11,9 @@ struct state;
 struct state_config {
     size_t threads;
     struct worker_limits limits;
+    int left[2];               /* what a dispatch before us left: both ends, for berthd; -1: none */
+    struct keeper_slot *slots; /* one for each thread; NULL: no keeper */
+    pid_t keeper;
 };
 
 /* NULL when threads or memory cannot be had. The threads run until the process ends. */

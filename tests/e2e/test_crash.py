@@ -1,6 +1,7 @@
 """kill -9 of whatever can be killed, many times, under a load of short connections: none is refused
 or lost. And: what is written about it stays small."""
 
+import json
 import os
 import random
 import re
@@ -12,7 +13,8 @@ import time
 
 import pytest
 
-from harness import http_get, wait_until
+from harness import (alive, connect, http_get, process_table, read_to_close, read_to_end,
+                     wait_until)
 from programs import ASYNCIO, NODE
 from service_manager import ServiceManager
 
@@ -64,6 +66,7 @@ def kill_again_and_again(stage, names, after=lambda name: None):
         pid = stage.daemons().get(name)
         if pid:
             os.kill(pid, signal.SIGKILL)
+            wait_until(lambda p=pid: not alive(p), 10, f"the end of {pid}")
             count += 1
             after(name)
     return count
@@ -166,3 +169,39 @@ def test_a_full_disk_for_the_log_stops_nothing(stage):
         one.proc.kill()
     finally:
         subprocess.run(["umount", "-l", small], check=True, timeout=10)
+
+
+def keeper_of(dispatch):
+    found = [p for p, (parent, _, state, name) in process_table().items()
+             if parent == dispatch and name == "berth-keeper" and state not in "ZX"]
+    return found[0]
+
+
+@pytest.mark.parametrize("keeper_dies", [False, True], ids=["kept", "without keeper"])
+def test_who_is_undecided_outlives_dispatch(stage, targets, keeper_dies):
+    dispatch = stage.daemon("berth-dispatch")
+    keeper = keeper_of(dispatch)
+    if keeper_dies:
+        os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: not alive(keeper), 10, "the end of the keeper")
+        http_get(targets[0])
+    clients = [connect(targets[0]) for _ in range(100)]
+    for c in clients:
+        c.sendall(b"GET / HTTP/1.1\r\nHost: one.local")
+
+    def undecided():
+        return json.loads(stage.berth("status", "--json").stdout)["sniffing"] == len(clients)
+
+    wait_until(undecided, 10, "undecided connections")
+    os.kill(dispatch, signal.SIGKILL)
+    wait_until(lambda: stage.daemons().get("berth-dispatch") not in (None, dispatch), 10,
+               "the next dispatch")
+    for c in clients:
+        with c:
+            if keeper_dies:
+                assert read_to_close(c) == b""
+                continue
+            c.sendall(b"host\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in read_to_end(c)[:20]
+    wait_until(lambda: not alive(keeper), 10, "the end of the keeper")
+    http_get(targets[1])
