@@ -102,7 +102,7 @@ _berth_apps() {
 
 _berth() {
     local cur prev
-    local verbs="run ls logs why reserve check config top metrics status start stop restart reload help"
+    local verbs="run ls logs why reserve check config top metrics status start stop restart reload upgrade help"
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
@@ -129,7 +129,7 @@ _berth() {
         *) _berth_offer "--config --defaults --json --help" ;;
         esac
         ;;
-    ls) _berth_offer "--json --help" ;;
+    ls | upgrade) _berth_offer "--json --help" ;;
     reserve) _berth_reserve ;;
     status) _berth_offer "--json --security --help" ;;
     logs)

@@ -44,7 +44,8 @@ static bool daemon_find(char path[PATH_MAX])
 static bool is_ours(const char *variable)
 {
     static const char *const ours[] = {
-        "LD_PRELOAD=", "LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES="};
+        "LD_PRELOAD=",    "LISTEN_FDS=",    "LISTEN_PID=",   "LISTEN_FDNAMES=",
+        "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "FDSTORE="};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (strncmp(variable, ours[i], strlen(ours[i])) == 0)
             return true;

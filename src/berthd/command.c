@@ -42,6 +42,11 @@ static int metrics(struct server *s, struct command_ask *ask, struct command_ans
     return answer_text(metrics_text(s), answer);
 }
 
+static int upgrade(struct server *s, struct command_ask *ask, struct command_answer *answer)
+{
+    return upgrade_start(s, ask->client, answer->reason, sizeof answer->reason);
+}
+
 /* One line a verb, in the order of the alphabet. */
 static const struct command commands[] = {
     {"halt", RIGHT_THEIRS, command_halt},
@@ -58,6 +63,7 @@ static const struct command commands[] = {
     {"security", RIGHT_LOCAL, security},
     {"start", RIGHT_THEIRS, command_start},
     {"status", RIGHT_LOCAL, status},
+    {"upgrade", RIGHT_OWNER, upgrade},
 };
 
 const char *right_name(enum right right)

@@ -27,7 +27,10 @@ enum right {
 /* Who that is, in words. */
 const char *right_name(enum right right);
 
+struct client;
+
 struct command_ask {
+    struct client *client; /* whom COMMAND_LATER is for */
     const struct ucred *cred;
     const struct command *command;
     const char *args[COMMAND_ARGS_MAX]; /* point into the message */
@@ -46,7 +49,11 @@ int command_parse(const struct appmsg *m, struct command_ask *ask, enum right *r
 /* The tables, for `berth status --security`: command.c's and control.c's. */
 json_t *command_rights_json(void);
 json_t *control_rights_json(void);
-/* 0 with an answer, or a negative errno with a reason. */
+
+/* The client gets its answer by control_answer_consume(). */
+#define COMMAND_LATER 1
+
+/* 0 with an answer, COMMAND_LATER, or a negative errno with a reason. */
 int command_run(struct server *s, struct command_ask *ask, struct command_answer *ret_answer);
 
 /* Verbs in files of their own. */

@@ -6,15 +6,21 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rd.h"
+#include "base/wr.h"
 #include "berthd/command.h"
+#include "berthd/handover.h"
 #include "berthd/pool.h"
 #include "berthd/quota.h"
+#include "berthd/recover.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 #include "why/why.h"
 
 #define CLIENTS_MAX 256
-#define TEXT_PIECE  8192
+/* units/berthd.service knows it. */
+#define EXIT_STOPPED 10
+#define TEXT_PIECE   8192
 /* How long accepting rests when there is no descriptor for another client. */
 #define REST_MS 100
 /* Log lines about clients: whoever may connect must not fill the disk. */
@@ -29,6 +35,7 @@ struct client {
     struct app *app;                   /* for whom it speaks; counted in app->users */
     uint8_t instance[APPMSG_INSTANCE]; /* by which secret */
     uint32_t awaited;                  /* the COMMIT that its answer waits for; 0: none */
+    bool later;                        /* its answer comes by control_answer_consume() */
     bool lost;                         /* it does not read: freed at its next event, which is due */
     char *text; /* owned; what it has not taken yet of a long answer; NULL: nothing */
     size_t text_at;
@@ -38,6 +45,7 @@ struct client {
 static void client_free(struct client *c)
 {
     struct app *a = c->app;
+    upgrade_forget(c->server, c);
     loop_unwatch(&c->server->loop, &c->watch);
     (void)fd_close(c->fd);
     (void)fd_close(c->answer_fd);
@@ -234,7 +242,7 @@ static void handle_unlisten(struct client *c, const struct appmsg *m)
 
 static void handle_command(struct client *c, const struct appmsg *m, int *fd)
 {
-    struct command_ask ask = {.cred = &c->cred, .fd = fd};
+    struct command_ask ask = {.client = c, .cred = &c->cred, .fd = fd};
     struct command_answer answer = {.fd = -EBADF};
     enum right right;
     int r = command_parse(m, &ask, &right);
@@ -252,8 +260,24 @@ static void handle_command(struct client *c, const struct appmsg *m, int *fd)
         reply_error(c, r, answer.reason);
         return;
     }
+    c->later = r == COMMAND_LATER;
     c->answer_fd = answer.fd;
-    reply_text_consume(c, answer.text);
+    if (!c->later)
+        reply_text_consume(c, answer.text);
+}
+
+void control_answer_consume(struct client *c, int err, char *text)
+{
+    if (c && err == 0) {
+        c->later = false;
+        reply_text_consume(c, text);
+        return;
+    }
+    if (c) {
+        c->later = false;
+        reply_error(c, err, text ? text : "");
+    }
+    free(text);
 }
 
 static void handle_why(struct client *c, const struct appmsg *m)
@@ -268,6 +292,9 @@ static void handle_stop(struct client *c, const struct appmsg *m)
     (void)m;
     log_info("stopping asked-by=%d", c->cred.pid);
     pools_end(c->server);
+    /* A service manager starts others again, but not one that was told to end. */
+    if (c->server->systemd.fd >= 0)
+        c->server->exit_status = EXIT_STOPPED;
     reply_ok(c);
     loop_stop(&c->server->loop);
 }
@@ -369,14 +396,14 @@ static void client_make_room(struct server *s, uid_t uid)
     client_free(oldest);
 }
 
-static void client_new_consume(struct server *s, int fd)
+static struct client *client_new_consume(struct server *s, int fd)
 {
     struct client *c = calloc(1, sizeof *c);
     socklen_t len = sizeof c->cred;
     if (!c || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len) < 0) {
         free(c);
         (void)fd_close(fd);
-        return;
+        return NULL;
     }
     c->server = s;
     c->fd = fd;
@@ -385,14 +412,59 @@ static void client_new_consume(struct server *s, int fd)
     client_make_room(s, c->cred.uid);
     list_append(&s->clients, &c->link);
     s->client_count++;
-    if (loop_watch(&s->loop, &c->watch, fd, EPOLLIN) < 0)
-        client_free(c);
+    if (loop_watch(&s->loop, &c->watch, fd, EPOLLIN) == 0)
+        return c;
+    client_free(c);
+    return NULL;
+}
+
+/* What a client waits for goes with it: its application, an answer, the rest of a long one. */
+bool control_save(struct server *s, struct client **at, struct wr *w)
+{
+    struct list *next = *at ? (*at)->link.next : s->clients.next;
+    if (next == &s->clients)
+        return false;
+    struct client *c = *at = container_of(next, struct client, link);
+    const char *rest = c->text ? c->text + c->text_at : "";
+    handover_put_fd(w, c->fd);
+    handover_put_fd(w, c->answer_fd);
+    wr_u8(w, c->awaited != 0);
+    wr_u8(w, c->later);
+    wr_u8(w, c->text != NULL);
+    wr_u8(w, c->app != NULL);
+    if (c->app)
+        recover_app_save(w, c->app, c->instance);
+    wr_bytes(w, rest, strlen(rest));
+    return true;
+}
+
+int control_restore(struct server *s, struct rd *r, struct client **ret_asker)
+{
+    int fd = (int)rd_u32(r), answer_fd = (int)rd_u32(r);
+    bool awaited = rd_u8(r), later = rd_u8(r), text = rd_u8(r), app = rd_u8(r);
+    *ret_asker = NULL;
+    struct client *c = rd_ok(r) ? client_new_consume(s, fd) : NULL;
+    if (!c)
+        return -EBADMSG;
+    c->answer_fd = answer_fd;
+    c->later = later;
+    c->app = app ? recover_app_restore(s, r, c->instance) : NULL;
+    if (c->app)
+        c->app->users++;
+    struct str rest = rd_bytes(r, r->left);
+    if (text)
+        reply_text_consume(c, strndup(rest.p, rest.n));
+    /* What it waited for is part of the first COMMIT. */
+    c->awaited = awaited ? s->serial + 1 : 0;
+    if (later)
+        *ret_asker = c;
+    return 0;
 }
 
 static struct client *client_oldest(struct server *s, bool stranger)
 {
     list_for_each(c, &s->clients, struct client,
-                  link) if (!c->awaited && may(c, RIGHT_USER) != stranger) return c;
+                  link) if (!c->awaited && !c->later && may(c, RIGHT_USER) != stranger) return c;
     return NULL;
 }
 
@@ -430,25 +502,32 @@ static void control_ready(struct watch *w, uint32_t events)
         return;
     if (s->client_count >= CLIENTS_MAX)
         (void)client_evict(s);
-    client_new_consume(s, fd);
+    (void)client_new_consume(s, fd);
+}
+
+int control_adopt_consume(struct server *s, int fd)
+{
+    s->control_fd = fd;
+    s->control_watch.ready = control_ready;
+    s->control_rest.fire = control_resume;
+    return loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN);
 }
 
 int control_start(struct server *s)
 {
+    s->control_is_given = s->systemd.control >= 0;
+    if (s->control_is_given)
+        return control_adopt_consume(s, fd_take(&s->systemd.control));
     /* Programs that gave up root before they bind still come with their application's secret. */
-    s->control_fd = runtime_listen(RUNTIME_CONTROL, s->uid == 0 ? 0666 : 0600);
-    if (s->control_fd < 0)
-        return s->control_fd;
-    s->control_watch.ready = control_ready;
-    s->control_rest.fire = control_resume;
-    return loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN);
+    int fd = runtime_listen(RUNTIME_CONTROL, s->uid == 0 ? 0666 : 0600);
+    return fd < 0 ? fd : control_adopt_consume(s, fd);
 }
 
 /* A socket that is left behind says that berthd died: this one ends on purpose. */
 void control_stop(struct server *s)
 {
     char path[RUNTIME_PATH_MAX];
-    if (runtime_path(RUNTIME_CONTROL, path) == 0)
+    if (!s->control_is_given && runtime_path(RUNTIME_CONTROL, path) == 0)
         (void)unlink(path);
     list_for_each(c, &s->clients, struct client, link) client_free(c);
     s->control_fd = fd_close(s->control_fd);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/self.h"
 #include "berthd/dispatch-rights.h"
@@ -16,11 +17,19 @@
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 
-#define CHANNEL_FD      3
-#define SUCCESSOR_FD    4
-#define REVIVE_MS       100
+#define CHANNEL_FD    3
+#define SUCCESSOR_FD  4
+#define LEFT_READ_FD  5
+#define LEFT_WRITE_FD 6
+#define LEFT_BYTES    (8 << 20)
+/* One that served is started again at once; of one that ends at once the starts come ever slower.
+ */
+#define REVIVE_MS       50
+#define REVIVE_MAX_MS   5000
+#define SERVED_MS       100
 #define SETTLE_MS       1000
 #define CHANNEL_SEC     10
+#define FINISH_MS       2000
 #define TAKE_OVER_TRIES 50
 #define TAKE_OVER_MS    20
 
@@ -30,8 +39,14 @@ static void channel_lost(struct server *s)
         return;
     loop_unwatch(&s->loop, &s->channel_watch);
     s->channel = fd_close(s->channel);
-    log_warn("dispatch is gone: starting it again");
-    loop_timer(&s->loop, &s->revive, REVIVE_MS);
+    if (clock_now_ms() - s->dispatch_born_ms >= SERVED_MS)
+        s->revive_ms = 0;
+    else
+        s->revive_ms = s->revive_ms ? 2 * s->revive_ms : REVIVE_MS;
+    if (s->revive_ms > REVIVE_MAX_MS)
+        s->revive_ms = REVIVE_MAX_MS;
+    log_warn("dispatch is gone: starting it again in_ms=%u", s->revive_ms);
+    loop_timer(&s->loop, &s->revive, s->revive_ms);
 }
 
 static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, size_t fd_count)
@@ -49,24 +64,38 @@ static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, 
         channel_lost(s);
 }
 
+void dispatch_listener_message(const struct shared_listener *l, struct dispatchmsg *ret_msg)
+{
+    *ret_msg = (struct dispatchmsg){.type = DISPATCH_LISTENER,
+                                    .id = l->id,
+                                    .flags = l->proxy ? DISPATCH_PROXY : 0,
+                                    .addr = l->bound,
+                                    .v6only = l->v6only};
+}
+
 void dispatch_listener(struct server *s, const struct shared_listener *l)
 {
-    struct dispatchmsg m = {.type = DISPATCH_LISTENER,
-                            .id = l->id,
-                            .flags = l->proxy ? DISPATCH_PROXY : 0,
-                            .addr = l->bound,
-                            .v6only = l->v6only};
+    struct dispatchmsg m;
+    dispatch_listener_message(l, &m);
+    systemd_store(s, &m, l->fds, l->fd_count);
     tell(s, &m, l->fds, l->fd_count);
+}
+
+void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchmsg *ret_msg)
+{
+    *ret_msg = (struct dispatchmsg){.type = DISPATCH_QUEUE,
+                                    .id = b->id,
+                                    .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
+                                    .note = {(char *)note, recover_note(b, note)}};
+    pool_describe(b, ret_msg);
 }
 
 static void tell_bind(struct server *s, const struct bind *b, const int *fds, size_t fd_count)
 {
     uint8_t note[RECOVER_NOTE_MAX];
-    struct dispatchmsg m = {.type = DISPATCH_QUEUE,
-                            .id = b->id,
-                            .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
-                            .note = {(char *)note, recover_note(b, note)}};
-    pool_describe(b, &m);
+    struct dispatchmsg m;
+    dispatch_bind_message(b, note, &m);
+    systemd_store(s, &m, (int[]){b->write_fd, b->read_fd}, 2);
     tell(s, &m, fds, fd_count);
 }
 
@@ -126,6 +155,8 @@ void dispatch_limits(struct server *s)
 
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 {
+    if (type != DISPATCH_DROP_CLAIM)
+        systemd_forget(s, type, id);
     tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
 }
 
@@ -266,9 +297,13 @@ static void exec_dispatch(const struct server *s, int channel)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     /* Above where they go to first: neither must overwrite the other. */
-    int c = fcntl(channel, F_DUPFD_CLOEXEC, 10), k = fcntl(s->successor_fd, F_DUPFD_CLOEXEC, 10);
-    if (dup2(c, CHANNEL_FD) < 0 || dup2(k, SUCCESSOR_FD) < 0)
-        _exit(126);
+    int from[] = {channel, s->successor_fd, s->left[0], s->left[1]};
+    static const int to[] = {CHANNEL_FD, SUCCESSOR_FD, LEFT_READ_FD, LEFT_WRITE_FD};
+    for (size_t i = 0; i < 4; i++)
+        from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 10);
+    for (size_t i = 0; i < 4; i++)
+        if (dup2(from[i], to[i]) < 0)
+            _exit(126);
     if (self_file("berth-dispatch", BERTH_DISPATCH_INSTALLED, path, sizeof path))
         (void)execv(path, argv);
     _exit(127);
@@ -282,6 +317,16 @@ static void channel_limit(int channel)
     (void)setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
+static int left_open(int ret_pair[2])
+{
+    int bytes = LEFT_BYTES;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_pair) < 0)
+        return -errno;
+    if (setsockopt(ret_pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
+        (void)setsockopt(ret_pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    return 0;
+}
+
 static int spawn(struct server *s)
 {
     int pair[2];
@@ -289,6 +334,8 @@ static int spawn(struct server *s)
         s->successor_fd = runtime_listen(RUNTIME_DISPATCH, 0600);
     if (s->successor_fd < 0)
         return s->successor_fd;
+    if (s->left[0] < 0 && left_open(s->left) < 0)
+        return -errno;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     pid_t pid = fork();
@@ -300,10 +347,23 @@ static int spawn(struct server *s)
         return -EAGAIN;
     }
     s->dispatch_pid = pid;
+    s->dispatch_born_ms = clock_now_ms();
     s->channel = pair[0];
     channel_limit(s->channel);
     log_debug("dispatch started pid=%d", pid);
     return 0;
+}
+
+static bool process_is_child(pid_t pid, pid_t parent)
+{
+    char path[32], text[512];
+    int found = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    const char *end = strrchr(text, ')');
+    return end && sscanf(end, ") %*c %d", &found) == 1 && found == parent;
 }
 
 /* Asks for what dispatch holds. With `rebuild` it becomes ours; without, only the counters are
@@ -327,9 +387,12 @@ static int recover(struct server *s, bool rebuild)
         } else if (m.type == DISPATCH_LISTENER) {
             recover_listener_consume(s, &m, fds, fd_count);
             fd_count = 0;
-        } else if (m.type == DISPATCH_BOARD) {
+        } else if (m.type == DISPATCH_BOARD && fd_count > 0) {
             board_take_consume(s, fds[0]);
-            fd_count = 0;
+            fds[0] = -EBADF;
+            for (size_t i = 0; i < 2 && fd_count == 3; i++)
+                if (s->left[i] < 0)
+                    s->left[i] = fd_take(&fds[1 + i]);
         }
         while (fd_count > 0)
             (void)fd_close(fds[--fd_count]);
@@ -337,6 +400,7 @@ static int recover(struct server *s, bool rebuild)
             /* A child's number is known; what it says of itself could be anybody's. */
             if (rebuild)
                 s->dispatch_pid = dispatch_peer_pid(s->channel);
+            s->keeper_pid = process_is_child((pid_t)m.flags, s->dispatch_pid) ? (pid_t)m.flags : 0;
             return 0;
         }
     }
@@ -364,8 +428,63 @@ static void revive(struct timer *t)
     s->dispatch_restarts++;
     if (start_fresh(s) < 0)
         channel_lost(s);
-    if (s->channel < 0)
-        loop_timer(&s->loop, &s->revive, REVIVE_MS);
+    if (s->channel < 0 && s->revive.at_ms == 0)
+        loop_timer(&s->loop, &s->revive, REVIVE_MAX_MS);
+}
+
+int dispatch_replace(struct server *s)
+{
+    int r = start_fresh(s);
+    if (r == 0)
+        (void)dispatch_settle(s);
+    if (r == 0 && s->channel >= 0 && s->committed == s->serial)
+        return 0;
+    loop_untimer(&s->revive);
+    return r < 0 ? r : -EPIPE;
+}
+
+void dispatch_keep_consume(struct server *s, int channel, pid_t pid)
+{
+    s->channel = channel;
+    s->dispatch_pid = pid;
+    channel_limit(channel);
+    if (recover(s, false) < 0)
+        return;
+    channel_watch(s);
+    tell_everything(s, false);
+}
+
+bool dispatch_is(const struct server *s, pid_t pid)
+{
+    return pid == s->dispatch_pid || pid == s->keeper_pid || retire_has(s, pid);
+}
+
+bool dispatch_runs(char reason[REASON_MAX])
+{
+    char path[4096], line[128] = "";
+    const char *command = self_file("berth-dispatch", BERTH_DISPATCH_INSTALLED, path, sizeof path);
+    if (!command) {
+        (void)snprintf(reason, REASON_MAX, "there is no berth-dispatch beside the new berthd");
+        return false;
+    }
+    int out[2];
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(out[1], STDOUT_FILENO);
+        (void)execl(command, "berth-dispatch", "--version", (char *)NULL);
+        _exit(127);
+    }
+    (void)fd_close(out[1]);
+    ssize_t n = pid < 0 ? -1 : read(out[0], line, sizeof line - 1);
+    (void)fd_close(out[0]);
+    if (n > 0 && strcmp(line, "berth-dispatch " BERTH_VERSION "\n") == 0)
+        return true;
+    line[strcspn(line, "\n")] = 0;
+    (void)snprintf(reason, REASON_MAX, "%.3000s does not run as version " BERTH_VERSION "%s%s",
+                   command, *line ? ": it says " : "", line);
+    return false;
 }
 
 static int take_over(struct server *s, int channel)
@@ -376,6 +495,7 @@ static int take_over(struct server *s, int channel)
         return -EPIPE;
     channel_watch(s);
     s->reserve->recovering = true;
+    systemd_restore(s, true);
     recover_finish(s);
     s->reserve->recovering = false;
     tell_everything(s, false);
@@ -383,9 +503,13 @@ static int take_over(struct server *s, int channel)
     return 0;
 }
 
-int dispatch_start(struct server *s)
+void dispatch_init(struct server *s)
 {
     s->revive.fire = revive;
+}
+
+int dispatch_start(struct server *s)
+{
     /* A dispatch that has not yet noticed that its berthd died turns us away: it will, soon. */
     for (int i = 0; i < TAKE_OVER_TRIES; i++) {
         int channel = runtime_connect(RUNTIME_DISPATCH);
@@ -396,12 +520,24 @@ int dispatch_start(struct server *s)
         loop_untimer(&s->revive);
         (void)poll(NULL, 0, TAKE_OVER_MS);
     }
+    systemd_restore(s, false);
     return start_fresh(s);
+}
+
+/* The service manager keeps what waits; what is still looked at is to be decided first. */
+static void finish_in_hand(struct server *s)
+{
+    (void)dispatch_settle(s);
+    tell(s, &(struct dispatchmsg){.type = DISPATCH_RETIRE}, NULL, 0);
+    struct pollfd p = {.fd = s->channel, .events = POLLIN};
+    (void)poll(&p, 1, FINISH_MS);
 }
 
 void dispatch_stop(struct server *s)
 {
     char path[RUNTIME_PATH_MAX];
+    if (s->systemd.stores)
+        finish_in_hand(s);
     if (s->dispatch_pid > 0)
         (void)kill(s->dispatch_pid, SIGTERM);
     if (runtime_path(RUNTIME_DISPATCH, path) == 0)

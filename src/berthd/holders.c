@@ -49,7 +49,7 @@ int holders_walk(const struct server *s, void (*fn)(void *ctx, ino_t inode, pid_
         if (!isdigit((unsigned char)e->d_name[0]))
             continue;
         pid_t pid = (pid_t)atoi(e->d_name);
-        if (pid == getpid() || pid == s->dispatch_pid)
+        if (pid == getpid() || dispatch_is(s, pid) || pid == s->systemd.manager)
             continue;
         int err = walk_process(dirfd(d), e->d_name, fn, ctx);
         if (is_shortage(err))

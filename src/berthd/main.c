@@ -28,7 +28,7 @@
 #define IDLE_MS 10000
 
 struct options {
-    bool daemon, automatic;
+    bool daemon, automatic, trial;
     size_t threads;
     uint32_t silence_ms, header_wait_ms;
     enum unreserved unreserved;
@@ -79,6 +79,7 @@ static const struct option long_options[] = {{"daemon", no_argument, NULL, 'd'},
                                              {"config", required_argument, NULL, 'c'},
                                              {"metrics", required_argument, NULL, 'm'},
                                              {"log", required_argument, NULL, 'l'},
+                                             {"trial", no_argument, NULL, 'T'},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, 'v'},
                                              {NULL, 0, NULL, 0}};
@@ -124,6 +125,9 @@ static int options_read(int argc, char **argv, struct options *o)
                 (void)fprintf(stderr, "berthd: --log takes error, warn, info or debug\n");
             else
                 log_init("berthd", (enum log_level)level);
+            break;
+        case 'T':
+            o->trial = true;
             break;
         case 'h':
             (void)fputs(usage, stdout);
@@ -233,7 +237,7 @@ static int server_init(struct server *s, const struct options *o)
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
     s->started_unix_ms = (uint64_t)time(NULL) * 1000;
-    s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
+    s->left[0] = s->left[1] = s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
     s->channel_watch.fd = s->control_watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
     applogs_init(&s->applogs, &s->loop);
@@ -243,6 +247,7 @@ static int server_init(struct server *s, const struct options *o)
     list_init(&s->binds);
     list_init(&s->listeners);
     list_init(&s->clients);
+    list_init(&s->retiring);
     numbers_init(&s->app_numbers, UINT32_MAX);
     numbers_init(&s->bind_numbers, BINDS_MAX);
     numbers_init(&s->claim_numbers, BOARD_CLAIMS_MAX);
@@ -322,16 +327,30 @@ static int signals_watch(struct signals *sig)
     return fd < 0 ? -errno : loop_watch(&sig->server->loop, &sig->watch, fd, EPOLLIN);
 }
 
-static int serve(struct server *s, int ready)
+/* From nothing, from a berthd that died, or from the one that this process was before. */
+static int start(struct server *s, struct handover *came)
+{
+    dispatch_init(s);
+    systemd_init(s);
+    if (came)
+        return upgrade_finish(s, came);
+    int r = dispatch_start(s);
+    return r < 0 ? r : control_start(s);
+}
+
+struct begin {
+    struct handover *came; /* owned; NULL: this is no upgrade */
+    int ready;             /* where to say so; -EBADF: nowhere */
+};
+
+static int serve(struct server *s, const struct begin *begin)
 {
     struct signals signals = {.server = s};
     if (config_start(s) < 0)
         return 1;
     int r = signals_watch(&signals);
     if (r == 0)
-        r = dispatch_start(s);
-    if (r == 0)
-        r = control_start(s);
+        r = start(s, begin->came);
     if (r == 0)
         r = pool_notify_start(s);
     if (r == 0)
@@ -340,19 +359,22 @@ static int serve(struct server *s, int ready)
         log_error("cannot start err=%s", strerror(-r));
         return 1;
     }
-    if (ready >= 0) {
-        ssize_t written = write(ready, "R", 1);
+    if (begin->ready >= 0) {
+        ssize_t written = write(begin->ready, "R", 1);
         (void)written;
-        (void)close(ready);
+        (void)close(begin->ready);
     }
     log_info("ready threads=%zu", s->threads);
+    systemd_ready(s);
+    ownlog_start(s);
     server_idle_check(s);
     loop_run(&s->loop);
+    systemd_tell(s, "STOPPING=1");
     dispatch_stop(s);
     control_stop(s);
     applogs_done(&s->applogs);
     metrics_http_stop(&s->metrics);
-    return 0;
+    return s->exit_status;
 }
 
 int main(int argc, char **argv)
@@ -365,13 +387,16 @@ int main(int argc, char **argv)
     int r = options_read(argc, argv, &o);
     if (r > 0)
         return r - 1;
+    if (o.trial)
+        return upgrade_trial();
     r = runtime_make();
     if (r < 0) {
         log_error("runtime folder unusable err=%s (BERTH_RUNTIME_DIR names another)", strerror(-r));
         return 1;
     }
-    int ready = o.daemon ? go_background() : -EBADF;
-    CLEANUP_FD int lock = lock_take();
+    struct handover *came = upgrade_came();
+    int ready = o.daemon && !came ? go_background() : -EBADF;
+    int lock = came ? upgrade_lock(came) : lock_take();
     if (lock == -EWOULDBLOCK && o.daemon)
         return 0; /* Two commands at once: the other one's berthd serves both. */
     if (lock < 0) {
@@ -387,5 +412,7 @@ int main(int argc, char **argv)
         log_error("no memory");
         return 1;
     }
-    return serve(s, ready);
+    s->argv = argv;
+    s->lock_fd = lock;
+    return serve(s, &(struct begin){came, ready});
 }

@@ -52,11 +52,46 @@ static void pool_write(struct wr *w, const struct bind *b)
     wr_bytes(w, b->parent ? b->worker->instance : b->app->instance, APPMSG_INSTANCE);
 }
 
+void recover_app_save(struct wr *w, const struct app *a, const uint8_t instance[APPMSG_INSTANCE])
+{
+    wr_u32(w, a->uid);
+    wr_u32(w, (uint32_t)a->pid);
+    wr_u8(w, a->pool != NULL);
+    wr_bytes(w, instance, APPMSG_INSTANCE);
+    app_write(w, a);
+}
+
+struct app *recover_app_restore(struct server *s, struct rd *r,
+                                uint8_t ret_instance[APPMSG_INSTANCE])
+{
+    struct appmsg m;
+    struct ucred cred = {0};
+    cred.uid = rd_u32(r);
+    cred.pid = (pid_t)rd_u32(r);
+    bool pooled = rd_u8(r);
+    struct str instance = rd_bytes(r, APPMSG_INSTANCE), bytes = rd_vec(r, 2);
+    if (!rd_ok(r) || appmsg_decode(&m, bytes.p, bytes.n) < 0)
+        return NULL;
+    memcpy(m.instance, instance.p, APPMSG_INSTANCE);
+    memcpy(ret_instance, instance.p, APPMSG_INSTANCE);
+    if (pooled && !worker_find(s, m.instance))
+        return NULL;
+    char reason[REASON_MAX] = "";
+    int err;
+    struct app *a = app_get(s, &m, &cred, reason, &err);
+    if (!a)
+        log_warn("application not recovered reason=%s", reason);
+    else if (!a->pool)
+        app_watch_pid(a, cred.pid);
+    return a;
+}
+
 size_t recover_note(const struct bind *b, uint8_t note[RECOVER_NOTE_MAX])
 {
     struct wr w = wr_init(note, RECOVER_NOTE_MAX);
     struct appmsg m = {
         .type = APPMSG_BIND, .flags = b->flags, .addr = b->addr, .v6only = b->v6only};
+    wr_u8(&w, RECOVER_VERSION);
     wr_u32(&w, b->app->uid);
     wr_u32(&w, (uint32_t)b->app->pid);
     wr_u32(&w, (uint32_t)b->holder);
@@ -114,6 +149,10 @@ static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int
     struct rd r = rd_init(note.p, note.n);
     struct appmsg app, bound;
     struct ucred cred = {0};
+    if (rd_u8(&r) != RECOVER_VERSION) {
+        log_warn("queue not recovered reason=Version queue=%u", m->id);
+        return NULL;
+    }
     cred.uid = rd_u32(&r);
     cred.pid = (pid_t)rd_u32(&r);
     pid_t holder = (pid_t)rd_u32(&r);

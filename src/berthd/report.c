@@ -144,11 +144,11 @@ char *report_list(struct server *s, uid_t viewer)
 
 char *report_status(struct server *s)
 {
-    json_t *j =
-        json_pack("{s:i, s:i, s:I, s:I, s:I}", "pid", (int)getpid(), "dispatch_pid",
-                  (int)s->dispatch_pid, "threads", (json_int_t)s->threads, "uptime_ms",
-                  (json_int_t)(clock_now_ms() - s->started_ms), "routes",
-                  (json_int_t)s->claim_numbers.next - (json_int_t)s->claim_numbers.free_count);
+    json_t *j = json_pack(
+        "{s:i, s:i, s:I, s:I, s:I, s:I}", "pid", (int)getpid(), "dispatch_pid",
+        (int)s->dispatch_pid, "retiring", (json_int_t)retire_count(s), "threads",
+        (json_int_t)s->threads, "uptime_ms", (json_int_t)(clock_now_ms() - s->started_ms), "routes",
+        (json_int_t)s->claim_numbers.next - (json_int_t)s->claim_numbers.free_count);
     if (s->board) {
         (void)json_object_set_new(j, "accepted",
                                   json_integer((json_int_t)board_get(&s->board->accepted)));

@@ -8,11 +8,15 @@
  *   claim.c    from a bind to its claims and listeners, and conflicts
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
+ *   retire.c   a dispatch that another one has replaced
+ *   upgrade.c, handover.c  a new berthd in the place of this one, by exec
+ *   systemd.c  the service manager, and what it keeps for us
  *   holders.c  which processes hold a queue
  *   instances.c whose applications berthd remembers
  *   reserve.h  names owned by users
  *   applog.c   what the workers write
  *   metrics.c  what Prometheus asks for
+ *   ownlog.c   our own log stays small
  *   report.c   berth ls, berth status */
 
 #include <sys/types.h>
@@ -20,6 +24,7 @@
 #include "base/siphash.h"
 #include "berthd/applog.h"
 #include "berthd/metrics-http.h"
+#include "berthd/systemd.h"
 #include "loop/loop.h"
 #include "share/board.h"
 #include "share/option.h"
@@ -61,7 +66,7 @@ struct server {
     struct list *claim_buckets;
     size_t claim_bucket_count, claim_count;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
-    struct timer idle;
+    struct timer idle, log_look;
     struct reserve *reserve; /* owned; reserve.h */
     struct names *names;     /* owned; names.h */
     int notify_fd;           /* owned */
@@ -79,16 +84,28 @@ struct server {
 
     /* dispatch.c */
     pid_t dispatch_pid; /* 0 when it is not our child */
+    pid_t keeper_pid;   /* the process that shares its descriptors; 0: none known */
+    int left[2];        /* owned: the queue of what a killed dispatch had in hand */
     int channel;        /* owned */
     int successor_fd;   /* listening; dispatch has a copy */
     int board_fd;
     struct board *board;
     struct watch channel_watch;
     struct timer revive;
-    uint32_t serial;    /* of the last COMMIT */
-    uint32_t committed; /* answered */
-    bool changed;       /* since then */
-    bool holding;       /* many changes are on their way: no COMMIT before the last */
+    uint32_t revive_ms;        /* how long the next start waits */
+    uint64_t dispatch_born_ms; /* when the last one was started */
+    struct list retiring;      /* replaced, with connections still in hand: retire.c */
+    uint32_t serial;           /* of the last COMMIT */
+    uint32_t committed;        /* answered */
+    bool changed;              /* since then */
+    bool holding;              /* many changes are on their way: no COMMIT before the last */
+
+    struct upgrade *upgrade; /* owned; NULL: none is under way */
+    char **argv;             /* as we were started */
+    int lock_fd;             /* owned */
+    struct systemd systemd;
+    bool control_is_given; /* the control socket is the service manager's */
+    int exit_status;
 
     /* control.c */
     int control_fd;
@@ -238,9 +255,28 @@ bool claims_share_host(const struct claim *c);
 const struct claim *claim_serving(struct server *s, const struct route *r,
                                   const struct addr *bound);
 
+struct client;
+struct handover;
+struct rd;
+struct wr;
+
 /* dispatch.c: each tells dispatch and remembers that a COMMIT is due */
+void dispatch_init(struct server *s);
 int dispatch_start(struct server *s) WARN_UNUSED;
 void dispatch_stop(struct server *s);
+/* A new one, with all that this berthd knows; 0 when it serves. */
+int dispatch_replace(struct server *s) WARN_UNUSED;
+/* The one at this channel, which knows everything already, stays ours; is it dead by now, another
+ * one is due. Consumes the channel. */
+void dispatch_keep_consume(struct server *s, int channel, pid_t pid);
+/* Ours, or one that retires. */
+bool dispatch_is(const struct server *s, pid_t pid);
+/* Whether `berth-dispatch` runs and is of our version. Writes why not. */
+bool dispatch_runs(char reason[REASON_MAX]);
+/* The messages by which a queue and a listener are told and remembered; the first points into
+ * `note`. */
+void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchmsg *ret_msg);
+void dispatch_listener_message(const struct shared_listener *l, struct dispatchmsg *ret_msg);
 void dispatch_listener(struct server *s, const struct shared_listener *l);
 void dispatch_bind(struct server *s, const struct bind *b);
 void dispatch_bind_note(struct server *s, const struct bind *b);
@@ -269,6 +305,35 @@ bool seal_check(const struct server *s, uint32_t id, struct str *note);
 int control_start(struct server *s) WARN_UNUSED;
 void control_stop(struct server *s);
 void control_committed(struct server *s);
+/* The answer to a command that said COMMAND_LATER: takes the text. err 0, or negative with a
+ * reason as the text. `c` NULL: nobody waits for it any more. */
+void control_answer_consume(struct client *c, int err, char *text);
+/* For a handover: the clients one by one, from the first (c NULL) on; false at the end. */
+bool control_save(struct server *s, struct client **c, struct wr *w);
+/* 0 and the client that asked for the upgrade, or NULL when this is another one. */
+int control_restore(struct server *s, struct rd *r, struct client **ret_asker);
+/* Serves at a socket that listens already. Consumes it. */
+int control_adopt_consume(struct server *s, int fd) WARN_UNUSED;
+
+/* retire.c */
+/* Has the dispatch at this channel accept nothing more, finish what is in hand, and end. */
+void retire_consume(struct server *s, int channel, pid_t pid, pid_t keeper);
+bool retire_has(const struct server *s, pid_t pid);
+size_t retire_count(const struct server *s);
+
+/* upgrade.c */
+/* 1: the answer comes later, to the client; or a negative errno with a reason. */
+int upgrade_start(struct server *s, struct client *asker, char *reason, size_t size);
+/* The client is gone: nobody is to be answered. */
+void upgrade_forget(struct server *s, const struct client *asker);
+/* In the new berthd: NULL when it was not started by an upgrade. */
+struct handover *upgrade_came(void);
+/* The lock that came with it. */
+int upgrade_lock(struct handover *h);
+/* Takes over what the old one left. Returns only when this berthd serves, or must not. */
+int upgrade_finish(struct server *s, struct handover *h) WARN_UNUSED;
+/* `berthd --trial`: would this binary, started so, take over? An exit status. */
+int upgrade_trial(void);
 
 /* instances.c: the applications that were started, also under an earlier berthd, and by whom */
 void instances_add(const struct server *s, const uint8_t instance[APPMSG_INSTANCE], uid_t uid);
@@ -290,6 +355,10 @@ char *report_status(struct server *s);
 uint64_t report_delivered(struct server *s, const struct claim *c);
 /* "NAME (pid 1, python3, user joe)" */
 void report_owner(const struct bind *b, char *buf, size_t size);
+
+/* ownlog.c */
+void ownlog_start(struct server *s);
+void ownlog_bound(void);
 
 /* main.c: one source of text for failed binds */
 void server_idle_check(struct server *s);

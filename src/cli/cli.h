@@ -25,6 +25,7 @@ int cmd_start(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+int cmd_upgrade(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 
 /* For verbs that read: takes --json and --help, refuses all else. CLI_OK or the exit status. */

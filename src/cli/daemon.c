@@ -19,8 +19,9 @@
  * claim its own listeners because the shim came with the environment. */
 static void own_nothing(void)
 {
-    static const char *const variables[] = {"LD_PRELOAD", "LISTEN_FDS", "LISTEN_PID",
-                                            "LISTEN_FDNAMES"};
+    static const char *const variables[] = {"LD_PRELOAD",     "LISTEN_FDS",    "LISTEN_PID",
+                                            "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC",
+                                            "WATCHDOG_PID",   "FDSTORE"};
     static const int signals[] = {SIGTERM, SIGINT, SIGCHLD};
     sigset_t none;
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)

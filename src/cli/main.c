@@ -27,6 +27,7 @@ static const struct cli_verb verbs[] = {
      cmd_check},
     {"config", "[--defaults]", "shows the configuration, or every key there is", cmd_config},
     {"reload", "[--dry-run]", "reads the configuration again", cmd_reload},
+    {"upgrade", "", "puts the installed berthd in the place of the running one", cmd_upgrade},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 

@@ -18,9 +18,15 @@
 #define CHANNEL_FD        3
 #define SUCCESSOR_FD      4
 #define SUCCESSOR_BACKLOG 512
+/* Both ends of the queue of what a killed dispatch leaves. */
+#define LEFT_READ_FD  5
+#define LEFT_WRITE_FD 6
 
 /* Descriptors that are not connections: channel, listeners, queues. */
 #define FDS_RESERVED 128
+
+/* How often one that retires looks whether it is done. */
+#define RETIRE_MS 20
 
 struct args {
     struct state_config config;
@@ -95,7 +101,11 @@ static void serve(struct state *s, uid_t uid)
     for (;;) {
         struct pollfd p[] = {{.fd = channel, .events = POLLIN},
                              {.fd = SUCCESSOR_FD, .events = POLLIN}};
-        if (poll(p, 2, -1) < 0)
+        bool retiring = state_is_retiring(s);
+        int n = poll(p, retiring ? 1 : 2, retiring ? RETIRE_MS : -1);
+        if (retiring && state_retire(s, channel))
+            return;
+        if (n < 0)
             continue;
         if (channel >= 0 && p[0].revents) {
             int r = channel_read(s, channel);
@@ -117,12 +127,16 @@ static void serve(struct state *s, uid_t uid)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        (void)puts("berth-dispatch " BERTH_VERSION);
+        return 0;
+    }
     if (argc != 5) {
         (void)fputs("berth-dispatch is started by berthd, not by hand: see `berth --help`\n",
                     stderr);
         return 2;
     }
-    struct args args;
+    struct args args = {0};
     args_read(argv, &args);
     (void)signal(SIGPIPE, SIG_IGN);
     /* A Ctrl-C for the program that started berthd is not for us. */
@@ -138,6 +152,11 @@ int main(int argc, char **argv)
     r = sandbox_landlock();
     if (r < 0)
         log_debug("sandbox without a layer step=landlock err=%s", strerror(-r));
+    args.config.left[0] = LEFT_READ_FD;
+    args.config.left[1] = LEFT_WRITE_FD;
+    args.config.keeper = keeper_start(LEFT_WRITE_FD, &args.config.slots);
+    if (args.config.keeper < 0)
+        log_warn("no keeper err=%s", strerror(-args.config.keeper));
     /* Woken by every connection, dispatch must not push aside the clients and programs that are at
      * work: when they rest it finds many connections at once, which cost a third each. */
     struct sched_param batch = {0};

@@ -45,6 +45,9 @@ struct state {
     size_t dropped_count;
     int board_fd;
     struct board *board;
+    bool retiring;
+    int left[2]; /* the process's */
+    pid_t keeper;
     size_t worker_count;
     struct worker *workers[DISPATCH_THREADS];
 };
@@ -101,8 +104,14 @@ struct state *state_new(const struct state_config *config)
     s->board = board_map(&s->board_fd);
     if (!s->board)
         return NULL;
+    memcpy(s->left, config->left, sizeof s->left);
+    s->keeper = config->keeper;
     for (size_t i = 0; i < config->threads; i++) {
         s->workers[i] = worker_new(i, &config->limits, s->board);
+        if (s->workers[i] && config->slots)
+            worker_tell_sending(s->workers[i], &config->slots[i].sending);
+        if (s->workers[i] && config->keeper > 0 && i == 0)
+            worker_take_left(s->workers[i], config->left[0]);
         if (!s->workers[i] || worker_start(s->workers[i]) < 0)
             return NULL;
         s->worker_count++;
@@ -376,6 +385,34 @@ static int handle_commit(struct state *s, int channel, const struct dispatchmsg 
     return reply(channel, &(struct dispatchmsg){.type = DISPATCH_COMMITTED, .id = m->id}, NULL, 0);
 }
 
+/* The listeners go, the claims stay: what is in hand is still decided by them. */
+static int handle_retire(struct state *s)
+{
+    for (uint32_t i = 0; i < s->listeners.count; i++)
+        (void)handle_drop(s, &(struct dispatchmsg){.type = DISPATCH_DROP_LISTENER, .id = i});
+    struct snapshot *snap = freeze(s);
+    if (!snap)
+        return -ENOMEM;
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_publish(s->workers[i], snap);
+    snapshot_unref(snap);
+    s->retiring = true;
+    return 0;
+}
+
+bool state_is_retiring(const struct state *s)
+{
+    return s->retiring;
+}
+
+bool state_retire(struct state *s, int channel)
+{
+    if (!s->retiring || board_get(&s->board->sniffing) > 0 || board_get(&s->board->waiting) > 0)
+        return false;
+    (void)reply(channel, &(struct dispatchmsg){.type = DISPATCH_RETIRED}, NULL, 0);
+    return true;
+}
+
 static int handle_recover(struct state *s, int channel)
 {
     int r = 0;
@@ -404,11 +441,14 @@ static int handle_recover(struct state *s, int channel)
         r = reply(channel, &m, (*l)->fds, (*l)->fd_count);
     }
     if (r >= 0)
-        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_BOARD}, &s->board_fd, 1);
+        r = reply(channel, &(struct dispatchmsg){.type = DISPATCH_BOARD},
+                  (int[]){s->board_fd, s->left[0], s->left[1]}, s->keeper > 0 ? 3 : 1);
     if (r >= 0)
         r = reply(channel,
-                  &(struct dispatchmsg){.type = DISPATCH_RECOVERED, .id = (uint32_t)getpid()}, NULL,
-                  0);
+                  &(struct dispatchmsg){.type = DISPATCH_RECOVERED,
+                                        .id = (uint32_t)getpid(),
+                                        .flags = (uint32_t)s->keeper},
+                  NULL, 0);
     return r;
 }
 
@@ -435,6 +475,8 @@ static int handle(struct state *s, int channel, const struct dispatchmsg *m, int
         return handle_commit(s, channel, m);
     case DISPATCH_RECOVER:
         return handle_recover(s, channel);
+    case DISPATCH_RETIRE:
+        return handle_retire(s);
     default:
         return -EBADMSG;
     }

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "ipc/fdmsg.h"
 #include "share/worker-internal.h"
 
 #define PAUSE_MS 100
@@ -79,6 +80,7 @@ static void handle_accepted(struct worker *w, struct shard *s, struct conn *c)
             /* At once, not with the batch: until our copy goes, a program that closes its own still
              * has the socket in its epoll set, and the client does not see the end. */
             c->fd = fd_close(c->fd);
+            worker_sent(w);
             return;
         }
     }
@@ -104,6 +106,50 @@ void accept_rest(struct worker *w, struct shard *s)
 {
     for (int i = 0; i <= SOMAXCONN / WORKER_BATCH && handle_batch(w, s) > 0; i++)
         ;
+}
+
+static struct shard *shard_at(struct worker *w, const struct addr *local)
+{
+    for (size_t i = 0; i < w->shard_count; i++) {
+        const struct listener *l = w->shards[i]->listener;
+        if (addr_overlap(&l->bound, l->v6only, local, true))
+            return w->shards[i];
+    }
+    return NULL;
+}
+
+static void handle_left(struct worker *w, int fd)
+{
+    struct conn c = {.source.kind = SOURCE_CONN,
+                     .state = CONN_SNIFF,
+                     .fd = fd,
+                     .claim = ROUTE_NONE,
+                     .since_ms = w->now_ms};
+    struct addr local;
+    socklen_t len = sizeof c.peer.un;
+    conn_local(fd, &local);
+    struct shard *s = shard_at(w, &local);
+    if (!s || getpeername(fd, &c.peer.sa, &len) < 0) {
+        (void)fd_close(fd);
+        return;
+    }
+    c.peer.len = len;
+    c.proxy = s->listener->proxy;
+    list_init(&c.link);
+    handle_accepted(w, s, &c);
+}
+
+void accept_left(struct worker *w)
+{
+    uint8_t byte;
+    int fds[FDMSG_FDS_MAX];
+    size_t n = 0;
+    ssize_t r = fdmsg_recv(w->left_fd, &byte, 1, fds, FDMSG_FDS_MAX, &n, MSG_DONTWAIT);
+    if (r <= 0)
+        return;
+    log_info("taken up from a dispatch that died connections=%zu", n);
+    for (size_t i = 0; i < n; i++)
+        handle_left(w, fds[i]);
 }
 
 static void shard_listen(struct worker *w, struct shard *s, bool on)

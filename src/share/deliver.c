@@ -31,7 +31,7 @@ static int conn_encode(const struct queue *q, const struct conn *c, const struct
     return appmsg_encode(&m, buf, size);
 }
 
-int deliver_send(struct queue *q, struct conn *c, const struct conn_judgement *j)
+int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j)
 {
     uint8_t buf[APPMSG_CONN_MAX];
     int n = conn_encode(q, c, j, buf, sizeof buf);
@@ -40,7 +40,10 @@ int deliver_send(struct queue *q, struct conn *c, const struct conn_judgement *j
     unsigned options = atomic_load_explicit(&q->option_count, memory_order_acquire);
     for (unsigned i = 0; i < options; i++)
         option_apply(c->fd, &q->options[i]);
+    worker_sending(w, c->fd);
     int r = fdmsg_send(q->write_fd, buf, (size_t)n, &c->fd, 1, MSG_DONTWAIT);
+    if (r < 0)
+        worker_sent(w);
     /* Too many of our descriptors are in flight or the kernel is short: both pass. */
     return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM ? -EAGAIN : r;
 }
@@ -88,7 +91,7 @@ static int pass(struct worker *w, const struct pool *p, struct conn *c,
 {
     if (is_pool(p))
         return pool_give(w, p, c, j);
-    int r = deliver_send(p->queue, c, j);
+    int r = deliver_send(w, p->queue, c, j);
     if (r == 0)
         deliver_count(w, p->queue, c);
     return r;

@@ -46,7 +46,7 @@ static int members_give(struct worker *w, const struct pool *p, struct conn *c,
 {
     bool tried[POOL_MEMBERS_MAX] = {false};
     for (struct member *m; (m = member_choose(p, tried));) {
-        if (deliver_send(m->queue, c, j) == 0) {
+        if (deliver_send(w, m->queue, c, j) == 0) {
             deliver_count(w, m->queue, c);
             return 0;
         }
@@ -98,7 +98,10 @@ static int park(struct worker *w, const struct pool *p, struct conn *c,
                             .peer = c->peer};
     parked_encode(&parked, bytes);
     (void)pthread_mutex_lock(&base->lock);
+    worker_sending(w, c->fd);
     int r = base_push(base, bytes, c->fd);
+    if (r < 0)
+        worker_sent(w);
     (void)pthread_mutex_unlock(&base->lock);
     board_queue_set_parked(w->board, base);
     return r < 0 ? -EAGAIN : 0;
@@ -196,6 +199,7 @@ static void pass_on(struct worker *w, struct pool *p, struct conn *c, const stru
     struct conn_judgement *j = judge_again(w, c, parked, pool_is_rich(p));
     if (members_give(w, p, c, j) == 0 || park(w, p, c, j) == 0) {
         c->fd = fd_close(c->fd);
+        worker_sent(w);
         return;
     }
     struct conn *kept = worker_hold(w, c);
@@ -214,8 +218,13 @@ static void rotate(struct worker *w, struct pool *p, int64_t n)
         CLEANUP_FD int fd = -EBADF;
         if (!base_pop(base, bytes, &parked, &fd))
             break;
-        if (base_push(base, bytes, fd) == 0)
+        worker_sending(w, fd);
+        if (base_push(base, bytes, fd) == 0) {
+            fd = fd_close(fd);
+            worker_sent(w);
             continue;
+        }
+        worker_sent(w);
         struct conn c = conn_again(w, fd_take(&fd)), *kept = worker_hold(w, &c);
         if (!kept)
             continue;

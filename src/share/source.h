@@ -1,7 +1,7 @@
 #pragma once
 /* What an epoll event is about: first member of everything that is registered. */
 
-enum source_kind { SOURCE_WAKE, SOURCE_SHARD, SOURCE_CONN, SOURCE_WAITQ, SOURCE_POOL };
+enum source_kind { SOURCE_WAKE, SOURCE_SHARD, SOURCE_CONN, SOURCE_WAITQ, SOURCE_POOL, SOURCE_LEFT };
 struct source {
     enum source_kind kind;
 };

@@ -35,7 +35,9 @@ struct worker {
     struct board *board;
     pthread_t thread;
     int epoll_fd, wake_fd;
-    struct source wake;
+    struct source wake, left;
+    int left_fd;          /* not ours; -EBADF: none */
+    _Atomic int *sending; /* not ours; NULL: nobody wants to know */
 
     /* The mailbox: under the lock. */
     pthread_mutex_t lock;
@@ -65,6 +67,8 @@ struct worker {
 void accept_batch(struct worker *w, struct shard *s);
 /* Takes everything that is left, before the listener goes; not what comes meanwhile without end. */
 void accept_rest(struct worker *w, struct shard *s);
+/* Takes up what a killed dispatch left, one batch a turn. */
+void accept_left(struct worker *w);
 void accept_pause(struct worker *w);
 void accept_resume(struct worker *w);
 void shard_update(struct worker *w, struct shard *s);
@@ -81,11 +85,25 @@ void worker_move(struct worker *w, struct conn *c, enum conn_state state, struct
                  uint32_t after_ms);
 int worker_poll(struct worker *w, struct conn *c, uint32_t events);
 
+/* The socket that worker_sending() was called with is closed, or still ours. */
+static inline void worker_sent(struct worker *w)
+{
+    if (w->sending)
+        atomic_store_explicit(w->sending, -1, memory_order_release);
+}
+
+/* This socket is about to be somebody's. */
+static inline void worker_sending(struct worker *w, int fd)
+{
+    if (w->sending)
+        atomic_store_explicit(w->sending, fd, memory_order_release);
+}
+
 /* deliver.c: 0 when the socket is on its way (the caller closes its own), -EAGAIN when it must
  * wait; other errors are final, and j->refusal says why. */
 int deliver(struct worker *w, struct conn *c, uint32_t claim, struct conn_judgement *j);
 struct pool *deliver_pool(const struct worker *w, uint32_t claim);
-int deliver_send(struct queue *q, struct conn *c, const struct conn_judgement *j);
+int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j);
 /* c went to q, which may be a member's. */
 void deliver_count(struct worker *w, const struct queue *q, const struct conn *c);
 /* Keeps the connection until its queue has room; refuses it when too many wait, or when there is no

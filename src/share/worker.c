@@ -22,6 +22,8 @@ struct worker *worker_new(size_t index, const struct worker_limits *limits, stru
     w->limits = *limits;
     w->board = board;
     w->wake.kind = SOURCE_WAKE;
+    w->left.kind = SOURCE_LEFT;
+    w->left_fd = -EBADF;
     list_init(&w->silent);
     list_init(&w->partial);
     list_init(&w->linger);
@@ -69,6 +71,7 @@ void worker_close(struct worker *w, struct conn *c)
         (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     c->polled = false;
     c->fd = fd_close(c->fd);
+    worker_sent(w);
     worker_move(w, c, CONN_GONE, &w->gone, 0);
     w->conn_count--;
     board_add(&w->board->sniffing, -1);
@@ -272,6 +275,9 @@ static void snapshot_adopt(struct worker *w, struct snapshot *next)
             shards[count++] = s;
         }
     }
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = &w->left};
+    if (!old && w->left_fd >= 0)
+        (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->left_fd, &e);
     struct shard **left = w->shards;
     size_t left_count = w->shard_count;
     /* Accepting the rest may pause all shards: the array holds none that are going. */
@@ -336,6 +342,9 @@ static void turn(struct worker *w, const struct epoll_event *events, int n)
         case SOURCE_CONN:
             conn_event(w, container_of(s, struct conn, source), events[i].events);
             break;
+        case SOURCE_LEFT:
+            accept_left(w);
+            break;
         case SOURCE_WAITQ:
             deliver_flush(w, container_of(s, struct waitq, source));
             break;
@@ -371,6 +380,16 @@ int worker_start(struct worker *w)
 {
     w->now_ms = clock_now_ms();
     return -pthread_create(&w->thread, NULL, thread_main, w);
+}
+
+void worker_take_left(struct worker *w, int left)
+{
+    w->left_fd = left;
+}
+
+void worker_tell_sending(struct worker *w, _Atomic int *sending)
+{
+    w->sending = sending;
 }
 
 static void mail_send(struct worker *w, struct snapshot *s, struct queue *drain)

@@ -28,6 +28,13 @@ struct worker *worker_new(size_t index, const struct worker_limits *limits, stru
 /* Starts the thread. It ends with the process. */
 int worker_start(struct worker *w) WARN_UNUSED;
 
+/* Both before it is started. `left` is the reading end of a queue of connections that another
+ * dispatch had accepted when it was killed: they are taken up with the first snapshot. `sending` is
+ * told the socket that is about to be sent, so that of this dispatch none is left that somebody
+ * has. */
+void worker_take_left(struct worker *w, int left);
+void worker_tell_sending(struct worker *w, _Atomic int *sending);
+
 /* Called by the control thread. Gives the worker its next snapshot (one reference of its own), and
  * returns when it serves by it. */
 void worker_publish(struct worker *w, struct snapshot *s);

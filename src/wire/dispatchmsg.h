@@ -91,7 +91,7 @@ struct dispatchmsg {
     enum dispatchmsg_type type;
     uint32_t id; /* of the listener, queue or claim; COMMIT: serial; RECOVERED: dispatch's pid; LOG:
                     enum dispatch_log */
-    uint32_t flags;
+    uint32_t flags;                /* RECOVERED: the keeper's pid, or 0 */
     uint32_t parent;               /* QUEUE: the base queue of a MEMBER */
     struct dispatch_policy policy; /* QUEUE */
     struct dispatch_limits limits; /* LIMITS */

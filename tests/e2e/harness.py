@@ -188,12 +188,13 @@ class Proc:
 
     running = {}  # pid -> Proc, so that only those without a Proc are reaped as orphans
 
-    def __init__(self, argv, log, env=None, cwd=None):
+    def __init__(self, argv, log, env=None, cwd=None, fds=()):
         self.argv = [str(a) for a in argv]
         self.log = log
         with open(log, "ab") as out:
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out,
-                                          stderr=out, env=env, cwd=cwd, start_new_session=True)
+                                          stderr=out, env=env, cwd=cwd, start_new_session=True,
+                                          pass_fds=fds)
         self.pid = self.popen.pid
         Proc.running[self.pid] = self
 

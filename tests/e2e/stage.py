@@ -86,6 +86,12 @@ class Stage:
                               text=True, timeout=timeout, check=False, cwd="/",
                               env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL)
 
+    def berth_later(self, *args):
+        """Starts one berth command; the caller waits for its end."""
+        return subprocess.Popen(self._wrap([self.tool(), *map(str, args)]), text=True, cwd="/",
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.env,
+                                stdin=subprocess.DEVNULL)
+
     def ls(self):
         done = self.berth("ls", "--json")
         assert done.returncode == 0, f"berth ls failed: {done.stderr}"
