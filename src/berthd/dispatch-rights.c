@@ -14,8 +14,9 @@ static const struct {
                         2},
     [DISPATCH_LISTENER] = {"LISTENER", "a listener back, when the sockets listen there",
                            SAYS_REBUILD, 1, DISPATCH_THREADS},
+    /* The page, and both ends of where the keeper leaves what it finds. */
     [DISPATCH_BOARD] = {"BOARD", "its counters read, when the page cannot shrink", SAYS_ANSWER, 1,
-                        1},
+                        3},
     [DISPATCH_RECOVERED] = {"RECOVERED", "the end of its answer; its pid is asked of the kernel",
                             SAYS_ANSWER, 0, 0},
     [DISPATCH_COMMITTED] = {"COMMITTED", "whoever waits for that change answered", SAYS_SERVING, 0,

@@ -1,11 +1,11 @@
 /* The verb `logs`: who asks for an application's output gets a descriptor of its log, if it is
  * theirs, and otherwise a sentence that helps. */
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "berthd/applog.h"
 #include "berthd/command.h"
+#include "berthd/names.h"
 
 static bool may_read(const struct server *s, const struct ucred *cred, uid_t owner)
 {
@@ -57,9 +57,9 @@ int command_logs(struct server *s, struct command_ask *ask, struct command_answe
     if (!l)
         return no_log(s, ask->args[0], answer->reason);
     if (!may_read(s, ask->cred, applog_owner(l))) {
-        struct passwd *pw = getpwuid(applog_owner(l));
+        char user[NAME_MAX_CHARS];
         (void)snprintf(answer->reason, sizeof answer->reason, "the log of %s is user %s's",
-                       ask->args[0], pw ? pw->pw_name : "?");
+                       ask->args[0], names_user(s->names, applog_owner(l), user));
         return -EPERM;
     }
     int fd = applog_read_fd(l, age);
