@@ -9,17 +9,21 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ipc/fdmsg.h"
 
 /* Numbers are dealt out densely by berthd; a larger one is nonsense. */
 #define NUMBERS_MAX BOARD_CLAIMS_MAX
+/* Twelve days. */
+#define NEVER_MS (1u << 30)
+/* Beside the time that a client has for its name: for answers on their way. */
+#define RETIRE_MS 2000
 
 struct kept_queue {
     struct queue *queue;
     char *note;
     size_t note_len;
-    char name[QUEUE_NAME_MAX];
     uint32_t parent; /* a member's base */
     struct dispatch_policy policy;
     bool held; /* as of the last COMMIT */
@@ -44,9 +48,12 @@ struct state {
     struct queue **dropped;                 /* since the last COMMIT; each a reference */
     size_t dropped_count;
     int board_fd;
-    struct board *board;
-    bool retiring;
-    int left[2]; /* the process's */
+    struct shared shared;
+    struct worker_limits limits;
+    uint32_t connections_max; /* what descriptors allow */
+    struct logfile *logs[DISPATCH_LOG_COUNT];
+    uint64_t retire_ms; /* it ends then at the latest; 0: it serves */
+    int left[2];        /* the process's */
     pid_t keeper;
     size_t worker_count;
     struct worker *workers[DISPATCH_THREADS];
@@ -101,13 +108,16 @@ struct state *state_new(const struct state_config *config)
     s->listeners.item_size = sizeof(struct listener *);
     s->queues.item_size = sizeof(struct kept_queue);
     s->claims.item_size = sizeof(struct claim);
-    s->board = board_map(&s->board_fd);
-    if (!s->board)
+    s->shared.board = board_map(&s->board_fd);
+    s->limits = config->limits;
+    s->connections_max = config->limits.connections;
+    s->shared.undecided = sources_new();
+    if (!s->shared.board || !s->shared.undecided)
         return NULL;
     memcpy(s->left, config->left, sizeof s->left);
     s->keeper = config->keeper;
     for (size_t i = 0; i < config->threads; i++) {
-        s->workers[i] = worker_new(i, &config->limits, s->board);
+        s->workers[i] = worker_new(i, &config->limits, &s->shared);
         if (s->workers[i] && config->slots)
             worker_tell_sending(s->workers[i], &config->slots[i].sending);
         if (s->workers[i] && config->keeper > 0 && i == 0)
@@ -121,7 +131,7 @@ struct state *state_new(const struct state_config *config)
 
 struct board *state_board(struct state *s)
 {
-    return s->board;
+    return s->shared.board;
 }
 
 static int handle_listener(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
@@ -165,15 +175,16 @@ static int queue_make_consume(struct state *s, struct kept_queue *k, const struc
     fds[0] = fds[1] = -EBADF;
     if (!k->queue)
         return -ENOMEM;
+    (void)snprintf(k->queue->name, sizeof k->queue->name, STR_FMT, STR_ARG(m->name));
     k->parent = m->parent;
     k->held = false;
-    struct board_queue *b = &s->board->queues[m->id % BOARD_QUEUES_MAX];
+    struct board_queue *b = &s->shared.board->queues[m->id % BOARD_QUEUES_MAX];
     atomic_store(&b->parked, (uint64_t)k->queue->parked);
     atomic_store(&b->open, 0);
     return 0;
 }
 
-/* A queue that is known already keeps its ends, its kind and what waits for it; note, name and
+/* A queue that is known already keeps its ends, its kind, its name and what waits for it; note and
  * policy are new. */
 static int handle_queue(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
 {
@@ -188,7 +199,6 @@ static int handle_queue(struct state *s, const struct dispatchmsg *m, int *fds, 
     k->note = note;
     k->note_len = m->note.n;
     k->policy = m->policy;
-    (void)snprintf(k->name, sizeof k->name, STR_FMT, STR_ARG(m->name));
     return fd_count == 2 ? queue_make_consume(s, k, m, fds) : 0;
 }
 
@@ -250,7 +260,7 @@ static int pools_freeze(struct state *s, struct snapshot *snap, struct pool **by
         if (!k->queue || k->queue->flags & DISPATCH_MEMBER)
             continue;
         by_id[i] = pool_new(k->queue, &k->policy);
-        if (!by_id[i])
+        if (!by_id[i] || (k->policy.per_source && queue_count_sources(k->queue) < 0))
             return -ENOMEM;
         snap->pools[snap->pool_count++] = by_id[i];
     }
@@ -312,6 +322,9 @@ static int snapshot_fill(struct state *s, struct snapshot *snap, struct route_en
         if (*l)
             snap->listeners[snap->listener_count++] = listener_ref(*l);
     }
+    snap->limits = s->limits;
+    for (size_t i = 0; i < DISPATCH_LOG_COUNT; i++)
+        snap->logs[i] = logfile_ref(s->logs[i]);
     int r = pools_freeze(s, snap, by_id);
     if (r == 0)
         r = members_freeze(s, by_id);
@@ -385,34 +398,6 @@ static int handle_commit(struct state *s, int channel, const struct dispatchmsg 
     return reply(channel, &(struct dispatchmsg){.type = DISPATCH_COMMITTED, .id = m->id}, NULL, 0);
 }
 
-/* The listeners go, the claims stay: what is in hand is still decided by them. */
-static int handle_retire(struct state *s)
-{
-    for (uint32_t i = 0; i < s->listeners.count; i++)
-        (void)handle_drop(s, &(struct dispatchmsg){.type = DISPATCH_DROP_LISTENER, .id = i});
-    struct snapshot *snap = freeze(s);
-    if (!snap)
-        return -ENOMEM;
-    for (size_t i = 0; i < s->worker_count; i++)
-        worker_publish(s->workers[i], snap);
-    snapshot_unref(snap);
-    s->retiring = true;
-    return 0;
-}
-
-bool state_is_retiring(const struct state *s)
-{
-    return s->retiring;
-}
-
-bool state_retire(struct state *s, int channel)
-{
-    if (!s->retiring || board_get(&s->board->sniffing) > 0 || board_get(&s->board->waiting) > 0)
-        return false;
-    (void)reply(channel, &(struct dispatchmsg){.type = DISPATCH_RETIRED}, NULL, 0);
-    return true;
-}
-
 static int handle_recover(struct state *s, int channel)
 {
     int r = 0;
@@ -425,7 +410,7 @@ static int handle_recover(struct state *s, int channel)
                                 .flags = k->queue->flags,
                                 .parent = k->parent,
                                 .policy = k->policy,
-                                .name = str_of(k->name),
+                                .name = str_of(k->queue->name),
                                 .note = {k->note, k->note_len}};
         r = reply(channel, &m, (int[]){k->queue->write_fd, k->queue->read_fd}, 2);
     }
@@ -452,6 +437,79 @@ static int handle_recover(struct state *s, int channel)
     return r;
 }
 
+static int handle_diag(struct state *s, int *fds, size_t fd_count)
+{
+    for (size_t i = 0; i < fd_count && i < s->worker_count; i++)
+        worker_diag_consume(s->workers[i], fd_take(&fds[i]));
+    return fd_count > 0 ? 0 : -EBADMSG;
+}
+
+/* No limit of time is one that nobody lives to see. */
+static uint32_t or_never(uint32_t ms)
+{
+    return ms > 0 && ms < NEVER_MS ? ms : NEVER_MS;
+}
+
+static int handle_limits(struct state *s, const struct dispatch_limits *l)
+{
+    uint32_t most = s->connections_max;
+    s->limits = (struct worker_limits){
+        .silence_ms = or_never(l->silence_ms),
+        .header_wait_ms = or_never(l->header_wait_ms),
+        .connections = l->connections && l->connections < most ? l->connections : most,
+        .min_rate = l->min_rate,
+        .sniff_bytes = l->sniff_bytes,
+        .per_source = l->per_source};
+    return 0;
+}
+
+static int handle_log(struct state *s, const struct dispatchmsg *m, int *fds, size_t fd_count)
+{
+    if (m->id >= DISPATCH_LOG_COUNT || fd_count > 1)
+        return -EBADMSG;
+    logfile_unref(s->logs[m->id]);
+    s->logs[m->id] = fd_count ? logfile_new_consume(fd_take(&fds[0])) : NULL;
+    return 0;
+}
+
+static int handle_retire(struct state *s)
+{
+    if (s->retire_ms)
+        return 0;
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_retire(s->workers[i]);
+    s->retire_ms = clock_now_ms() + s->limits.header_wait_ms + RETIRE_MS;
+    return 0;
+}
+
+bool state_is_retiring(const struct state *s)
+{
+    return s->retire_ms != 0;
+}
+
+bool state_retire(struct state *s, int channel)
+{
+    bool idle = true;
+    for (size_t i = 0; i < s->worker_count; i++)
+        idle &= worker_is_idle(s->workers[i]);
+    if (!s->retire_ms || (!idle && clock_now_ms() < s->retire_ms))
+        return false;
+    (void)reply(channel, &(struct dispatchmsg){.type = DISPATCH_RETIRED}, NULL, 0);
+    return true;
+}
+
+/* What a worker got from the dispatch before this one. */
+static int handle_open(struct state *s, const struct dispatchmsg *m)
+{
+    struct kept_queue *k = table_at(&s->queues, m->queue);
+    struct ledger_entry *e =
+        k && k->queue ? ledger_entry_make(&m->addr, &m->peer, m->cookie) : NULL;
+    if (!e)
+        return 0;
+    open_rebuild(s->workers[0], k->queue, e);
+    return 0;
+}
+
 /* Takes descriptors out of fds by leaving -EBADF in their place. */
 static int handle(struct state *s, int channel, const struct dispatchmsg *m, int *fds,
                   size_t fd_count)
@@ -473,10 +531,18 @@ static int handle(struct state *s, int channel, const struct dispatchmsg *m, int
         return handle_reset(s);
     case DISPATCH_COMMIT:
         return handle_commit(s, channel, m);
-    case DISPATCH_RECOVER:
-        return handle_recover(s, channel);
+    case DISPATCH_DIAG:
+        return handle_diag(s, fds, fd_count);
+    case DISPATCH_OPEN:
+        return handle_open(s, m);
+    case DISPATCH_LIMITS:
+        return handle_limits(s, &m->limits);
+    case DISPATCH_LOG:
+        return handle_log(s, m, fds, fd_count);
     case DISPATCH_RETIRE:
         return handle_retire(s);
+    case DISPATCH_RECOVER:
+        return handle_recover(s, channel);
     default:
         return -EBADMSG;
     }

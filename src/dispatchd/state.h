@@ -29,5 +29,6 @@ int state_handle_consume(struct state *s, int channel, const struct dispatchmsg 
 
 /* RETIRE came: nothing is accepted any more, and no other berthd is let in. */
 bool state_is_retiring(const struct state *s);
-/* True when nothing is in hand any more: berthd has been told, and the process may end. */
+/* True when nothing is in hand any more, or it takes too long: berthd has been told, and the
+ * process may end. */
 bool state_retire(struct state *s, int channel);

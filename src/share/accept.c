@@ -40,6 +40,7 @@ static size_t accept_some(struct worker *w, struct shard *s, struct conn *batch)
         c->polled = c->got_bytes = false;
         c->claim = ROUTE_NONE;
         c->since_ms = w->now_ms;
+        c->counted = c->parked = false;
         c->doom.reason = REASON_NONE;
         c->peer.len = len;
         list_init(&c->link);
@@ -163,6 +164,11 @@ void accept_pause(struct worker *w)
     if (w->resume_ms == 0)
         log_warn("paused reason=NoDescriptors held=%u", w->conn_count);
     w->resume_ms = w->now_ms + PAUSE_MS;
+    accept_stop(w);
+}
+
+void accept_stop(struct worker *w)
+{
     for (size_t i = 0; i < w->shard_count; i++)
         shard_listen(w, w->shards[i], false);
 }
@@ -170,6 +176,8 @@ void accept_pause(struct worker *w)
 void accept_resume(struct worker *w)
 {
     w->resume_ms = 0;
+    if (w->retired)
+        return;
     for (size_t i = 0; i < w->shard_count; i++)
         shard_listen(w, w->shards[i], true);
 }

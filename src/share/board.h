@@ -25,6 +25,7 @@ struct board {
     _Atomic uint64_t waiting;  /* of them: for room in a full queue */
     _Atomic uint64_t delivered[BOARD_CLAIMS_MAX];
     _Atomic uint64_t reasons[BOARD_REASONS_MAX]; /* refusals, by enum reason */
+    _Atomic uint64_t lines_lost;                 /* of the logs: no room for them */
     struct board_queue queues[BOARD_QUEUES_MAX];
 };
 

@@ -92,7 +92,9 @@ void conn_judge(const struct conn *c, const struct route_table *routes, enum con
     struct conn_judgement *j = ret_judgement;
     bool final = wait == CONN_WAIT_OVER;
     j->sniffed_valid = false;
-    ssize_t n = recv(c->fd, buf, SNIFF_BYTES_MAX, MSG_PEEK | MSG_DONTWAIT);
+    size_t max = j->bytes_max && j->bytes_max < SNIFF_BYTES_MAX ? j->bytes_max : SNIFF_BYTES_MAX;
+    ssize_t n = recv(c->fd, buf, max, MSG_PEEK | MSG_DONTWAIT);
+    j->bytes = n > 0 ? (uint32_t)n : 0;
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         judge_refuse(j, REASON_RESET);
         return;
@@ -115,4 +117,8 @@ void conn_judge(const struct conn *c, const struct route_table *routes, enum con
         judge_claim(j, route_match(routes, &q), REASON_SILENT);
     else if (!c->proxy || judge_proxy(j, &q, final))
         judge_bytes(j, routes, &q, final);
+    if (j->verdict == CONN_MORE && j->bytes >= max) {
+        judge_refuse(j, REASON_TOO_LARGE);
+        j->sniffed_valid = true;
+    }
 }

@@ -27,6 +27,10 @@ struct conn {
     bool got_bytes;      /* it is not silent */
     uint32_t claim;      /* CONN_WAIT: whose */
     uint64_t since_ms;   /* accepted */
+    uint64_t first_ms;   /* the first byte came */
+    uint32_t bytes;      /* that have come, as far as they are looked at */
+    bool counted;        /* among those of its source */
+    bool parked;         /* it has been */
     struct refusal doom; /* decided, and told when it is known what the client speaks */
     struct addr peer;
 };
@@ -38,6 +42,8 @@ struct conn_judgement {
     enum conn_verdict verdict;
     uint32_t claim;         /* DELIVER */
     struct refusal refusal; /* REFUSE; DELIVER: set by a delivery that fails for good */
+    uint32_t bytes_max;     /* the caller's: a name must be known by then; 0: SNIFF_BYTES_MAX */
+    uint32_t bytes;         /* that were looked at */
     bool sniffed_valid;     /* sniffed says something about this connection */
     struct addr local;      /* AF_UNSPEC when it was not asked for */
     struct sniffed sniffed; /* slices point into the buffer that conn_judge() was given */

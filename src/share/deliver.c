@@ -53,8 +53,11 @@ struct pool *deliver_pool(const struct worker *w, uint32_t claim)
     return claim < w->snapshot->claim_count ? w->snapshot->targets[claim].pool : NULL;
 }
 
-void deliver_count(struct worker *w, const struct queue *q, const struct conn *c)
+void deliver_count(struct worker *w, const struct queue *q, const struct conn *c,
+                   const struct conn_judgement *j)
 {
+    if (w->snapshot->logs[DISPATCH_LOG_ACCESS])
+        lines_access(w, q, c, j);
     board_add(&w->board->queues[q->id % BOARD_QUEUES_MAX].delivered, 1);
     if (q->base)
         board_add(&w->board->queues[q->base->id % BOARD_QUEUES_MAX].delivered, 1);
@@ -85,15 +88,28 @@ static struct refusal target_refusal(const struct target *t)
     return policy_refusal(t->pool);
 }
 
+/* A queue of its own with a limit of open connections. -EBUSY: only its source has to wait. */
+static int pass_limited(struct worker *w, const struct pool *p, struct conn *c,
+                        const struct conn_judgement *j)
+{
+    enum reason limit = open_limit(w, p, c);
+    if (limit)
+        return limit == REASON_SOURCE_LIMIT ? -EBUSY : -EAGAIN;
+    if (open_is_tracked(w, p->queue))
+        open_change(w, p->queue, 1);
+    return open_send(w, p->queue, c, j);
+}
+
 /* Into the queue, or to one of its members. */
-static int pass(struct worker *w, const struct pool *p, struct conn *c,
-                const struct conn_judgement *j)
+static int pass(struct worker *w, const struct pool *p, struct conn *c, struct conn_judgement *j)
 {
     if (is_pool(p))
         return pool_give(w, p, c, j);
+    if (p->policy.connections || p->policy.per_source)
+        return pass_limited(w, p, c, j);
     int r = deliver_send(w, p->queue, c, j);
     if (r == 0)
-        deliver_count(w, p->queue, c);
+        deliver_count(w, p->queue, c, j);
     return r;
 }
 
@@ -116,7 +132,9 @@ int deliver(struct worker *w, struct conn *c, uint32_t claim, struct conn_judgem
         c->polled = false;
     }
     int r = pass(w, p, c, j);
-    if (r < 0 && r != -EAGAIN)
+    if (r == -EBUSY)
+        return -EAGAIN;
+    if (r < 0 && r != -EAGAIN && r != -EDQUOT)
         j->refusal = (struct refusal){.reason = REASON_APP_STOPPED, .whose = 1 + p->queue->id};
     return r;
 }
@@ -148,6 +166,21 @@ static void waitq_free(struct worker *w, struct waitq *wait)
     free(wait);
 }
 
+/* In a pool those who are parked count, too, and were counted before. */
+static uint32_t waiting_max(const struct pool *p)
+{
+    return p->policy.length ? p->policy.length : QUEUE_WAITING_MAX;
+}
+
+static struct refusal overflow_refusal(struct worker *w, const struct pool *p, const struct conn *c)
+{
+    enum reason limit = open_limit(w, p, c);
+    return (struct refusal){.reason = limit ? limit : REASON_QUEUE_FULL,
+                            .retry_s = p->policy.retry_s,
+                            .reset = p->policy.overflow == DISPATCH_RESET_TCP,
+                            .whose = 1 + p->queue->id};
+}
+
 void deliver_wait(struct worker *w, struct conn *c, const struct pool *p)
 {
     struct queue *q = p ? p->queue : NULL;
@@ -157,9 +190,11 @@ void deliver_wait(struct worker *w, struct conn *c, const struct pool *p)
                NULL);
         return;
     }
-    if (atomic_fetch_add(&q->waiting, 1) >= QUEUE_WAITING_MAX) {
+    struct refusal why;
+    if (atomic_fetch_add(&q->waiting, 1) >= waiting_max(p)) {
         (void)atomic_fetch_sub(&q->waiting, 1);
-        refuse(w, c, &(struct refusal){.reason = REASON_QUEUE_FULL, .whose = 1 + q->id}, NULL);
+        why = overflow_refusal(w, p, c);
+        refuse(w, c, &why, NULL);
         return;
     }
     if (c->polled)
@@ -181,11 +216,11 @@ static void judge_waiting(struct worker *w, const struct conn *c, const struct p
     struct conn_judgement *j = &w->judgement;
     j->sniffed_valid = false;
     j->local.sa.sa_family = AF_UNSPEC;
-    if (pool_is_rich(p))
+    if (pool_is_rich(p) || w->snapshot->logs[DISPATCH_LOG_ACCESS])
         conn_judge(c, w->snapshot->routes, CONN_WAIT_OVER, w->peeked, j);
 }
 
-/* -EAGAIN: it waits on. */
+/* -EAGAIN: it waits on, and all behind it; -EBUSY: it alone. */
 static int pass_waiting(struct worker *w, const struct pool *p, struct conn *c,
                         struct refusal *ret_why)
 {
@@ -195,7 +230,10 @@ static int pass_waiting(struct worker *w, const struct pool *p, struct conn *c,
     }
     *ret_why = (struct refusal){.reason = REASON_APP_STOPPED, .whose = 1 + p->queue->id};
     judge_waiting(w, c, p);
-    return pass(w, p, c, &w->judgement);
+    int r = pass(w, p, c, &w->judgement);
+    if (r == -EDQUOT)
+        *ret_why = w->judgement.refusal;
+    return r;
 }
 
 void deliver_flush(struct worker *w, struct waitq *wait)
@@ -208,6 +246,8 @@ void deliver_flush(struct worker *w, struct waitq *wait)
         int r = pass_waiting(w, p, c, &why);
         if (r == -EAGAIN)
             return;
+        if (r == -EBUSY)
+            continue;
         unwait(w, wait);
         if (r == 0)
             worker_close(w, c);

@@ -16,7 +16,6 @@ struct parked {
     enum proto proto; /* when heard */
     bool heard;       /* it was sniffed before it was parked */
     bool proxy;       /* a PROXY header comes first */
-    bool stays;       /* it is nothing that could be told to come later */
     uint32_t claim;
     uint64_t since_ms; /* accepted, by the monotonic clock */
     struct addr peer;

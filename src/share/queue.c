@@ -5,16 +5,8 @@
 #include <sys/ioctl.h>
 
 #include "share/parked.h"
+#include "share/sources.h"
 #include "wire/dispatchmsg.h"
-
-/* Parked ones are all of one size, and the kernel knows how many bytes wait. */
-static int64_t parked_count(int read_fd)
-{
-    int bytes = 0;
-    if (ioctl(read_fd, FIONREAD, &bytes) < 0)
-        return 0;
-    return bytes / PARKED_BYTES;
-}
 
 struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int read_fd)
 {
@@ -31,8 +23,9 @@ struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int r
     q->read_fd = read_fd;
     q->source.kind = SOURCE_POOL;
     (void)pthread_mutex_init(&q->lock, NULL);
+    ledger_init(&q->ledger);
     if (flags & DISPATCH_POOL)
-        q->parked = parked_count(read_fd);
+        q->parked = queue_parked(q);
     return q;
 }
 
@@ -49,8 +42,26 @@ void queue_unref(struct queue *q)
     (void)fd_close(q->write_fd);
     (void)fd_close(q->read_fd);
     (void)pthread_mutex_destroy(&q->lock);
+    ledger_done(&q->ledger);
+    sources_free(q->sources);
     queue_unref(q->base);
     free(q);
+}
+
+/* Parked ones are all of one size, and the kernel knows how many bytes wait. */
+int64_t queue_parked(const struct queue *q)
+{
+    int bytes = 0;
+    if (ioctl(q->read_fd, FIONREAD, &bytes) < 0)
+        return 0;
+    return bytes / PARKED_BYTES;
+}
+
+int queue_count_sources(struct queue *q)
+{
+    if (!q->sources)
+        q->sources = sources_new();
+    return q->sources ? 0 : -ENOMEM;
 }
 
 int queue_add_option(struct queue *q, const struct option_value *o)

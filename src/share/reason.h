@@ -2,6 +2,7 @@
 /* Why a connection is refused: one word a reason, for the log, for the client and for the policy of
  * a queue. The numbers travel on the channel and index the board: new ones go to the end. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum reason {
@@ -44,6 +45,7 @@ struct refusal {
     enum reason reason;
     uint16_t status;  /* HTTP */
     uint32_t retry_s; /* Retry-After of an answer 503 */
+    bool reset;       /* by a TCP reset, without a word */
     uint32_t whose;   /* 1 + the number of the queue that it was for */
 };
 

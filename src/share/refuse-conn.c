@@ -16,6 +16,7 @@
 void refuse_log(struct worker *w, const struct conn *c, const struct refusal *why,
                 const struct conn_judgement *j)
 {
+    lines_refusal(w, c, why, j);
     uint64_t second = w->now_ms / 1000;
     if (second != w->log_second) {
         if (w->log_count > LOG_LINES_PER_SEC)
@@ -108,10 +109,24 @@ static void refusal_mend(struct refusal *why, const struct conn_judgement *j)
         *why = j->refusal;
 }
 
+/* A close with no time to linger is a reset. */
+static void refuse_reset(struct worker *w, struct conn *c, const struct refusal *why)
+{
+    struct linger at_once = {.l_onoff = 1};
+    refusal_count(w, why);
+    refuse_log(w, c, why, NULL);
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    worker_close(w, c);
+}
+
 void refuse(struct worker *w, struct conn *c, const struct refusal *refusal,
             const struct conn_judgement *j)
 {
     struct refusal why = *refusal;
+    if (why.reset) {
+        refuse_reset(w, c, &why);
+        return;
+    }
     if (!j)
         j = refuse_listen(w, c, &why);
     if (!j)

@@ -82,6 +82,8 @@ void snapshot_unref(struct snapshot *s)
         listener_unref(s->listeners[i]);
     for (size_t i = 0; i < s->pool_count; i++)
         pool_free(s->pools[i]);
+    for (size_t i = 0; i < DISPATCH_LOG_COUNT; i++)
+        logfile_unref(s->logs[i]);
     route_table_free(s->routes);
     free(s->listeners);
     free(s->targets);

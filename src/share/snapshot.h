@@ -4,11 +4,22 @@
 
 #include <stdatomic.h>
 
+#include "share/accesslog.h"
 #include "share/queue.h"
 #include "share/route.h"
 #include "wire/dispatchmsg.h"
 
 #define POOL_MEMBERS_MAX 256
+
+/* Times in milliseconds. */
+struct worker_limits {
+    uint32_t silence_ms;     /* no byte at all: the fallback's turn */
+    uint32_t header_wait_ms; /* from the first byte until the name is known */
+    uint32_t connections;    /* held by all threads; beyond it a thread's oldest goes */
+    uint32_t min_rate;       /* bytes a second, from the first byte on; 0: any */
+    uint32_t sniff_bytes;    /* a name must be known by then; 0: SNIFF_BYTES_MAX */
+    uint32_t per_source;     /* held, from one address; 0: any number */
+};
 
 /* A listening address with one socket for each thread (SO_REUSEPORT: the kernel spreads). */
 struct listener {
@@ -46,7 +57,9 @@ struct snapshot {
     size_t claim_count;
     struct target *targets; /* by claim number */
     size_t pool_count;
-    struct pool **pools;
+    struct pool **pools; /* in the order of their queues' numbers */
+    struct worker_limits limits;
+    struct logfile *logs[DISPATCH_LOG_COUNT]; /* referenced; NULL: nobody wants the lines */
 };
 
 /* Owns the descriptors from here on, on failure, too. */

@@ -33,6 +33,8 @@ struct worker {
     size_t index;
     struct worker_limits limits;
     struct board *board;
+    struct shared *shared;
+    atomic_int diag_fd; /* owned */
     pthread_t thread;
     int epoll_fd, wake_fd;
     struct source wake, left;
@@ -44,6 +46,7 @@ struct worker {
     pthread_cond_t served;
     struct snapshot *next;
     struct queue *drain;
+    bool retire;
     bool mail;
 
     /* The thread's own. */
@@ -52,11 +55,20 @@ struct worker {
     size_t shard_count;
     uint64_t now_ms;
     uint64_t resume_ms; /* accepting is paused until then; 0: it is not */
-    uint32_t conn_count;
+    _Atomic uint32_t conn_count;
+    atomic_bool retired; /* another dispatch accepts and looks after the pools */
+    uint64_t rate_ms;    /* when to look for those who speak too slowly */
+    struct logbuf lines[DISPATCH_LOG_COUNT];
+    uint64_t lines_ms; /* when to try again to write them; 0: all is written */
     struct list silent, partial, linger, gone, waitqs;
-    bool pools_due;    /* the keeper has something to do at once */
+    bool pools_due;    /* the steward has something to do at once */
     uint64_t pools_ms; /* or at that time; 0: it waits for an event */
     uint64_t pools_serial;
+    uint64_t tick_ms; /* when to look what was closed; 0: nothing is open */
+    size_t tick_at;   /* the pool to begin with */
+    uint64_t turn;
+    uint64_t checked_turn; /* when this thread last looked, before it chose a member */
+    const struct pool *checked_pool;
     uint64_t log_second;
     uint32_t log_count;
     struct conn_judgement judgement;
@@ -71,6 +83,8 @@ void accept_rest(struct worker *w, struct shard *s);
 void accept_left(struct worker *w);
 void accept_pause(struct worker *w);
 void accept_resume(struct worker *w);
+/* Polls no listener any more. */
+void accept_stop(struct worker *w);
 void shard_update(struct worker *w, struct shard *s);
 
 /* worker.c: a connection that is kept gets a life on the heap; `c` itself stays the caller's, its
@@ -99,22 +113,59 @@ static inline void worker_sending(struct worker *w, int fd)
         atomic_store_explicit(w->sending, fd, memory_order_release);
 }
 
+/* Has it go round once, from another thread. */
+void worker_wake(struct worker *w);
+
 /* deliver.c: 0 when the socket is on its way (the caller closes its own), -EAGAIN when it must
  * wait; other errors are final, and j->refusal says why. */
 int deliver(struct worker *w, struct conn *c, uint32_t claim, struct conn_judgement *j);
 struct pool *deliver_pool(const struct worker *w, uint32_t claim);
 int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j);
 /* c went to q, which may be a member's. */
-void deliver_count(struct worker *w, const struct queue *q, const struct conn *c);
+void deliver_count(struct worker *w, const struct queue *q, const struct conn *c,
+                   const struct conn_judgement *j);
 /* Keeps the connection until its queue has room; refuses it when too many wait, or when there is no
  * pool. */
 void deliver_wait(struct worker *w, struct conn *c, const struct pool *p);
 void deliver_flush(struct worker *w, struct waitq *q);
 void deliver_flush_all(struct worker *w);
 
+/* open.c: what programs were given and have not closed. Sends as deliver_send() does; when the
+ * queue is tracked the caller has counted the connection to it, which is undone when it is not
+ * sent. */
+int open_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j);
+bool open_is_tracked(struct worker *w, const struct queue *q);
+void open_change(struct worker *w, struct queue *q, int64_t n);
+/* Asks the kernel for some of those that the least busy members have, once a turn. */
+void open_refresh(struct worker *w, const struct pool *p);
+/* The steward looks every now and then, while there is something open. */
+void open_tick(struct worker *w);
+uint64_t open_sum(const struct pool *p);
+/* What was taken back out of q: when it came, and for which claim, is put into c. */
+void open_take_back(struct worker *w, struct queue *q, struct conn *c);
+/* Whether this connection must wait until others are closed: Limit, SourceLimit, or none. */
+enum reason open_limit(struct worker *w, const struct pool *p, const struct conn *c);
+
 /* pool.c: to a member, or parked; as deliver(). */
-int pool_give(struct worker *w, const struct pool *p, struct conn *c,
-              const struct conn_judgement *j);
+int pool_give(struct worker *w, const struct pool *p, struct conn *c, struct conn_judgement *j);
+/* To a member with room, or -EAGAIN. */
+int members_give(struct worker *w, const struct pool *p, struct conn *c,
+                 const struct conn_judgement *j);
+bool pool_can_take(struct worker *w, const struct pool *p);
+/* Do as many wait as may? Then *ret says how it is refused. */
+bool pool_overflows(struct worker *w, const struct pool *p, const struct conn *c,
+                    struct refusal *ret);
+
+/* park.c: in the base queue. -EAGAIN when the kernel takes no more. */
+int park(struct worker *w, const struct pool *p, struct conn *c, const struct conn_judgement *j,
+         bool stuck);
+bool park_take(struct worker *w, struct queue *base, struct conn *ret_c, struct parked *ret_parked);
+struct conn park_conn(const struct parked *parked, int fd);
+/* These two take the descriptor over. */
+void park_pass_on(struct worker *w, struct pool *p, struct conn *c, const struct parked *parked);
+void park_refuse(struct worker *w, const struct conn *c, const struct refusal *why);
+/* Puts the first n behind the others. */
+void park_rotate(struct worker *w, struct pool *p, int64_t n);
 /* Of this queue, which must not be a member's; NULL when it is served no more. */
 struct pool *pool_find(const struct worker *w, const struct queue *q);
 /* Empties a queue: what is in a member's goes to others, all else is refused. */
@@ -129,17 +180,26 @@ static inline bool pool_is_rich(const struct pool *p)
     return q->flags & DISPATCH_RICH;
 }
 
+/* limit.c: counts a connection that is kept; false when its source has too many. */
+bool limit_source(struct worker *w, struct conn *c);
+void limit_forget(struct worker *w, struct conn *c);
+void limit_rate(struct worker *w);
+void limit_adopt(struct worker *w, const struct worker_limits *limits);
+
+/* lines.c: of the logs. j may be NULL in a refusal. */
+void lines_access(struct worker *w, const struct queue *q, const struct conn *c,
+                  const struct conn_judgement *j);
+void lines_refusal(struct worker *w, const struct conn *c, const struct refusal *why,
+                   const struct conn_judgement *j);
+void lines_flush(struct worker *w);
+
 /* What the policy of a pool that refuses says. */
 static inline struct refusal policy_refusal(const struct pool *p)
 {
-    return (struct refusal){p->policy.reason ? p->policy.reason : REASON_APP_STOPPED,
-                            p->policy.status, p->policy.retry_s, 1 + p->queue->id};
-}
-
-static inline void board_queue_set_parked(struct board *b, const struct queue *q)
-{
-    int64_t n = q->parked;
-    atomic_store(&b->queues[q->id % BOARD_QUEUES_MAX].parked, n > 0 ? (uint64_t)n : 0);
+    return (struct refusal){.reason = p->policy.reason ? p->policy.reason : REASON_APP_STOPPED,
+                            .status = p->policy.status,
+                            .retry_s = p->policy.retry_s,
+                            .whose = 1 + p->queue->id};
 }
 
 /* refuse-conn.c: answers in the client's protocol, logs the reason, and lets it go. Without a

@@ -13,14 +13,18 @@
 /* How often waiting connections are tried again when the kernel was short of something. */
 #define RETRY_MS 20
 
-struct worker *worker_new(size_t index, const struct worker_limits *limits, struct board *board)
+struct worker *worker_new(size_t index, const struct worker_limits *limits, struct shared *shared)
 {
     struct worker *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
     w->index = index;
     w->limits = *limits;
-    w->board = board;
+    w->board = shared->board;
+    w->shared = shared;
+    w->diag_fd = -EBADF;
+    if (index == 0)
+        shared->steward = w;
     w->wake.kind = SOURCE_WAKE;
     w->left.kind = SOURCE_LEFT;
     w->left_fd = -EBADF;
@@ -42,6 +46,20 @@ struct worker *worker_new(size_t index, const struct worker_limits *limits, stru
         return NULL;
     }
     return w;
+}
+
+void worker_diag_consume(struct worker *w, int fd)
+{
+    int none = -EBADF;
+    if (!atomic_compare_exchange_strong(&w->diag_fd, &none, fd))
+        (void)fd_close(fd);
+}
+
+void worker_wake(struct worker *w)
+{
+    uint64_t one = 1;
+    ssize_t r = write(w->wake_fd, &one, sizeof one);
+    (void)r;
 }
 
 int worker_poll(struct worker *w, struct conn *c, uint32_t events)
@@ -73,6 +91,7 @@ void worker_close(struct worker *w, struct conn *c)
     c->fd = fd_close(c->fd);
     worker_sent(w);
     worker_move(w, c, CONN_GONE, &w->gone, 0);
+    limit_forget(w, c);
     w->conn_count--;
     board_add(&w->board->sniffing, -1);
 }
@@ -99,8 +118,12 @@ struct conn *worker_hold(struct worker *w, const struct conn *accepted)
 void worker_keep(struct worker *w, const struct conn *accepted, struct conn_judgement *j)
 {
     struct conn *c = worker_hold(w, accepted);
-    if (c)
+    if (!c)
+        return;
+    if (limit_source(w, c))
         conn_act(w, c, j);
+    else
+        refuse(w, c, &(struct refusal){.reason = REASON_SOURCE_LIMIT}, j);
 }
 
 void worker_await(struct worker *w, struct conn *c)
@@ -135,6 +158,7 @@ static void conn_judge_again(struct worker *w, struct conn *c, enum conn_wait wa
 {
     w->judgement.local.sa.sa_family = AF_UNSPEC;
     conn_judge(c, w->snapshot->routes, wait, w->peeked, &w->judgement);
+    c->bytes = w->judgement.bytes;
     if (c->doom.reason && w->judgement.verdict != CONN_MORE)
         refuse(w, c, &c->doom, &w->judgement);
     else
@@ -149,6 +173,7 @@ static void conn_event(struct worker *w, struct conn *c, uint32_t events)
         return;
     if (!c->got_bytes && events & EPOLLIN) {
         c->got_bytes = true;
+        c->first_ms = w->now_ms;
         worker_move(w, c, CONN_SNIFF, &w->partial, w->limits.header_wait_ms);
     }
     bool over = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
@@ -187,6 +212,7 @@ static void deadlines_run(struct worker *w)
             conn_judge_again(w, c, CONN_WAIT_OVER);
     for (struct conn *c; (c = oldest(&w->linger)) && c->deadline_ms <= w->now_ms;)
         worker_close(w, c);
+    limit_rate(w);
     if (w->resume_ms && w->resume_ms <= w->now_ms)
         accept_resume(w);
 }
@@ -212,6 +238,12 @@ static int wait_ms(struct worker *w)
         return 0;
     if (w->pools_ms)
         sooner(&at, w->pools_ms);
+    if (w->tick_ms)
+        sooner(&at, w->tick_ms);
+    if (w->lines_ms)
+        sooner(&at, w->lines_ms);
+    if (w->limits.min_rate && !list_empty(&w->partial))
+        sooner(&at, w->rate_ms);
     if (at == UINT64_MAX)
         return -1;
     /* The clock is coarse: a tick more than the difference is never too early. */
@@ -220,7 +252,8 @@ static int wait_ms(struct worker *w)
 
 static void shard_free(struct worker *w, struct shard *s)
 {
-    accept_rest(w, s);
+    if (!w->retired)
+        accept_rest(w, s);
     (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
     listener_unref(s->listener);
     free(s);
@@ -233,7 +266,7 @@ static struct shard *shard_new(struct worker *w, struct listener *l)
         return NULL;
     s->source.kind = SOURCE_SHARD;
     s->fd = l->fds[w->index % l->fd_count];
-    struct epoll_event e = {.events = w->resume_ms ? 0 : EPOLLIN, .data.ptr = s};
+    struct epoll_event e = {.events = w->resume_ms || w->retired ? 0 : EPOLLIN, .data.ptr = s};
     if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, s->fd, &e) < 0) {
         log_error("cannot poll listener=%u err=%d", l->id, errno);
         free(s);
@@ -262,6 +295,7 @@ static void snapshot_adopt(struct worker *w, struct snapshot *next)
         return;
     }
     w->snapshot = next;
+    limit_adopt(w, &next->limits);
     size_t count = 0;
     for (size_t i = 0; i < next->listener_count; i++) {
         struct shard *s = shard_find(w, next->listeners[i]);
@@ -301,11 +335,17 @@ static void mail_read(struct worker *w)
     (void)pthread_mutex_lock(&w->lock);
     struct snapshot *next = w->next;
     struct queue *drain = w->drain;
+    bool retire = w->retire;
+    w->retire = false;
     w->next = NULL;
     w->drain = NULL;
     (void)pthread_mutex_unlock(&w->lock);
     if (next)
         snapshot_adopt(w, next);
+    if (retire) {
+        accept_stop(w);
+        w->retired = true;
+    }
     if (drain) {
         pool_drain(w, drain);
         queue_unref(drain);
@@ -330,6 +370,7 @@ static void gone_free(struct worker *w)
 static void turn(struct worker *w, const struct epoll_event *events, int n)
 {
     bool mail = false;
+    w->turn++;
     for (int i = 0; i < n; i++) {
         struct source *s = events[i].data.ptr;
         switch (s->kind) {
@@ -349,6 +390,7 @@ static void turn(struct worker *w, const struct epoll_event *events, int n)
             deliver_flush(w, container_of(s, struct waitq, source));
             break;
         case SOURCE_POOL:
+            container_of(s, struct queue, source)->recount = true;
             w->pools_due = true;
             break;
         }
@@ -358,8 +400,10 @@ static void turn(struct worker *w, const struct epoll_event *events, int n)
         deliver_flush_all(w);
     if (mail)
         mail_read(w);
+    open_tick(w);
     if (w->pools_due || (w->pools_ms && w->pools_ms <= w->now_ms))
         pools_run(w);
+    lines_flush(w);
     gone_free(w);
 }
 
@@ -392,15 +436,14 @@ void worker_tell_sending(struct worker *w, _Atomic int *sending)
     w->sending = sending;
 }
 
-static void mail_send(struct worker *w, struct snapshot *s, struct queue *drain)
+static void mail_send(struct worker *w, struct snapshot *s, struct queue *drain, bool retire)
 {
     (void)pthread_mutex_lock(&w->lock);
     w->next = s;
     w->drain = drain;
+    w->retire = retire;
     w->mail = true;
-    uint64_t one = 1;
-    ssize_t r = write(w->wake_fd, &one, sizeof one);
-    (void)r;
+    worker_wake(w);
     while (w->mail)
         (void)pthread_cond_wait(&w->served, &w->lock);
     (void)pthread_mutex_unlock(&w->lock);
@@ -408,10 +451,20 @@ static void mail_send(struct worker *w, struct snapshot *s, struct queue *drain)
 
 void worker_publish(struct worker *w, struct snapshot *s)
 {
-    mail_send(w, snapshot_ref(s), NULL);
+    mail_send(w, snapshot_ref(s), NULL, false);
 }
 
 void worker_drain(struct worker *w, struct queue *q)
 {
-    mail_send(w, NULL, queue_ref(q));
+    mail_send(w, NULL, queue_ref(q), false);
+}
+
+void worker_retire(struct worker *w)
+{
+    mail_send(w, NULL, NULL, true);
+}
+
+bool worker_is_idle(struct worker *w)
+{
+    return w->conn_count == 0;
 }

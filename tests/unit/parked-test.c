@@ -10,7 +10,7 @@ TEST("a parked connection is read as it was written")
     parked_encode(&p, bytes);
     CHECK_INT(parked_decode(&q, bytes, sizeof bytes), 0);
     CHECK_INT(q.proto, PROTO_H2);
-    CHECK(q.heard && !q.proxy && !q.stays);
+    CHECK(q.heard && !q.proxy);
     CHECK_INT(q.claim, 7);
     CHECK(q.since_ms == p.since_ms);
     CHECK(addr_equal(&q.peer, &p.peer));
@@ -18,11 +18,11 @@ TEST("a parked connection is read as it was written")
 
 TEST("anything else is bad")
 {
-    struct parked p = {.proxy = true, .stays = true}, q;
+    struct parked p = {.proxy = true}, q;
     uint8_t bytes[PARKED_BYTES + 1] = {0};
     parked_encode(&p, bytes);
     CHECK_INT(parked_decode(&q, bytes, PARKED_BYTES), 0);
-    CHECK(q.proxy && q.stays && !q.heard);
+    CHECK(q.proxy && !q.heard);
     CHECK_INT(parked_decode(&q, bytes, PARKED_BYTES - 1), -EBADMSG);
     CHECK_INT(parked_decode(&q, bytes, PARKED_BYTES + 1), -EBADMSG);
     CHECK_INT(parked_decode(&q, bytes, 0), -EBADMSG);

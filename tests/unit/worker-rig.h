@@ -24,6 +24,7 @@ static const struct worker_limits patient = {60000, 60000, 1000};
 /* The worker's thread and the board live until the process ends; the rest is the rig's. */
 struct rig {
     struct board *board;
+    struct worker_limits limits;
     struct worker *worker;
     struct listener *listener;
     struct addr at;
@@ -66,8 +67,12 @@ static inline int rig_socket(struct addr *ret_at)
 static inline void rig_open(struct rig *r, struct worker_limits limits)
 {
     log_init("unit", LOG_ERROR);
+    r->limits = limits;
     r->board = calloc(1, sizeof *r->board);
-    r->worker = worker_new(0, &limits, r->board);
+    struct shared *shared = calloc(1, sizeof *shared); /* outlives the rig, as the thread does */
+    shared->board = r->board;
+    shared->undecided = sources_new();
+    r->worker = worker_new(0, &limits, shared);
     CHECK_INT(worker_start(r->worker), 0);
     int fd = rig_socket(&r->at);
     r->listener = listener_new_consume(1, &fd, 1);
@@ -80,6 +85,7 @@ static inline void rig_publish(struct rig *r, bool listening, const struct serve
     struct snapshot *snap = calloc(1, sizeof *snap);
     struct route_entry *entries = calloc(count + 1, sizeof *entries);
     snap->refs = 1;
+    snap->limits = r->limits;
     snap->listeners = calloc(1, sizeof(struct listener *));
     snap->targets = calloc(count + 1, sizeof *snap->targets);
     snap->pools = calloc(count + 1, sizeof(struct pool *));
