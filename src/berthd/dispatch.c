@@ -149,8 +149,7 @@ void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
 
 void dispatch_limits(struct server *s)
 {
-    if (getenv("X"))
-        tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
+    tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
 }
 
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
@@ -366,25 +365,29 @@ static bool process_is_child(pid_t pid, pid_t parent)
     return end && sscanf(end, ") %*c %d", &found) == 1 && found == parent;
 }
 
-/* Asks for what dispatch holds. With `rebuild` it becomes ours; without, only the counters are
- * wanted. */
-static int recover(struct server *s, bool rebuild)
+/* Whose dispatch is asked: a new one, one that we know all of already, or a dead berthd's, from
+ * which everything is to be learnt. */
+enum recover_from { RECOVER_NEW, RECOVER_KNOWN, RECOVER_LEFT };
+
+/* Asks for what dispatch holds: its counters, and what a dead berthd has left becomes ours. */
+static int recover(struct server *s, enum recover_from from)
 {
+    bool rebuild = from == RECOVER_LEFT;
     tell(s, &(struct dispatchmsg){.type = DISPATCH_RECOVER}, NULL, 0);
     for (;;) {
         uint8_t buf[DISPATCHMSG_MAX];
         int fds[FDMSG_FDS_MAX];
         size_t fd_count;
         struct dispatchmsg m;
-        unsigned when = SAYS_ANSWER | (rebuild ? SAYS_REBUILD : 0);
+        unsigned when = SAYS_ANSWER | (from == RECOVER_NEW ? 0 : SAYS_REBUILD);
         if (s->channel < 0 || channel_message(s, &m, buf, fds, &fd_count, when) < 0) {
             channel_lost(s);
             return -EPIPE;
         }
-        if (m.type == DISPATCH_QUEUE) {
+        if (m.type == DISPATCH_QUEUE && rebuild) {
             recover_queue_consume(s, &m, fds);
             fd_count = 0;
-        } else if (m.type == DISPATCH_LISTENER) {
+        } else if (m.type == DISPATCH_LISTENER && rebuild) {
             recover_listener_consume(s, &m, fds, fd_count);
             fd_count = 0;
         } else if (m.type == DISPATCH_BOARD && fd_count > 0) {
@@ -410,7 +413,7 @@ static int start_fresh(struct server *s)
 {
     int r = spawn(s);
     if (r == 0)
-        r = recover(s, false);
+        r = recover(s, RECOVER_NEW);
     if (r < 0)
         return r;
     channel_watch(s);
@@ -448,7 +451,7 @@ void dispatch_keep_consume(struct server *s, int channel, pid_t pid)
     s->channel = channel;
     s->dispatch_pid = pid;
     channel_limit(channel);
-    if (recover(s, false) < 0)
+    if (recover(s, RECOVER_KNOWN) < 0)
         return;
     channel_watch(s);
     tell_everything(s, false);
@@ -491,7 +494,7 @@ static int take_over(struct server *s, int channel)
 {
     s->channel = channel;
     channel_limit(channel);
-    if (recover(s, true) < 0)
+    if (recover(s, RECOVER_LEFT) < 0)
         return -EPIPE;
     channel_watch(s);
     s->reserve->recovering = true;
