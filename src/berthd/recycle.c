@@ -12,7 +12,7 @@
 #include "launch/opencount.h"
 #include "launch/proctree.h"
 
-/* How long a worker above the least number must have had nothing to do. */
+/* How long workers above the least number must not have been needed, unless idle_timeout is less. */
 #define SURPLUS_MS 30000
 /* Exact counting looks at every process: not more often than this, nor less. */
 #define COUNT_MS_MIN 200
@@ -127,6 +127,12 @@ static void workers_recycle(struct pool *p, uint64_t now_ms)
     }
 }
 
+static uint64_t surplus_limit(const struct pool *p)
+{
+    uint64_t idle = p->conf->idle_timeout_ms;
+    return idle > 0 && idle < SURPLUS_MS ? idle : SURPLUS_MS;
+}
+
 /* One more when everybody has connections waiting; one less when the newest has had none. */
 static void workers_scale(struct pool *p, uint64_t now_ms)
 {
@@ -149,7 +155,8 @@ static void workers_scale(struct pool *p, uint64_t now_ms)
     }
     if (all_busy)
         p->surplus_ms = now_ms;
-    if (p->wanted > p->conf->workers.low && p->wanted > 1 && now_ms - p->surplus_ms >= SURPLUS_MS) {
+    if (p->wanted > p->conf->workers.low && p->wanted > 1 &&
+        now_ms - p->surplus_ms >= surplus_limit(p)) {
         p->wanted--;
         p->surplus_ms = now_ms;
         pool_changed(p);
