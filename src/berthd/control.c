@@ -266,9 +266,8 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 {
     (void)m;
     log_info("stopping asked-by=%d", c->cred.pid);
-    pools_end(c->server);
     reply_ok(c);
-    loop_stop(&c->server->loop);
+    pools_end(c->server);
 }
 
 /* Who may ask what: the one table of rights. */

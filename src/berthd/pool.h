@@ -122,7 +122,7 @@ struct pool *pool_find(const struct server *s, const char *name);
 void pool_open(struct pool *p);
 /* Its names are free at once; it ends when its workers have finished. */
 void pool_leave(struct pool *p, const char *why);
-/* berthd ends for good: so do all workers. */
+/* berthd ends for good, as soon as all workers have ended. */
 void pools_end(struct server *s);
 /* A worker has gone. */
 void pool_ended(struct pool *p);
@@ -132,6 +132,8 @@ void pool_idle(struct pool *p);
 void pool_retry(struct pool *p, uint32_t ms);
 /* Brings workers and state to what they should be. */
 void pool_adjust(struct pool *p);
+/* Whether a connection that is parked starts a worker. */
+void pool_demand_update(struct pool *p);
 void pool_start(struct pool *p);
 void pool_stop(struct pool *p, const char *why);
 void pool_pause(struct pool *p, const char *reason, uint32_t ms);

@@ -93,6 +93,7 @@ static void check(struct timer *t)
         worker_terminate(w, w->why);
     else
         loop_timer(&s->loop, t, DRAIN_CHECK_MS);
+    pool_demand_update(w->pool);
     (void)dispatch_commit(s);
 }
 
