@@ -22,7 +22,8 @@ class PoolProc:
         self.pools, self.name = pools, name
 
     def output(self):
-        return self.pools.ask("logs", "-n", "all", self.name).stdout
+        lines = self.pools.ask("logs", "--json", "-n", "all", self.name).stdout.splitlines()
+        return "\n".join(json.loads(line)["text"] for line in lines)
 
 
 class Pools:
@@ -79,6 +80,7 @@ class Pools:
     def up(self, *options):
         self.options = options
         self.stage.serve("--config", self.folder, *options)
+        self.stage.ls()  # answered when all pools have their listeners
         return self
 
     def ask(self, *words, good=True):
