@@ -339,6 +339,8 @@ void pool_redefine(struct pool *p, struct definition *d, const struct conf_app *
     p->definition = definition_ref(d);
     p->conf = conf;
     definition_unref(old);
+    if (changed)
+        watched_begin(p);
     if (changed & CONF_CHANGED_ROUTES && app_define(p->app, conf) == 0) {
         char reason[REASON_MAX] = "";
         if (pool_bases_make(p, reason) < 0) {

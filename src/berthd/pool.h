@@ -12,6 +12,7 @@
  *   pool-notify.c what workers say of themselves
  *   pool-cgroup.c limits that the kernel keeps
  *   recycle.c     when a worker is replaced or not needed any more
+ *   watched.c     the files whose change replaces workers
  *   count.c       what the kernel knows of its workers */
 
 #include "berthd/server.h"
@@ -204,6 +205,12 @@ void pool_cgroup_remove(struct worker *w);
 
 /* recycle.c */
 void recycle_tick(struct pool *p, uint64_t now_ms);
+
+/* watched.c */
+/* Of the watched files as they are now; what is not there counts as nothing. */
+uint64_t watched_stamp(const struct pool *p);
+/* Workers that are started now have them as they are now. */
+void watched_begin(struct pool *p);
 
 /* count.c */
 /* Counts the open connections and the memory of each worker, exactly. */

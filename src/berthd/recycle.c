@@ -3,7 +3,6 @@
  * before it stops taking connections. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -71,28 +70,12 @@ static bool schedule_due(struct pool *p)
                         : clock_passed(p, before, 24 * 60) || clock_passed(p, -1, now);
 }
 
-/* The newest change of any watched file, as one number; what is not there counts as 0. */
-static uint64_t watched_stamp(const struct pool *p)
-{
-    uint64_t stamp = 0;
-    for (size_t i = 0; i < p->conf->watch.count; i++) {
-        struct stat st;
-        if (stat(p->conf->watch.items[i], &st) < 0)
-            continue;
-        uint64_t one = (uint64_t)st.st_mtim.tv_sec * 1000003u + (uint64_t)st.st_mtim.tv_nsec;
-        stamp = stamp * 31 + one + (uint64_t)st.st_ino + (uint64_t)st.st_size;
-    }
-    return stamp;
-}
-
 /* True once when the files have been at rest for a while after a change. */
 static bool watched_due(struct pool *p, uint64_t now_ms)
 {
     if (p->conf->watch.count == 0)
         return false;
     uint64_t stamp = watched_stamp(p);
-    if (p->stamp == 0)
-        p->stamp = stamp;
     if (stamp != p->stamp) {
         p->stamp = stamp;
         p->changed_ms = now_ms;
