@@ -144,7 +144,7 @@ int run_pool(const struct run *r)
     int status = introduce(r);
     if (status != CLI_OK)
         return status;
-    status = pool_wait(r->name, POOL_WAIT_READY);
+    status = pool_wait(r->name, POOL_WAIT_READY, 0);
     if (status == CLI_OK && r->detach) {
         (void)fprintf(stderr,
                       "%s runs; `berth logs %s` shows its output, `berth stop %s` ends it\n",
