@@ -291,12 +291,11 @@ static void handle_stop(struct client *c, const struct appmsg *m)
 {
     (void)m;
     log_info("stopping asked-by=%d", c->cred.pid);
-    pools_end(c->server);
     /* A service manager starts others again, but not one that was told to end. */
     if (c->server->systemd.fd >= 0)
         c->server->exit_status = EXIT_STOPPED;
     reply_ok(c);
-    loop_stop(&c->server->loop);
+    pools_end(c->server);
 }
 
 /* Who may ask what: the one table of rights. */

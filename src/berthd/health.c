@@ -69,6 +69,7 @@ void health_failed(struct pool *p, const char *what)
 #define UNBOUND_MS 5000
 /* While a worker starts, it is asked this often whether it is ready. */
 #define START_PROBE_MS 250
+#define SETTLE_MS      10
 
 void health_unwell(struct worker *w, const char *what)
 {
@@ -138,6 +139,17 @@ static bool has_probe(const struct conf_app *c)
     return c->health.path || c->health.port;
 }
 
+/* Dispatch takes out what lies in a member that it is told to hold, our question as well: first it
+ * has to have done so. */
+static void probe_starting(struct worker *w)
+{
+    struct server *s = w->pool->server;
+    if (dispatch_is_settled(s))
+        probe_ask(w);
+    else
+        loop_timer(&s->loop, &w->check, SETTLE_MS);
+}
+
 void health_starting(struct worker *w)
 {
     if (w->state != WORKER_STARTING || !is_bound(w))
@@ -146,7 +158,7 @@ void health_starting(struct worker *w)
     if (ready == CONF_READY_LISTEN || (ready == CONF_READY_NOTIFY && w->said_ready))
         worker_ready(w);
     else if (ready == CONF_READY_PROBE && w->probe.state == PROBE_IDLE)
-        probe_ask(w);
+        probe_starting(w);
 }
 
 /* Connections that wait for it, and none of them taken for a long time. */

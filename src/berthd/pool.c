@@ -85,6 +85,20 @@ static void worker_start_logged(struct pool *p)
     health_failed(p, "StartFailed");
 }
 
+static bool is_ending(const struct worker *w)
+{
+    return w->state >= WORKER_STOPPING || (w->state == WORKER_DRAINING && w->open == 0);
+}
+
+/* Some programs bear no second one of themselves beside their lock or their data: when the last
+ * worker is about to end, the next connection waits for that. */
+void pool_demand_update(struct pool *p)
+{
+    bool ending = false;
+    list_for_each(w, &p->workers, struct worker, link) ending |= is_ending(w);
+    pool_demand_watch(p, p->state == POOL_WAITING && !ending);
+}
+
 void pool_adjust(struct pool *p)
 {
     size_t wanted = is_serving(p) ? p->wanted : 0;
@@ -97,7 +111,7 @@ void pool_adjust(struct pool *p)
     }
     for (struct worker *w; pool_active(p) > wanted && (w = newest_active(p));)
         worker_drain(w, "not needed");
-    pool_demand_watch(p, p->state == POOL_WAITING);
+    pool_demand_update(p);
     pool_tell(p);
     if (!list_empty(&p->workers) && p->tick.at_ms == 0)
         loop_timer(&p->server->loop, &p->tick, TICK_MS);
@@ -325,6 +339,8 @@ void pool_redefine(struct pool *p, struct definition *d, const struct conf_app *
     p->definition = definition_ref(d);
     p->conf = conf;
     definition_unref(old);
+    if (changed)
+        watched_begin(p);
     if (changed & CONF_CHANGED_ROUTES && app_define(p->app, conf) == 0) {
         char reason[REASON_MAX] = "";
         if (pool_bases_make(p, reason) < 0) {
@@ -343,6 +359,15 @@ void pool_redefine(struct pool *p, struct definition *d, const struct conf_app *
         pool_rest(p);
     if (changed)
         pool_adjust(p);
+}
+
+/* When berthd is asked to end, its workers end first. */
+static void end_check(struct server *s)
+{
+    if (!s->ending || !list_empty(&s->pools))
+        return;
+    pool_store_now(s);
+    loop_stop(&s->loop);
 }
 
 static void pool_free(struct pool *p)
@@ -365,6 +390,7 @@ static void pool_free(struct pool *p)
     free(p);
     pool_store_save(s);
     server_idle_check(s);
+    end_check(s);
 }
 
 void pool_leave(struct pool *p, const char *why)
@@ -387,10 +413,13 @@ void pool_ended(struct pool *p)
 
 void pools_end(struct server *s)
 {
+    s->ending = true;
     list_for_each(p, &s->pools, struct pool, link)
     {
-        list_for_each(w, &p->workers, struct worker, link) worker_signal(w, SIGTERM);
         p->leaving = true;
+        list_for_each(w, &p->workers, struct worker, link) worker_terminate(w, "berthd ends");
+        pool_stop(p, "berthd ends");
+        pool_ended(p);
     }
-    pool_store_now(s);
+    end_check(s);
 }

@@ -12,6 +12,7 @@
  *   pool-notify.c what workers say of themselves
  *   pool-cgroup.c limits that the kernel keeps
  *   recycle.c     when a worker is replaced or not needed any more
+ *   watched.c     the files whose change replaces workers
  *   count.c       what the kernel knows of its workers */
 
 #include "berthd/server.h"
@@ -122,7 +123,7 @@ struct pool *pool_find(const struct server *s, const char *name);
 void pool_open(struct pool *p);
 /* Its names are free at once; it ends when its workers have finished. */
 void pool_leave(struct pool *p, const char *why);
-/* berthd ends for good: so do all workers. */
+/* berthd ends for good, as soon as all workers have ended. */
 void pools_end(struct server *s);
 /* A worker has gone. */
 void pool_ended(struct pool *p);
@@ -132,6 +133,8 @@ void pool_idle(struct pool *p);
 void pool_retry(struct pool *p, uint32_t ms);
 /* Brings workers and state to what they should be. */
 void pool_adjust(struct pool *p);
+/* Whether a connection that is parked starts a worker. */
+void pool_demand_update(struct pool *p);
 void pool_start(struct pool *p);
 void pool_stop(struct pool *p, const char *why);
 void pool_pause(struct pool *p, const char *reason, uint32_t ms);
@@ -202,6 +205,12 @@ void pool_cgroup_remove(struct worker *w);
 
 /* recycle.c */
 void recycle_tick(struct pool *p, uint64_t now_ms);
+
+/* watched.c */
+/* Of the watched files as they are now; what is not there counts as nothing. */
+uint64_t watched_stamp(const struct pool *p);
+/* Workers that are started now have them as they are now. */
+void watched_begin(struct pool *p);
 
 /* count.c */
 /* Counts the open connections and the memory of each worker, exactly. */

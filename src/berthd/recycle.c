@@ -3,7 +3,6 @@
  * before it stops taking connections. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -12,7 +11,7 @@
 #include "launch/opencount.h"
 #include "launch/proctree.h"
 
-/* How long a worker above the least number must have had nothing to do. */
+/* How long workers above the least number must not have been needed, unless idle_timeout is less. */
 #define SURPLUS_MS 30000
 /* Exact counting looks at every process: not more often than this, nor less. */
 #define COUNT_MS_MIN 200
@@ -71,28 +70,12 @@ static bool schedule_due(struct pool *p)
                         : clock_passed(p, before, 24 * 60) || clock_passed(p, -1, now);
 }
 
-/* The newest change of any watched file, as one number; what is not there counts as 0. */
-static uint64_t watched_stamp(const struct pool *p)
-{
-    uint64_t stamp = 0;
-    for (size_t i = 0; i < p->conf->watch.count; i++) {
-        struct stat st;
-        if (stat(p->conf->watch.items[i], &st) < 0)
-            continue;
-        uint64_t one = (uint64_t)st.st_mtim.tv_sec * 1000003u + (uint64_t)st.st_mtim.tv_nsec;
-        stamp = stamp * 31 + one + (uint64_t)st.st_ino + (uint64_t)st.st_size;
-    }
-    return stamp;
-}
-
 /* True once when the files have been at rest for a while after a change. */
 static bool watched_due(struct pool *p, uint64_t now_ms)
 {
     if (p->conf->watch.count == 0)
         return false;
     uint64_t stamp = watched_stamp(p);
-    if (p->stamp == 0)
-        p->stamp = stamp;
     if (stamp != p->stamp) {
         p->stamp = stamp;
         p->changed_ms = now_ms;
@@ -127,6 +110,12 @@ static void workers_recycle(struct pool *p, uint64_t now_ms)
     }
 }
 
+static uint64_t surplus_limit(const struct pool *p)
+{
+    uint64_t idle = p->conf->idle_timeout_ms;
+    return idle > 0 && idle < SURPLUS_MS ? idle : SURPLUS_MS;
+}
+
 /* One more when everybody has connections waiting; one less when the newest has had none. */
 static void workers_scale(struct pool *p, uint64_t now_ms)
 {
@@ -149,7 +138,8 @@ static void workers_scale(struct pool *p, uint64_t now_ms)
     }
     if (all_busy)
         p->surplus_ms = now_ms;
-    if (p->wanted > p->conf->workers.low && p->wanted > 1 && now_ms - p->surplus_ms >= SURPLUS_MS) {
+    if (p->wanted > p->conf->workers.low && p->wanted > 1 &&
+        now_ms - p->surplus_ms >= surplus_limit(p)) {
         p->wanted--;
         p->surplus_ms = now_ms;
         pool_changed(p);

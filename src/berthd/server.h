@@ -57,6 +57,7 @@ struct server {
     struct dispatch_limits limits;       /* in force */
     size_t threads;
     bool quit_when_idle; /* started by a command, not by hand: ends when nothing is left to do */
+    bool ending;         /* was asked to: waits for its workers */
     uint64_t started_ms;
 
     struct list apps;

@@ -93,6 +93,7 @@ static void check(struct timer *t)
         worker_terminate(w, w->why);
     else
         loop_timer(&s->loop, t, DRAIN_CHECK_MS);
+    pool_demand_update(w->pool);
     (void)dispatch_commit(s);
 }
 
@@ -361,6 +362,8 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
         (void)snprintf(reason, REASON_MAX, "%s", text);
         return NULL;
     }
+    if (list_empty(&p->workers))
+        watched_begin(p);
     struct worker *w = worker_new(p, p->next_number++);
     if (!w || getrandom(w->instance, sizeof w->instance, 0) != sizeof w->instance ||
         spawn_worker(w, reason) < 0) {
@@ -394,6 +397,7 @@ void worker_ready(struct worker *w)
 void worker_resume(struct worker *w, enum worker_state state)
 {
     const struct conf_app *c = w->pool->conf;
+    watched_begin(w->pool);
     w->ready_ms = w->probe_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
     struct output output = {-EBADF, -EBADF};
     if (output_begin(w, &output) == 0)

@@ -57,10 +57,11 @@ static int pool_ask(int argc, char **argv, struct request *r, enum pool_wait wha
     if (status == CLI_OK && !r->name)
         status = cli_usage(argv[0], "which application? `berth ls` shows them");
     char *text = NULL;
+    long long failures = status == CLI_OK && !r->no_wait ? pool_failures(r->name) : 0;
     if (status == CLI_OK)
         status = cli_ask((const char *[]){r->verb, r->name, NULL}, -EBADF, NULL, &text);
     free(text);
-    return status != CLI_OK || r->no_wait ? status : pool_wait(r->name, what);
+    return status != CLI_OK || r->no_wait ? status : pool_wait(r->name, what, failures);
 }
 
 int cmd_start(int argc, char **argv)

@@ -19,8 +19,14 @@ static const char *word(const json_t *j, const char *key)
     return text ? text : "";
 }
 
+/* One that is leaving has given its name up; only who waits for its end still means it. */
+static bool is_meant(const json_t *pool, enum pool_wait what)
+{
+    return pool && (what == POOL_WAIT_GONE || strcmp(word(pool, "state"), "leaving") != 0);
+}
+
 /* NULL when there is no such pool any more. */
-static json_t *pool_read(const char *name, json_t **ret_all)
+static json_t *pool_read(const char *name, enum pool_wait what, json_t **ret_all)
 {
     char *text = NULL;
     *ret_all = NULL;
@@ -33,8 +39,7 @@ static json_t *pool_read(const char *name, json_t **ret_all)
     json_array_foreach(json_object_get(*ret_all, "apps"), i, app)
     {
         json_t *pool = json_object_get(app, "pool");
-        if (pool && strcmp(word(app, "name"), name) == 0 &&
-            strcmp(word(pool, "state"), "leaving") != 0)
+        if (strcmp(word(app, "name"), name) == 0 && is_meant(pool, what))
             return pool;
     }
     return NULL;
@@ -83,30 +88,41 @@ static void speak(const char *name, const json_t *pool, int waited)
                       waited / 1000);
 }
 
-int pool_wait(const char *name, enum pool_wait what)
+long long pool_failures(const char *name)
 {
-    json_int_t failures = -1;
+    json_t *all, *pool = pool_read(name, POOL_WAIT_READY, &all);
+    long long n = pool ? json_integer_value(json_object_get(pool, "failures")) : 0;
+    json_decref(all);
+    return n;
+}
+
+static int fail(const char *name, const json_t *pool, enum pool_wait what)
+{
+    const char *reason = word(pool, "reason");
+    return cli_fail(NULL, "%s %s: %s; `berth logs %s` shows its output", name,
+                    what == POOL_WAIT_READY ? "does not start" : "was not replaced",
+                    *reason ? reason : word(pool, "state"), name);
+}
+
+int pool_wait(const char *name, enum pool_wait what, long long failures)
+{
     for (int waited = 0;; waited += ASK_MS) {
-        json_t *all, *pool = pool_read(name, &all);
+        json_t *all, *pool = pool_read(name, what, &all);
         if (!pool) {
             json_decref(all);
             return what == POOL_WAIT_GONE ? CLI_OK : cli_fail(NULL, "%s is gone", name);
         }
-        json_int_t now = json_integer_value(json_object_get(pool, "failures"));
-        int so = judge(pool, what);
-        if (failures < 0)
-            failures = what == POOL_WAIT_READY ? 0 : now;
-        if (so <= 0 && what != POOL_WAIT_GONE && (so < 0 || now > failures)) {
-            const char *reason = word(pool, "reason");
-            int status = cli_fail(NULL, "%s does not start: %s; `berth logs %s` shows its output",
-                                  name, *reason ? reason : word(pool, "state"), name);
-            json_decref(all);
-            return status;
-        }
-        speak(name, pool, waited);
+        int so = judge(pool, what), status = -1;
+        bool failed = json_integer_value(json_object_get(pool, "failures")) > failures;
+        if (what != POOL_WAIT_GONE && (so < 0 || (failed && (so == 0 || what != POOL_WAIT_READY))))
+            status = fail(name, pool, what);
+        else if (so > 0)
+            status = CLI_OK;
+        else
+            speak(name, pool, waited);
         json_decref(all);
-        if (so > 0)
-            return CLI_OK;
+        if (status >= 0)
+            return status;
         (void)poll(NULL, 0, ASK_MS);
     }
 }

@@ -140,9 +140,11 @@ static int stay(const struct run *r)
 
 int run_pool(const struct run *r)
 {
+    /* One of this name that was there before is none of ours. */
     int status = introduce(r);
-    if (status == CLI_OK)
-        status = pool_wait(r->name, POOL_WAIT_READY);
+    if (status != CLI_OK)
+        return status;
+    status = pool_wait(r->name, POOL_WAIT_READY, 0);
     if (status == CLI_OK && r->detach) {
         (void)fprintf(stderr,
                       "%s runs; `berth logs %s` shows its output, `berth stop %s` ends it\n",
