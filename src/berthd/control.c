@@ -38,6 +38,7 @@ struct client {
     bool later;                        /* its answer comes by control_answer_consume() */
     bool lost;                         /* it does not read: freed at its next event, which is due */
     char *text; /* owned; what it has not taken yet of a long answer; NULL: nothing */
+    char *held; /* owned; the answer, until what was asked for is done */
     size_t text_at;
     int answer_fd; /* owned; goes with the OK at its end */
 };
@@ -52,6 +53,7 @@ static void client_free(struct client *c)
     list_remove(&c->link);
     c->server->client_count--;
     free(c->text);
+    free(c->held);
     free(c);
     if (a) {
         a->users--;
@@ -262,8 +264,11 @@ static void handle_command(struct client *c, const struct appmsg *m, int *fd)
     }
     c->later = r == COMMAND_LATER;
     c->answer_fd = answer.fd;
-    if (!c->later)
-        reply_text_consume(c, answer.text);
+    if (c->later)
+        return;
+    /* Whoever has been told that it is done finds it done. */
+    c->held = answer.text;
+    reply_when_committed(c);
 }
 
 void control_answer_consume(struct client *c, int err, char *text)
@@ -372,8 +377,10 @@ void control_committed(struct server *s)
     list_for_each(c, &s->clients, struct client,
                   link) if (c->awaited && (int32_t)(s->committed - c->awaited) >= 0)
     {
+        char *text = c->held;
         c->awaited = 0;
-        reply_ok(c);
+        c->held = NULL;
+        reply_text_consume(c, text);
     }
 }
 
