@@ -49,7 +49,7 @@ static void channel_lost(struct server *s)
     loop_timer(&s->loop, &s->revive, s->revive_ms);
 }
 
-static void tell(struct server *s, const struct dispatchmsg *m, const int *fds, size_t fd_count)
+void dispatch_tell(struct server *s, const struct dispatchmsg *m, const int *fds, size_t fd_count)
 {
     uint8_t buf[DISPATCHMSG_MAX];
     int n = dispatchmsg_encode(m, buf, sizeof buf);
@@ -78,7 +78,7 @@ void dispatch_listener(struct server *s, const struct shared_listener *l)
     struct dispatchmsg m;
     dispatch_listener_message(l, &m);
     systemd_store(s, &m, l->fds, l->fd_count);
-    tell(s, &m, l->fds, l->fd_count);
+    dispatch_tell(s, &m, l->fds, l->fd_count);
 }
 
 void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchmsg *ret_msg)
@@ -86,6 +86,7 @@ void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchm
     *ret_msg = (struct dispatchmsg){.type = DISPATCH_QUEUE,
                                     .id = b->id,
                                     .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
+                                    .name = str_of(b->app->name),
                                     .note = {(char *)note, recover_note(b, note)}};
     pool_describe(b, ret_msg);
 }
@@ -96,7 +97,7 @@ static void tell_bind(struct server *s, const struct bind *b, const int *fds, si
     struct dispatchmsg m;
     dispatch_bind_message(b, note, &m);
     systemd_store(s, &m, (int[]){b->write_fd, b->read_fd}, 2);
-    tell(s, &m, fds, fd_count);
+    dispatch_tell(s, &m, fds, fd_count);
 }
 
 void dispatch_bind(struct server *s, const struct bind *b)
@@ -116,7 +117,7 @@ void dispatch_option(struct server *s, const struct bind *b, const struct option
                             .level = o->level,
                             .option = o->name,
                             .value = {(const char *)o->value, o->len}};
-    tell(s, &m, NULL, 0);
+    dispatch_tell(s, &m, NULL, 0);
 }
 
 void dispatch_claim(struct server *s, const struct claim *c)
@@ -129,7 +130,7 @@ void dispatch_claim(struct server *s, const struct claim *c)
                             .addr = c->bound,
                             .v6only = c->v6only,
                             .route = str_of(route_format(&c->route, route))};
-    tell(s, &m, NULL, 0);
+    dispatch_tell(s, &m, NULL, 0);
 }
 
 void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
@@ -144,19 +145,19 @@ void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
                             .v6only = l->v6only,
                             .route = str_of(route_format(r, route)),
                             .refuse = status};
-    tell(s, &m, NULL, 0);
+    dispatch_tell(s, &m, NULL, 0);
 }
 
 void dispatch_limits(struct server *s)
 {
-    tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
+    dispatch_tell(s, &(struct dispatchmsg){.type = DISPATCH_LIMITS, .limits = s->limits}, NULL, 0);
 }
 
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id)
 {
     if (type != DISPATCH_DROP_CLAIM)
         systemd_forget(s, type, id);
-    tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
+    dispatch_tell(s, &(struct dispatchmsg){.type = type, .id = id}, NULL, 0);
 }
 
 uint32_t dispatch_commit(struct server *s)
@@ -167,7 +168,7 @@ uint32_t dispatch_commit(struct server *s)
     if (!s->changed)
         return s->serial;
     s->changed = false;
-    tell(s, &(struct dispatchmsg){.type = DISPATCH_COMMIT, .id = ++s->serial}, NULL, 0);
+    dispatch_tell(s, &(struct dispatchmsg){.type = DISPATCH_COMMIT, .id = ++s->serial}, NULL, 0);
     return s->serial;
 }
 
@@ -185,8 +186,11 @@ static void tell_again(struct server *s, const struct bind *b, bool queues)
 /* A dispatch that knows nothing, or another berthd's numbers, is told all that there is. */
 static void tell_everything(struct server *s, bool queues)
 {
-    tell(s, &(struct dispatchmsg){.type = DISPATCH_RESET}, NULL, 0);
+    dispatch_tell(s, &(struct dispatchmsg){.type = DISPATCH_RESET}, NULL, 0);
     dispatch_limits(s);
+    dispatch_logs(s);
+    if (queues)
+        dispatch_diag(s);
     /* A member belongs to a base that is known. */
     list_for_each(b, &s->binds, struct bind, link) if (!b->parent) tell_again(s, b, queues);
     list_for_each(b, &s->binds, struct bind, link) if (b->parent) tell_again(s, b, queues);
@@ -373,7 +377,7 @@ enum recover_from { RECOVER_NEW, RECOVER_KNOWN, RECOVER_LEFT };
 static int recover(struct server *s, enum recover_from from)
 {
     bool rebuild = from == RECOVER_LEFT;
-    tell(s, &(struct dispatchmsg){.type = DISPATCH_RECOVER}, NULL, 0);
+    dispatch_tell(s, &(struct dispatchmsg){.type = DISPATCH_RECOVER}, NULL, 0);
     for (;;) {
         uint8_t buf[DISPATCHMSG_MAX];
         int fds[FDMSG_FDS_MAX];
@@ -531,7 +535,7 @@ int dispatch_start(struct server *s)
 static void finish_in_hand(struct server *s)
 {
     (void)dispatch_settle(s);
-    tell(s, &(struct dispatchmsg){.type = DISPATCH_RETIRE}, NULL, 0);
+    dispatch_tell(s, &(struct dispatchmsg){.type = DISPATCH_RETIRE}, NULL, 0);
     struct pollfd p = {.fd = s->channel, .events = POLLIN};
     (void)poll(&p, 1, FINISH_MS);
 }

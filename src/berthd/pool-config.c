@@ -84,6 +84,7 @@ static void config_globals(struct server *s)
     limits_settle(s);
     reserve_from_conf(s, s->definition->conf);
     dispatch_limits(s);
+    dispatch_logs(s);
     metrics_settle(s);
 }
 

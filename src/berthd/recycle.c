@@ -11,7 +11,8 @@
 #include "launch/opencount.h"
 #include "launch/proctree.h"
 
-/* How long workers above the least number must not have been needed, unless idle_timeout is less. */
+/* How long workers above the least number must not have been needed, unless idle_timeout is less.
+ */
 #define SURPLUS_MS 30000
 /* Exact counting looks at every process: not more often than this, nor less. */
 #define COUNT_MS_MIN 200

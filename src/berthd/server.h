@@ -286,7 +286,13 @@ void dispatch_claim(struct server *s, const struct claim *c);
 /* A claim that nobody serves: it is answered with this HTTP status. */
 void dispatch_refusal(struct server *s, uint32_t id, const struct route *r,
                       const struct shared_listener *l, uint16_t status);
+/* One message; the descriptors stay the caller's. Without a dispatch nothing is lost: the next one
+ * is told everything. */
+void dispatch_tell(struct server *s, const struct dispatchmsg *m, const int *fds, size_t fd_count);
 void dispatch_limits(struct server *s);
+/* dispatch-files.c: opened anew each time, so that logs may be rotated */
+void dispatch_logs(struct server *s);
+void dispatch_diag(struct server *s);
 void dispatch_drop(struct server *s, enum dispatchmsg_type type, uint32_t id);
 /* Dispatch has done everything that it was told. */
 bool dispatch_is_settled(const struct server *s);

@@ -1,5 +1,5 @@
-/* The files whose change replaces a pool's workers: times, numbers and sizes of them all, and of what
- * lies directly in the folders among them, come out as one number. */
+/* The files whose change replaces a pool's workers: times, numbers and sizes of them all, and of
+ * what lies directly in the folders among them, come out as one number. */
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>
