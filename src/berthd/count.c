@@ -119,6 +119,45 @@ void workers_count(struct pool *p)
     p->count_ms = clock_now_ms();
 }
 
+/* To the worker's first member: whichever it came by, the worker has it. */
+static void open_tell(void *ctx, const struct opencount_conn *c)
+{
+    struct pool *p = ctx;
+    uint32_t i = 0;
+    list_for_each(w, &p->workers, struct worker, link)
+    {
+        if (i++ != c->root || list_empty(&w->binds))
+            continue;
+        struct dispatchmsg m = {.type = DISPATCH_OPEN,
+                                .queue = container_of(w->binds.next, struct bind, app_link)->id,
+                                .addr = c->local,
+                                .peer = c->peer,
+                                .cookie = c->cookie};
+        dispatch_tell(p->server, &m, NULL, 0);
+    }
+}
+
+void workers_open_tell(struct pool *p)
+{
+    struct worker_marks m = {0};
+    struct proctree tree = {0};
+    uint16_t ports[PLACES_MAX];
+    const char *paths[PLACES_MAX];
+    struct opencount_places places = {.ports = ports, .paths = paths};
+    if (list_empty(&p->workers))
+        return;
+    places.port_count = places_find(p, ports, paths, &places.path_count);
+    int r = marks_make(p, &m);
+    if (r == 0)
+        r = proctree_read(m.roots, m.count, &tree);
+    if (r == 0)
+        r = opencount_each(&places, &tree, open_tell, p);
+    if (r < 0)
+        log_debug("open connections not told app=%s err=%d", p->conf->name, -r);
+    proctree_done(&tree);
+    marks_done(&m);
+}
+
 void worker_signal(struct worker *w, int signal)
 {
     struct worker_marks m = {0};

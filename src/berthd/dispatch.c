@@ -199,6 +199,8 @@ static void tell_everything(struct server *s, bool queues)
     list_for_each(b, &s->binds, struct bind, link) if (b->listening)
         list_for_each(c, &b->claims, struct claim, link) dispatch_claim(s, c);
     reserve_refuse_tell(s);
+    for (struct list *l = s->pools.next; queues && l != &s->pools; l = l->next)
+        workers_open_tell(container_of(l, struct pool, link));
     (void)dispatch_commit(s);
 }
 

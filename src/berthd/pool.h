@@ -217,6 +217,8 @@ void watched_begin(struct pool *p);
 void workers_count(struct pool *p);
 /* The last count is old enough for another one. */
 bool workers_count_due(const struct pool *p);
+/* A new dispatch is told which connections the workers have. */
+void workers_open_tell(struct pool *p);
 /* To all processes of the worker. */
 void worker_signal(struct worker *w, int signal);
 /* Another process of a worker whose first one has ended; 0: there is none. */

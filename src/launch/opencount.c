@@ -3,7 +3,9 @@
  * first has sockets of that kind: a worker without any costs next to nothing. */
 #include "launch/opencount.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
+#include <linux/inet_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -132,21 +134,77 @@ static void meet(struct holdings *h, const struct socklist *l, uint32_t *counts)
     }
 }
 
+static int holdings_read(struct holdings *h, const struct proctree *tree, size_t root_count)
+{
+    int err = 0;
+    for (size_t i = 0; i < tree->count && err == 0; i++)
+        if (tree->list[i].root < root_count)
+            err = process_read(h, &tree->list[i]);
+    return err;
+}
+
 int opencount(const struct opencount_places *places, const struct proctree *tree,
               uint32_t *ret_counts, size_t root_count)
 {
     struct holdings h = {0};
     struct socklist l = {0};
-    int err = 0;
     memset(ret_counts, 0, root_count * sizeof *ret_counts);
-    for (size_t i = 0; i < tree->count && err == 0; i++)
-        if (tree->list[i].root < root_count)
-            err = process_read(&h, &tree->list[i]);
+    int err = holdings_read(&h, tree, root_count);
     if (err == 0)
         err = connections_read(&l, h.kinds, places);
     if (err == 0)
         meet(&h, &l, ret_counts);
     free(h.list);
     socklist_done(&l);
+    return err;
+}
+
+struct each {
+    const struct holdings *h; /* by inode */
+    opencount_fn *fn;
+    void *ctx;
+};
+
+static int by_inode(const void *a, const void *b)
+{
+    const struct held *x = a, *y = b;
+    return (x->inode > y->inode) - (x->inode < y->inode);
+}
+
+static int each_read(void *ctx, struct str payload)
+{
+    const struct each *e = ctx;
+    struct inet_diag_msg m;
+    if (payload.n < sizeof m)
+        return -EPROTO;
+    memcpy(&m, payload.p, sizeof m);
+    struct held key = {.inode = m.idiag_inode};
+    const struct held *held = bsearch(&key, e->h->list, e->h->count, sizeof key, by_inode);
+    if (m.idiag_inode == 0 || !held)
+        return 0;
+    struct opencount_conn c = {
+        .root = held->root,
+        .local = addr_make(m.idiag_family, m.id.idiag_src, ntohs(m.id.idiag_sport)),
+        .peer = addr_make(m.idiag_family, m.id.idiag_dst, ntohs(m.id.idiag_dport)),
+        .cookie = (uint64_t)m.id.idiag_cookie[1] << 32 | m.id.idiag_cookie[0],
+    };
+    e->fn(e->ctx, &c);
+    return 0;
+}
+
+int opencount_each(const struct opencount_places *places, const struct proctree *tree,
+                   opencount_fn *fn, void *ctx)
+{
+    struct holdings h = {0};
+    struct each e = {&h, fn, ctx};
+    struct socklist_ports at = {places->ports, places->port_count};
+    int err = holdings_read(&h, tree, UINT32_MAX);
+    if (h.count > 0)
+        qsort(h.list, h.count, sizeof *h.list, by_inode);
+    if (err == 0 && h.kinds & KIND_TCP4)
+        err = socklist_each(AF_INET, &at, each_read, &e);
+    if (err == 0 && h.kinds & KIND_TCP6)
+        err = socklist_each(AF_INET6, &at, each_read, &e);
+    free(h.list);
     return err;
 }

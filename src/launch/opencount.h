@@ -2,6 +2,7 @@
 /* How many open connections each worker holds: the kernel's sockets on the given ports and paths,
  * and who of the given processes has them. Exact, and never a listening socket. */
 
+#include "base/addr.h"
 #include "launch/proctree.h"
 
 struct opencount_places {
@@ -18,3 +19,13 @@ struct opencount_places {
  * process does not let itself be looked into: then nothing is known. */
 int opencount(const struct opencount_places *places, const struct proctree *tree,
               uint32_t *ret_counts, size_t root_count) WARN_UNUSED;
+
+struct opencount_conn {
+    uint32_t root; /* the worker that holds it */
+    struct addr local, peer;
+    uint64_t cookie; /* SO_COOKIE */
+};
+typedef void opencount_fn(void *ctx, const struct opencount_conn *c);
+/* The same TCP connections one by one; twice where the kernel was asked again. */
+int opencount_each(const struct opencount_places *places, const struct proctree *tree,
+                   opencount_fn *fn, void *ctx) WARN_UNUSED;

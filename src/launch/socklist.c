@@ -88,7 +88,7 @@ static size_t filter_make(struct inet_diag_bc_op *op, const uint16_t *ports, siz
 
 /* From the end of the handshake until the program closes: either side may have said that it sends
  * no more. */
-int socklist_tcp(struct socklist *l, int family, const uint16_t *ports, size_t count)
+int socklist_each(int family, const struct socklist_ports *at, diag_fn *fn, void *ctx)
 {
     struct tcp_query q = {.req = {.sdiag_family = (uint8_t)family,
                                   .sdiag_protocol = IPPROTO_TCP,
@@ -96,15 +96,20 @@ int socklist_tcp(struct socklist *l, int family, const uint16_t *ports, size_t c
                                                   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT |
                                                   1u << TCP_LAST_ACK | 1u << TCP_CLOSING},
                           .filter_head.nla_type = INET_DIAG_REQ_BYTECODE};
-    if (count == 0)
+    if (at->count == 0)
         return 0;
-    if (count > SOCKLIST_PORTS_MAX)
+    if (at->count > SOCKLIST_PORTS_MAX)
         return -E2BIG;
-    size_t size = filter_make(q.filter, ports, count);
+    size_t size = filter_make(q.filter, at->ports, at->count);
     q.filter_head.nla_len = (uint16_t)(sizeof q.filter_head + size);
-    int err = dump(&q, offsetof(struct tcp_query, filter) + size, tcp_read, l);
+    int err = dump(&q, offsetof(struct tcp_query, filter) + size, fn, ctx);
     /* A kernel without IPv6 has no such sockets. */
     return family == AF_INET6 && err == -ENOENT ? 0 : err;
+}
+
+int socklist_tcp(struct socklist *l, int family, const uint16_t *ports, size_t count)
+{
+    return socklist_each(family, &(struct socklist_ports){ports, count}, tcp_read, l);
 }
 
 static bool has_name(struct rd r, const char *path)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/fd.h"
+#include "launch/diag.h"
 
 #define SOCKLIST_PORTS_MAX 256
 
@@ -14,6 +15,13 @@ struct socklist {
     size_t count, room;
 };
 
+struct socklist_ports {
+    const uint16_t *ports; /* local ones, in host order; at most SOCKLIST_PORTS_MAX */
+    size_t count;
+};
+
+/* Gives the struct inet_diag_msg of each open connection of one family. */
+int socklist_each(int family, const struct socklist_ports *at, diag_fn *fn, void *ctx) WARN_UNUSED;
 /* Adds what is open, of one family, with one of these local ports (at most SOCKLIST_PORTS_MAX, in
  * host order). The kernel walks its whole table, which takes milliseconds whatever it finds. */
 int socklist_tcp(struct socklist *l, int family, const uint16_t *ports, size_t count) WARN_UNUSED;

@@ -174,6 +174,33 @@ TEST("among many ports each is found, and none beside them")
     (void)(close(listening) + close(other));
 }
 
+static void conn_note(void *ctx, const struct opencount_conn *c)
+{
+    *(struct opencount_conn *)ctx = *c;
+}
+
+TEST("one by one a connection shows its addresses and its cookie")
+{
+    uint16_t port;
+    int listening = listener(AF_INET, &port);
+    struct pair p = pair_make(listening);
+    struct proctree_root root = {.pid = getpid()};
+    struct opencount_places places = {.ports = &port, .port_count = 1};
+    struct opencount_conn found = {.root = UINT32_MAX};
+    struct proctree tree;
+    uint64_t cookie = 0;
+    socklen_t len = sizeof cookie;
+    CHECK_INT(getsockopt(p.server, SOL_SOCKET, SO_COOKIE, &cookie, &len), 0);
+    CHECK_INT(proctree_read(&root, 1, &tree), 0);
+    CHECK_INT(opencount_each(&places, &tree, conn_note, &found), 0);
+    CHECK_INT(found.root, 0);
+    CHECK(found.cookie == cookie);
+    CHECK_INT(addr_port(&found.local), port);
+    CHECK(addr_port(&found.peer) != 0);
+    proctree_done(&tree);
+    (void)(close(p.client) + close(p.server) + close(listening));
+}
+
 TEST("connections to a Unix path count, the listening socket does not")
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
