@@ -89,8 +89,7 @@ static void line_encode(const struct identity *id, char line[LINE_SIZE + 1])
     sodium_memzero(bytes, sizeof bytes);
 }
 
-/* The folders above the file, readable for their user only. */
-static int folders_make(const char *path)
+int keys_folder_make(const char *path)
 {
     char folder[4096];
     size_t n = strlen(path);
@@ -117,7 +116,7 @@ static int line_write(int fd, const char *line)
 int identity_save(const char *path, const struct identity *id)
 {
     char temporary[4096], line[LINE_SIZE + 1];
-    int r = folders_make(path);
+    int r = keys_folder_make(path);
     if (r < 0)
         return r;
     int n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);

@@ -57,7 +57,10 @@ int identity_load(const char *path, struct identity *ret_id, char *trouble,
  * is never overwritten. */
 int identity_save(const char *path, const struct identity *id) WARN_UNUSED;
 
-/* Used by the two forms above: n bytes become base32 text with NUL; and back, where exactly n bytes
+/* Makes the folders above a file, for their user only. */
+int keys_folder_make(const char *path) WARN_UNUSED;
+
+/* Used by the forms above: n bytes become base32 text with NUL; and back, where exactly n bytes
  * must come out. */
 void base32_format(const uint8_t *bytes, size_t n, char *buf);
 int base32_parse(struct str text, uint8_t *ret_bytes, size_t n) WARN_UNUSED;

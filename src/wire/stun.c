@@ -41,7 +41,8 @@ bool stun_looks(const void *buf, size_t n)
 {
     struct rd r = rd_init(buf, n);
     uint16_t type = rd_u16(&r), length = rd_u16(&r);
-    return n >= STUN_HEAD && rd_ok(&r) && type >> 14 == 0 && length % 4 == 0 &&
+    /* RFC 7983: the first byte is 0 to 3. */
+    return n >= STUN_HEAD && rd_ok(&r) && type < 0x0400 && length % 4 == 0 &&
            length + (size_t)STUN_HEAD == n;
 }
 
