@@ -99,8 +99,6 @@ static void pad(struct wr *w, size_t to)
 
 static void tail_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
 {
-    if (f & F_REASON)
-        wr_u8(w, (uint8_t)m->reason);
     if (f & F_ADDR)
         ip_encode(w, &m->addr);
     if (f & F_NAME)
@@ -138,6 +136,8 @@ int rdvmsg_encode(const struct rdvmsg *m, void *buf, size_t size)
         wr_u16(&w, m->refresh_s);
     if (f & F_AGE)
         wr_u32(&w, m->age_s);
+    if (f & F_REASON)
+        wr_u8(&w, (uint8_t)m->reason);
     if (f & F_NUMBER)
         wr_u64(&w, m->number);
     tail_encode(&w, f, m);
@@ -164,8 +164,6 @@ static void names_decode(struct rd *r, struct rdvmsg *m)
 
 static void tail_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
 {
-    if (f & F_REASON)
-        m->reason = (enum rdv_reason)rd_u8(r);
     if (f & F_ADDR)
         m->addr = ip_decode(r);
     if (f & F_NAME)
@@ -205,6 +203,8 @@ int rdvmsg_decode(struct rdvmsg *m, const void *buf, size_t n)
         m->refresh_s = rd_u16(&r);
     if (f & F_AGE)
         m->age_s = rd_u32(&r);
+    if (f & F_REASON)
+        m->reason = (enum rdv_reason)rd_u8(&r);
     if (f & F_NUMBER)
         m->number = rd_u64(&r);
     tail_decode(&r, f, m);
