@@ -15,7 +15,7 @@ static const char head[] = "berth-key-1 ";
 #define LINE_SIZE (sizeof head - 1 + SEED_TEXT + 1)
 
 /* A seed is no public key: its checksum has another label, so neither is taken for the other. */
-static const char seed_label[] = "berth secret";
+static const char seed_label[] = "berth secret seed 1";
 
 static int check(const struct stat *st, const char *path, char *trouble, size_t size)
 {

@@ -64,5 +64,5 @@ int keys_folder_make(const char *path) WARN_UNUSED;
  * must come out. */
 void base32_format(const uint8_t *bytes, size_t n, char *buf);
 int base32_parse(struct str text, uint8_t *ret_bytes, size_t n) WARN_UNUSED;
-/* BLAKE2b of the bytes under a label, cut to n. */
+/* BLAKE2b of the bytes, keyed with the label (16 characters or more), cut to n. */
 void key_checksum(const char *label, const uint8_t bytes[KEY_BYTES], uint8_t *ret_sum, size_t n);

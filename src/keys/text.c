@@ -8,6 +8,7 @@
 
 #define SUM_BYTES 3
 
+static const char key_label[] = "berth key text 1";
 static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
 
 void base32_format(const uint8_t *bytes, size_t n, char *buf)
@@ -55,7 +56,7 @@ const char *key_format(const struct key *key, char buf[KEY_TEXT_MAX])
 {
     uint8_t bytes[KEY_BYTES + SUM_BYTES];
     memcpy(bytes, key->b, KEY_BYTES);
-    key_checksum("berth key", key->b, bytes + KEY_BYTES, SUM_BYTES);
+    key_checksum(key_label, key->b, bytes + KEY_BYTES, SUM_BYTES);
     base32_format(bytes, sizeof bytes, buf);
     return buf;
 }
@@ -66,7 +67,7 @@ int key_parse(struct str text, struct key *ret_key)
     int r = base32_parse(text, bytes, sizeof bytes);
     if (r < 0)
         return r;
-    key_checksum("berth key", bytes, sum, sizeof sum);
+    key_checksum(key_label, bytes, sum, sizeof sum);
     if (memcmp(sum, bytes + KEY_BYTES, sizeof sum) != 0)
         return -EBADMSG;
     memcpy(ret_key->b, bytes, KEY_BYTES);

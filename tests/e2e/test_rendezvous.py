@@ -1,5 +1,7 @@
 """berth-rendezvous and the verbs that ask it: keys, names, records; bad input, floods, kill -9."""
 
+import base64
+import hashlib
 import itertools
 import json
 import os
@@ -155,6 +157,13 @@ def test_a_key_is_made_once_and_shown_on_a_line_of_its_own(world):
     assert user.good("key", "show") == made == user.good("key")
     assert "not overwritten" in user.refused("key", "new")
     assert os.stat(user.key_file).st_mode & 0o777 == 0o600
+
+
+def test_the_text_of_a_key_is_base32_with_a_checksum(world):
+    text = world.user().key()
+    data = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
+    checksum = hashlib.blake2b(data[:32], digest_size=32, key=b"berth key text 1").digest()
+    assert len(data) == 35 and data[32:] == checksum[:3]
 
 
 def test_a_key_that_others_can_read_is_refused(world):
