@@ -90,6 +90,26 @@ static size_t ours_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_M
     return answer_encode(r, q, &answer, out);
 }
 
+/* RFC 5780 6.1: from which of the four sockets the answer leaves, and what it says of them. False
+ * when another is asked for than there is. */
+static bool stun_place(struct rdv *r, const struct rdv_input *in, const struct stun *s,
+                       struct stun *answer)
+{
+    const struct rdv_stun *four = &r->shared->stun;
+    for (size_t i = 0; four->on && in->via.connection == 0 && i < 4; i++) {
+        size_t ip = i / 2, port = i % 2;
+        if (four->socket[ip][port] != in->via.socket)
+            continue;
+        answer->other = four->at[!ip][!port];
+        ip ^= (s->change & STUN_CHANGE_IP) != 0;
+        port ^= (s->change & STUN_CHANGE_PORT) != 0;
+        answer->origin = four->at[ip][port];
+        r->send_from = four->socket[ip][port];
+        return true;
+    }
+    return s->change == 0;
+}
+
 /* RFC 8489 6.3.1. A bare request of 20 bytes must be answered with 32 or more, which is the one
  * exception to the rule above: so few a second go to one network that it is of no use to anybody.
  */
@@ -102,13 +122,13 @@ static size_t stun_handle(struct rdv *r, const struct rdv_input *in, uint8_t out
     answer.classic = s.classic;
     answer.old_cookie = s.old_cookie;
     answer.has_fingerprint = s.has_fingerprint;
-    /* RFC 5780 6.1: we have no other address to answer from. */
-    if (s.has_change && s.change != 0)
+    if (!stun_place(r, in, &s, &answer))
         s.unknown[s.unknown_count < STUN_UNKNOWN_MAX ? s.unknown_count++ : 0] = 3;
     if (s.unknown_count > 0) {
         answer.type = STUN_FAILURE;
         answer.error = 420;
-        answer.mapped.len = 0;
+        answer.mapped.len = answer.origin.len = answer.other.len = 0;
+        r->send_from = in->via.socket;
         answer.unknown_count = s.unknown_count;
         memcpy(answer.unknown, s.unknown, sizeof answer.unknown);
     }
@@ -142,6 +162,7 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
 {
     struct rdvmsg m;
     struct request q;
+    r->send_from = in->via.socket;
     if (stun_looks(in->bytes.p, in->bytes.n)) {
         size_t n = stun_handle(r, in, out);
         r->counters.dropped += n == 0;

@@ -11,7 +11,16 @@
 /* A record may be good for a week at most: so long a caller may be shown a stale one. */
 #define RDV_VALID_MAX_S (7 * 24 * 3600)
 
+/* Four sockets at two addresses and two ports, by RFC 5780, so that a client can find out how its
+ * NAT behaves. */
+struct rdv_stun {
+    bool on;
+    struct addr at[2][2];  /* address, port */
+    uint32_t socket[2][2]; /* the number of each in rdv_via */
+};
+
 struct rdv_shared {
+    struct rdv_stun stun;
     struct registry *registry;
     struct names *names;
     struct names_store *store;
@@ -35,6 +44,7 @@ struct rdv {
     struct limits *limits;
     struct names_outbox outbox;
     struct rdv_counters counters;
+    uint32_t send_from;      /* the socket that the last answer to a datagram leaves from */
     enum rdv_reason refused; /* by the last call; RDV_OK: nothing was */
 };
 

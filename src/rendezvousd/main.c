@@ -23,8 +23,9 @@
 #define LOG_EVERY_S 60
 
 struct options {
-    struct addr listens[LISTENS_MAX];
-    size_t listen_count;
+    struct addr listens[SOCKETS_MAX]; /* those for STUN last */
+    size_t listen_count, stun_count;
+    struct addr stun_other; /* without a family: none */
     const char *state;
     size_t threads, peers_max, names_max;
     uint32_t lease_s, rate;
@@ -45,6 +46,9 @@ static const char usage[] =
     "\n"
     "  --listen ADDRESS:PORT   for UDP and TCP; may be given several times\n"
     "  --state DIR             where names.db is kept; made when it is not there\n"
+    "  --stun-other ADDRESS:PORT  a second address of this host and a second port, so that clients "
+    "can\n"
+    "                          find out how their NAT behaves (RFC 5780)\n"
     "  --threads N             threads that serve (default: one per processor)\n"
     "  --lease SECONDS         how long a peer that is silent stays registered (default 90)\n"
     "  --peers-max N           at most so many peers (default 2000000)\n"
@@ -61,6 +65,7 @@ static const char usage[] =
 enum {
     OPT_LISTEN = 1,
     OPT_STATE,
+    OPT_OTHER,
     OPT_THREADS,
     OPT_LEASE,
     OPT_PEERS,
@@ -73,6 +78,7 @@ enum {
 
 static const struct option long_options[] = {{"listen", required_argument, NULL, OPT_LISTEN},
                                              {"state", required_argument, NULL, OPT_STATE},
+                                             {"stun-other", required_argument, NULL, OPT_OTHER},
                                              {"threads", required_argument, NULL, OPT_THREADS},
                                              {"lease", required_argument, NULL, OPT_LEASE},
                                              {"peers-max", required_argument, NULL, OPT_PEERS},
@@ -114,12 +120,22 @@ static int number32(const char *text, size_t min, size_t max, uint32_t *ret)
     return r;
 }
 
-static int listen_add(struct options *o, const char *text)
+static int address_read(const char *text, struct addr *ret_addr)
 {
     struct addr a;
     if (addr_parse(text, &a) < 0 || (a.sa.sa_family != AF_INET && a.sa.sa_family != AF_INET6))
-        return complain("--listen takes ADDRESS:PORT, such as 0.0.0.0:3478 or [::]:3478, not '%s'",
+        return complain("ADDRESS:PORT, such as 0.0.0.0:3478 or [::]:3478, is wanted, not '%s'",
                         text);
+    *ret_addr = a;
+    return 0;
+}
+
+static int listen_add(struct options *o, const char *text)
+{
+    struct addr a;
+    int r = address_read(text, &a);
+    if (r < 0)
+        return r;
     if (o->listen_count == LISTENS_MAX)
         return complain("%s is one address too many", text);
     o->listens[o->listen_count++] = a;
@@ -141,6 +157,8 @@ static int option_take(struct options *o, int c, const char *value)
     switch (c) {
     case OPT_LISTEN:
         return listen_add(o, value);
+    case OPT_OTHER:
+        return address_read(value, &o->stun_other);
     case OPT_STATE:
         o->state = value;
         return 0;
@@ -167,6 +185,23 @@ static int option_take(struct options *o, int c, const char *value)
     }
 }
 
+/* RFC 5780 6: two addresses and two ports, and answers that leave from exactly one of them. */
+static int stun_check(const struct options *o)
+{
+    const struct addr *a = &o->listens[0], *b = &o->stun_other;
+    if (b->len == 0)
+        return 0;
+    bool same_port = addr_port(a) != 0 && addr_port(a) == addr_port(b);
+    struct addr moved = *b;
+    addr_set_port(&moved, addr_port(a));
+    if (a->sa.sa_family != b->sa.sa_family || addr_is_wildcard(a) || addr_is_wildcard(b) ||
+        same_port || addr_equal(a, &moved))
+        return complain("--stun-other takes another address and %s than the first --listen, "
+                        "neither of them a wildcard",
+                        "another port");
+    return 0;
+}
+
 static int options_read(int argc, char **argv, struct options *o)
 {
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -178,7 +213,9 @@ static int options_read(int argc, char **argv, struct options *o)
         return complain("unexpected argument '%s'", argv[optind]);
     if (o->listen_count == 0)
         return complain("%s is missing", "--listen ADDRESS:PORT");
-    return o->state ? 0 : complain("%s is missing", "--state DIR");
+    if (!o->state)
+        return complain("%s is missing", "--state DIR");
+    return stun_check(o);
 }
 
 /* Each connection and each socket is a descriptor. */
@@ -189,6 +226,34 @@ static void limits_raise(void)
         r.rlim_cur = r.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &r);
     }
+}
+
+/* The three other sockets of RFC 5780, behind those that are listened on. */
+static int stun_choose(struct options *o)
+{
+    struct addr *more = &o->listens[o->listen_count];
+    if (o->stun_other.len == 0)
+        return 0;
+    int r = sockets_choose(&o->stun_other);
+    more[0] = o->listens[0];
+    addr_set_port(&more[0], addr_port(&o->stun_other));
+    more[1] = o->stun_other;
+    addr_set_port(&more[1], addr_port(&o->listens[0]));
+    more[2] = o->stun_other;
+    for (int i = 0; r == 0 && i < 2; i++)
+        r = sockets_choose(&more[i]);
+    o->stun_count = 3;
+    return r;
+}
+
+static void stun_init(struct rdv_stun *s, const struct options *o)
+{
+    uint32_t n = (uint32_t)o->listen_count;
+    const struct rdv_stun four = {
+        .on = o->stun_count > 0,
+        .at = {{o->listens[0], o->listens[n]}, {o->listens[n + 1], o->listens[n + 2]}},
+        .socket = {{0, n}, {n + 1, n + 2}}};
+    *s = four;
 }
 
 /* While we may still bind low ports. */
@@ -203,8 +268,14 @@ static int sockets_all(struct options *o, struct sockets sockets[THREADS_MAX])
             return r;
         }
     }
+    if (stun_choose(o) < 0) {
+        log_error("cannot listen addr=%s err=the four sockets for STUN are not free",
+                  addr_format(&o->stun_other, text));
+        return -EADDRINUSE;
+    }
     for (size_t i = 0; i < o->threads; i++) {
-        int r = sockets_open(&sockets[i], o->listens, o->listen_count);
+        int r =
+            sockets_open(&sockets[i], o->listens, o->listen_count, o->listen_count + o->stun_count);
         if (r < 0) {
             log_error("cannot open sockets thread=%zu err=%s", i, strerror(-r));
             return r;
@@ -220,6 +291,7 @@ static int shared_init(struct rdv_shared *s, const struct options *o, const char
     /* Three may be lost before the lease ends. */
     s->refresh_s = (uint16_t)(o->lease_s * 10 / 36);
     s->refresh_s += s->refresh_s == 0;
+    stun_init(&s->stun, o);
     randombytes_buf(s->master, sizeof s->master);
     s->registry = registry_new(o->peers_max, o->lease_s);
     s->names = names_new(o->names_max);

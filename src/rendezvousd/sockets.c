@@ -69,28 +69,29 @@ int sockets_choose(struct addr *a)
     return r;
 }
 
-int sockets_open(struct sockets *s, const struct addr *addrs, size_t count)
+int sockets_open(struct sockets *s, const struct addr *addrs, size_t tcp_count, size_t udp_count)
 {
-    s->count = 0;
-    for (size_t i = 0; i < count; i++) {
-        int udp = open_one(&addrs[i], SOCK_DGRAM, true);
-        int tcp = udp < 0 ? udp : open_one(&addrs[i], SOCK_STREAM, true);
-        if (tcp < 0) {
-            (void)fd_close(udp);
-            sockets_close(s);
-            return tcp;
-        }
-        s->udp[s->count] = udp;
-        s->tcp[s->count++] = tcp;
+    int r = 0;
+    s->udp_count = s->tcp_count = 0;
+    for (size_t i = 0; r >= 0 && i < udp_count; i++) {
+        r = open_one(&addrs[i], SOCK_DGRAM, true);
+        if (r >= 0)
+            s->udp[s->udp_count++] = r;
     }
-    return 0;
+    for (size_t i = 0; r >= 0 && i < tcp_count; i++) {
+        r = open_one(&addrs[i], SOCK_STREAM, true);
+        if (r >= 0)
+            s->tcp[s->tcp_count++] = r;
+    }
+    if (r < 0)
+        sockets_close(s);
+    return r < 0 ? r : 0;
 }
 
 void sockets_close(struct sockets *s)
 {
-    while (s->count > 0) {
-        s->count--;
-        (void)fd_close(s->udp[s->count]);
-        (void)fd_close(s->tcp[s->count]);
-    }
+    while (s->udp_count > 0)
+        (void)fd_close(s->udp[--s->udp_count]);
+    while (s->tcp_count > 0)
+        (void)fd_close(s->tcp[--s->tcp_count]);
 }

@@ -180,7 +180,7 @@ int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
 {
     t->worker = w;
     list_init(&t->connections);
-    for (size_t i = 0; i < s->count; i++) {
+    for (size_t i = 0; i < s->tcp_count; i++) {
         t->listeners[i] = (struct tcp_listener){{.fd = -EBADF, .ready = listener_event}, t};
         int r = loop_watch(worker_loop(w), &t->listeners[i].watch, s->tcp[i], EPOLLIN);
         if (r < 0)

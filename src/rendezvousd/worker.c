@@ -32,7 +32,7 @@ struct udp {
 struct worker {
     struct loop loop;
     struct rdv rdv;
-    struct udp udp[LISTENS_MAX];
+    struct udp udp[SOCKETS_MAX];
     struct tcp tcp;
     struct watch outbox;
     struct timer second;
@@ -121,6 +121,13 @@ static void batch_prepare(struct batch *b)
     }
 }
 
+/* For answers that leave from another socket than they were asked at. */
+static void send_from(struct worker *w, const struct addr *to, const uint8_t *bytes, size_t n)
+{
+    int fd = w->udp[w->rdv.send_from].watch.fd;
+    (void)sendto(fd, bytes, n, MSG_DONTWAIT, &to->sa, to->len);
+}
+
 /* Answers datagram i; the answer takes the next place in `out`. */
 static size_t datagram(struct udp *u, size_t i, size_t answers)
 {
@@ -136,6 +143,10 @@ static size_t datagram(struct udp *u, size_t i, size_t answers)
         in.via.local = local_find(m);
     size_t n = rdv_handle(&w->rdv, &in, b->out_bytes[answers]);
     refusal_log(w, &in.from);
+    if (n > 0 && w->rdv.send_from != u->index) {
+        send_from(w, &in.from, b->out_bytes[answers], n);
+        n = 0;
+    }
     if (n == 0)
         return answers;
     b->out_iov[answers] = (struct iovec){b->out_bytes[answers], n};
@@ -223,7 +234,7 @@ static void second(struct timer *t)
 
 static int watches_add(struct worker *w, const struct sockets *s)
 {
-    for (uint32_t i = 0; i < s->count; i++) {
+    for (uint32_t i = 0; i < s->udp_count; i++) {
         w->udp[i] = (struct udp){{.fd = -EBADF, .ready = udp_ready}, w, i};
         int r = loop_watch(&w->loop, &w->udp[i].watch, s->udp[i], EPOLLIN);
         if (r < 0)

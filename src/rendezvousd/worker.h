@@ -7,20 +7,24 @@
 #include "rendezvous/server.h"
 
 #define LISTENS_MAX 8
+/* And three more for STUN. */
+#define SOCKETS_MAX (LISTENS_MAX + 3)
 #define THREADS_MAX 64
 #define TCP_MAX     4096 /* connections a thread */
 
 /* sockets.c ---------------------------------------------------------------- */
 
 struct sockets {
-    int udp[LISTENS_MAX], tcp[LISTENS_MAX];
-    size_t count;
+    int udp[SOCKETS_MAX], tcp[LISTENS_MAX];
+    size_t udp_count, tcp_count;
 };
 
 /* Port 0 becomes a free one, for UDP and TCP alike. -EADDRINUSE also when another server would
  * share the port with us unseen. */
 int sockets_choose(struct addr *a) WARN_UNUSED;
-int sockets_open(struct sockets *s, const struct addr *addrs, size_t count) WARN_UNUSED;
+/* The first so many of the addresses get a TCP listener, too. */
+int sockets_open(struct sockets *s, const struct addr *addrs, size_t tcp_count,
+                 size_t udp_count) WARN_UNUSED;
 void sockets_close(struct sockets *s);
 
 /* tcp.c -------------------------------------------------------------------- */

@@ -530,6 +530,26 @@ def test_coturns_client_is_answered(world):
     assert "UDP reflexive addr: 127.0.0.1:" in done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not shutil.which("turnutils_natdiscovery"), reason="coturn is not installed")
+def test_coturn_finds_out_how_the_nat_behaves(world):
+    """There is none on loopback, so every answer must arrive, from whichever of the four sockets."""
+    server = world.server("--stun-other", "127.0.0.2:0")
+    done = subprocess.run(["turnutils_natdiscovery", "-m", "-f", "-p", str(server.port),
+                           "127.0.0.1"], capture_output=True, text=True, timeout=60, check=False)
+    said = done.stdout + done.stderr
+    assert "NAT with Endpoint Independent Mapping!" in said, said
+    assert "NAT with Endpoint Independent Filtering!" in said, said
+    assert "Response origin: : 127.0.0.2:" in said
+
+
+def test_two_addresses_for_stun_must_differ(world, build):
+    for other in ("127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "nonsense"):
+        done = subprocess.run([os.path.join(build, "berth-rendezvous"), "--listen", "127.0.0.1:0",
+                               "--state", world._folder(), "--stun-other", other],
+                              capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 2 and "berth-rendezvous: " in done.stderr
+
+
 @pytest.mark.skipif(not shutil.which("stun"), reason="stun-client is not installed")
 def test_a_client_of_the_old_stun_ends_politely(world):
     server = world.server()

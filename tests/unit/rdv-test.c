@@ -444,6 +444,34 @@ TEST("STUN is answered, and to one network only so often")
     rig_close(&g);
 }
 
+TEST("with four sockets the answer leaves from the one that was asked for")
+{
+    struct rig g;
+    struct stun s;
+    char origin[ADDR_TEXT_MAX], other[ADDR_TEXT_MAX];
+    static const char *const at[2][2] = {{"192.0.2.1:1", "192.0.2.1:2"},
+                                         {"192.0.2.2:1", "192.0.2.2:2"}};
+    rig_open(&g, 0);
+    g.shared.stun.on = true;
+    for (uint32_t i = 0; i < 4; i++) {
+        g.shared.stun.socket[i / 2][i % 2] = i;
+        CHECK_INT(addr_parse(at[i / 2][i % 2], &g.shared.stun.at[i / 2][i % 2]), 0);
+    }
+    for (uint32_t change = 0; change < 4; change++) {
+        uint8_t buf[STUN_MAX];
+        struct stun ask = {.type = STUN_REQUEST, .has_change = true, .change = change * 2};
+        int n = stun_encode(&ask, buf, sizeof buf);
+        CHECK(send_bytes(&g, buf, (size_t)n) > 0);
+        CHECK_INT(stun_decode(&s, g.out, g.out_n), 0);
+        CHECK_INT(s.type, STUN_SUCCESS);
+        bool ip = change * 2 & STUN_CHANGE_IP, port = change * 2 & STUN_CHANGE_PORT;
+        CHECK_INT(g.rdv.send_from, ip * 2 + port);
+        CHECK_TEXT(addr_format(&s.origin, origin), at[ip][port]);
+        CHECK_TEXT(addr_format(&s.other, other), at[1][1]);
+    }
+    rig_close(&g);
+}
+
 TEST("a STUN attribute that must be understood and is not is named")
 {
     struct rig g;
