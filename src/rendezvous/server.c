@@ -15,6 +15,12 @@ static const struct {
     [RDVMSG_RELEASE] = {handle_name, true},      [RDVMSG_LIST] = {handle_name, true},
 };
 
+/* Only this thread writes; another reads it for the log. */
+static void count(uint64_t *counter)
+{
+    __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
 int rdv_init(struct rdv *r, const struct rdv_shared *shared)
 {
     *r = (struct rdv){.shared = shared};
@@ -45,7 +51,7 @@ static void error_answer(struct rdv *r, const struct request *q, enum rdv_reason
     answer->type = RDVMSG_ERROR;
     answer->reason = reason;
     answer->number = q->number;
-    r->counters.refused[reason]++;
+    count(&r->counters.refused[reason]);
     r->refused = reason;
 }
 
@@ -57,10 +63,10 @@ static size_t answer_encode(struct rdv *r, const struct request *q, const struct
     if (n < 0)
         return 0;
     if (!q->proven && (size_t)n > q->in->bytes.n) {
-        r->counters.withheld++;
+        count(&r->counters.withheld);
         return 0;
     }
-    r->counters.answered[answer->type]++;
+    count(&r->counters.answered[answer->type]);
     return (size_t)n;
 }
 
@@ -139,7 +145,7 @@ static size_t stun_handle(struct rdv *r, const struct rdv_input *in, uint8_t out
         !(limits_take(r->limits, LIMIT_STUN, &in->from, in->now_ms) &&
           limits_take_all(r->limits, LIMIT_STUN, in->now_ms)))
         return 0;
-    r->counters.stun++;
+    count(&r->counters.stun);
     return (size_t)n;
 }
 
@@ -148,7 +154,7 @@ static size_t damaged_handle(struct rdv *r, struct request *q, uint8_t out[RDVMS
 {
     struct str b = q->in->bytes;
     struct rdvmsg answer = {.type = RDVMSG_ERROR};
-    r->counters.dropped++;
+    count(&r->counters.dropped);
     if (b.n < RDVMSG_HEAD || (uint8_t)b.p[0] != RDVMSG_MAGIC)
         return 0;
     q->proven = q->in->via.connection != 0;
@@ -165,7 +171,8 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
     r->send_from = in->via.socket;
     if (stun_looks(in->bytes.p, in->bytes.n)) {
         size_t n = stun_handle(r, in, out);
-        r->counters.dropped += n == 0;
+        if (n == 0)
+            count(&r->counters.dropped);
         return n;
     }
     q.in = in;
