@@ -20,7 +20,7 @@
 #define UDP_TRIES    3
 #define TCP_MS       5000
 /* A cookie over UDP, one over TCP, the question, and once more when the cookie has just turned. */
-#define ROUNDS 5
+#define ROUNDS 8
 
 static int server_split(struct client *c, const char *text)
 {
@@ -67,12 +67,17 @@ static int connect_within(int fd, const struct addrinfo *a)
 
 static int connect_any(struct client *c, int type)
 {
-    struct addrinfo hints = {.ai_socktype = type, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
+    struct addrinfo hints = {.ai_socktype = type}, *list = NULL;
+    size_t skip = type == SOCK_DGRAM ? c->refused : 0;
     int r = getaddrinfo(c->host, c->port, &hints, &list);
     if (r != 0)
         return -EHOSTUNREACH;
     r = -EHOSTUNREACH;
     for (const struct addrinfo *a = list; a && c->fd < 0; a = a->ai_next) {
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
         CLEANUP_FD int fd = socket(a->ai_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         r = fd < 0 ? -errno : connect_within(fd, a);
         if (r == 0)
@@ -174,12 +179,16 @@ static int tcp_ask(struct client *c, const struct rdvmsg *m, struct str bytes,
     }
 }
 
-/* UDP is blocked, or nobody is there: TCP knows. The cookie was for the other socket. */
-static int tcp_turn(struct client *c)
+/* Nobody is at this address: perhaps at the host's next. Or UDP is blocked: TCP knows. The cookie
+ * was for the other socket. */
+static int turn(struct client *c, int error)
 {
     c->fd = fd_close(c->fd);
-    c->tcp = true;
     memset(c->cookie, 0, sizeof c->cookie);
+    c->refused++;
+    if (error == -ECONNREFUSED && connect_any(c, SOCK_DGRAM) == 0)
+        return 0;
+    c->tcp = true;
     return connect_any(c, SOCK_STREAM);
 }
 
@@ -217,7 +226,7 @@ static int ask_signed(struct client *c, struct rdvmsg *m, sign_fn sign, const vo
         if (r == 0)
             r = ask(c, first ? &hello : m, ret_answer);
         if ((r == -ETIMEDOUT || r == -ECONNREFUSED) && !c->tcp)
-            r = tcp_turn(c);
+            r = turn(c, r);
         else if (r == 0 && ret_answer->type != RDVMSG_COOKIE_IS)
             return 0;
         if (r < 0)

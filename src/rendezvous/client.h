@@ -9,6 +9,7 @@
 struct client {
     int fd; /* connected; owned */
     bool tcp;
+    size_t refused; /* addresses of the host at which nobody answers UDP */
     char host[CLIENT_HOST_MAX], port[6];
     uint8_t cookie[RDVMSG_COOKIE];
     struct addr seen; /* where the server sees us; without a family before the first cookie */

@@ -63,11 +63,12 @@ def reason(answer):
 class Asker:
     """A UDP socket, or a TCP connection, to a server."""
 
-    def __init__(self, port, tcp=False):
+    def __init__(self, port, tcp=False, host="127.0.0.1"):
         self.tcp = tcp
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                    socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
         self.socket.settimeout(10)
-        self.socket.connect(("127.0.0.1", port))
+        self.socket.connect((host, port))
 
     def send(self, data):
         self.socket.sendall(struct.pack(">H", len(data)) + data if self.tcp else data)

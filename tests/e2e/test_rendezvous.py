@@ -17,7 +17,7 @@ import time
 import pytest
 
 import rdv_peer
-from harness import Proc, can_bind, wait_until
+from harness import Proc, can_bind, has_ipv6, wait_until
 from rdv_peer import Asker, Identity, Liar, TcpOnly
 
 pytestmark = pytest.mark.berth_only
@@ -30,17 +30,17 @@ class Server:
         self.build, self.folder = build, folder
         self.state = os.path.join(folder, "state")
         self.log = os.path.join(folder, "log")
-        self.port, self.proc = 0, None
+        self.port, self.proc, self.host = 0, None, "127.0.0.1"
 
     def start(self, *options):
         open(self.log, "w", encoding="utf-8").close()
-        argv = [os.path.join(self.build, "berth-rendezvous"), "--listen", f"127.0.0.1:{self.port}",
+        argv = [os.path.join(self.build, "berth-rendezvous"), "--listen", f"{self.host}:{self.port}",
                 "--state", self.state, "--log", "debug", *map(str, options)]
         self.proc = Proc(argv, self.log)
 
         def listens():
             assert self.proc.is_running(), self.proc.output()
-            return re.search(r"listening addr=127\.0\.0\.1:(\d+)", self.proc.output())
+            return re.search(r"listening addr=\S+:(\d+)", self.proc.output())
 
         self.port = int(wait_until(listens, 15, "a listening server")[1])
         return self
@@ -104,8 +104,9 @@ class World:
         os.mkdir(path)
         return path
 
-    def server(self, *options):
+    def server(self, *options, host="127.0.0.1"):
         server = Server(self.build, self._folder())
+        server.host = host
         self.ends.append(lambda: server.proc and server.proc.kill())
         return server.start(*options)
 
@@ -263,6 +264,24 @@ def test_a_server_that_is_not_there_is_passed_over_for_the_next(world):
     world.register(home, server.address)
     assert laptop.good("lookup", home.key(), "--rendezvous", nobody, "--rendezvous", server.address)
     assert "cannot ask" in laptop.refused("lookup", home.key(), "--rendezvous", nobody)
+
+
+def test_a_host_of_several_addresses_is_tried_at_each_over_udp(world):
+    server, home = world.server(), world.user()
+    proc = world.register(home, f"localhost:{server.port}")  # ::1, too, where there is IPv6
+    assert "over UDP" in proc.output()
+
+
+@pytest.mark.parametrize("listen, asked", [("0.0.0.0", "127.0.0.5"), ("[::]", "::1")])
+def test_a_server_at_all_addresses_answers_from_the_one_that_was_asked(world, listen, asked):
+    """A connected socket hears nobody else. A claim's answer takes another way than the others."""
+    if asked == "::1" and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    server = world.server(host=listen)
+    asker = world.keep(Asker(server.port, host=asked))
+    cookie = asker.cookie()
+    assert asker.ask(rdv_peer.claim(Identity(), cookie, "home"))[2] == rdv_peer.DONE
+    assert asker.ask(rdv_peer.lookup(cookie, name="home"))[2] == rdv_peer.FOUND
 
 
 def test_a_peer_that_falls_silent_is_forgotten(world):
