@@ -17,6 +17,9 @@ enum rdv_reason handle_lookup(struct rdv *r, struct request *q, struct rdvmsg *a
     else if (!names_find(r->shared->names, m->name, answer->key, &since))
         return RDV_UNKNOWN_NAME;
     size_t n = registry_get(r->shared->registry, answer->key, q->now_s, q->buf, &age_s);
+    /* Refreshed or not, what has expired is of no use to anybody. */
+    if (n > 0 && record_not_after((struct str){(const char *)q->buf, n}) <= q->in->unix_s)
+        n = 0;
     if (n == 0 && !by_name)
         return RDV_NOT_REGISTERED;
     answer->type = RDVMSG_FOUND;

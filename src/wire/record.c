@@ -189,3 +189,10 @@ int record_decode(struct record *ret_record, const void *buf, size_t n)
         *ret_record = rec;
     return e;
 }
+
+uint64_t record_not_after(struct str signed_record)
+{
+    struct rd r = rd_init(signed_record.p, signed_record.n);
+    (void)rd_bytes(&r, 1 + RECORD_KEY + 8);
+    return rd_u64(&r);
+}

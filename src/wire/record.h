@@ -60,6 +60,9 @@ int record_decode(struct record *ret_record, const void *buf, size_t n) WARN_UNU
 int record_split(struct str signed_record, struct str *ret_body,
                  const uint8_t **ret_signature) WARN_UNUSED;
 
+/* Of a record that decodes. */
+uint64_t record_not_after(struct str signed_record);
+
 /* a-z, 0-9 and inner hyphens, 1 to RECORD_NAME_MAX: the rule for names of services and of peers. A
  * key in text form is longer, so it is never taken for a name. */
 bool record_name_valid(struct str name);

@@ -18,7 +18,7 @@ struct rig {
     struct rdv_shared shared;
     struct rdv rdv;
     struct addr from;
-    uint64_t connection, now_ms;
+    uint64_t connection, now_ms, unix_s;
     uint8_t cookie[RDVMSG_COOKIE];
     struct identity id;
     uint8_t out[RDVMSG_MAX];
@@ -45,7 +45,8 @@ static void rig_open(struct rig *g, uint32_t signatures)
 {
     char trouble[256];
     *g = (struct rig){.shared = {.lease_s = 90, .refresh_s = 25, .signatures = signatures},
-                      .now_ms = 1000000};
+                      .now_ms = 1000000,
+                      .unix_s = NOW_S};
     g->shared.registry = registry_new(1000, 90);
     g->shared.names = names_new(1000);
     CHECK_INT(names_store_open(folder, g->shared.names, &g->shared.store, trouble, sizeof trouble),
@@ -71,7 +72,7 @@ static size_t send_bytes(struct rig *g, const void *bytes, size_t n)
                            .from = g->from,
                            .via = {.connection = g->connection},
                            .now_ms = g->now_ms,
-                           .unix_s = NOW_S};
+                           .unix_s = g->unix_s};
     g->in_n = n;
     g->out_n = rdv_handle(&g->rdv, &in, g->out);
     return g->out_n;
@@ -170,6 +171,22 @@ TEST("records that are old, changed, expired or too long valid are refused")
     CHECK_INT(enter(&g, 6, NOW_S, &a), RDV_EXPIRED);
     CHECK_INT(enter(&g, 6, NOW_S + RDV_VALID_MAX_S + 1, &a), RDV_TOO_LONG_VALID);
     CHECK_INT(g.rdv.counters.refused[RDV_REPLAYED], 1);
+    rig_close(&g);
+}
+
+TEST("a record that has expired is shown no more, though it is refreshed")
+{
+    struct rig g;
+    struct rdvmsg a, m = {.type = RDVMSG_LOOKUP, .pad_to = RDVMSG_MAX};
+    rig_open(&g, 0);
+    hello(&g);
+    CHECK_INT(enter(&g, 1, NOW_S + 10, &a), RDV_OK);
+    memcpy(m.key, g.id.key.b, sizeof m.key);
+    g.unix_s += 9;
+    CHECK_INT(ask(&g, &m, &a), RDVMSG_FOUND);
+    g.unix_s += 1;
+    CHECK_INT(ask(&g, &m, &a), RDVMSG_ERROR);
+    CHECK_INT(a.reason, RDV_NOT_REGISTERED);
     rig_close(&g);
 }
 
