@@ -24,6 +24,11 @@ _berth_ports() {
     done < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null) | sort -un
 }
 
+# The names that are known already.
+_berth_peers() {
+    berth peers --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)".*/\1/p'
+}
+
 # The word under the cursor, whole: bash takes it apart at colons. Sets cur and prev.
 _berth_words() {
     local line=${COMP_LINE:0:COMP_POINT}
@@ -102,7 +107,7 @@ _berth_apps() {
 
 _berth() {
     local cur prev
-    local verbs="run ls logs why reserve check config top metrics status start stop restart reload upgrade help"
+    local verbs="run ls logs why reserve check config top metrics status start stop restart reload upgrade key name register lookup peers help"
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
@@ -146,6 +151,26 @@ _berth() {
         case $cur in
         -*) _berth_offer "--help" ;;
         *) _berth_offer "$(_berth_apps)" ;;
+        esac
+        ;;
+    key) _berth_offer "show new --help" ;;
+    name)
+        case $cur in
+        -*) _berth_offer "--rendezvous --json --help" ;;
+        *) ((COMP_CWORD == 2)) && _berth_offer "claim release list" ;;
+        esac
+        ;;
+    register) _berth_offer "--rendezvous --service --address --once --help" ;;
+    lookup)
+        case $cur in
+        -*) _berth_offer "--rendezvous --json --help" ;;
+        *) _berth_offer "$(_berth_peers)" ;;
+        esac
+        ;;
+    peers)
+        case $COMP_CWORD in
+        2) _berth_offer "accept forget --json --help" ;;
+        3) _berth_offer "$(_berth_peers)" ;;
         esac
         ;;
     help) _berth_offer "$verbs" ;;

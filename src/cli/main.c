@@ -28,6 +28,12 @@ static const struct cli_verb verbs[] = {
     {"config", "[--defaults]", "shows the configuration, or every key there is", cmd_config},
     {"reload", "[--dry-run]", "reads the configuration again", cmd_reload},
     {"upgrade", "", "puts the installed berthd in the place of the running one", cmd_upgrade},
+    {"key", "[show|new]", "makes and shows this user's key", cmd_key},
+    {"name", "claim|release|list NAME", "names at a rendezvous server", cmd_name},
+    {"register", "[--service NAME=PORT]", "keeps this user's record at a rendezvous server",
+     cmd_register},
+    {"lookup", "NAME|KEY", "asks a rendezvous server for a peer's record", cmd_lookup},
+    {"peers", "[accept|forget]", "lists known peers and their keys", cmd_peers},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 

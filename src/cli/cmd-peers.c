@@ -1,0 +1,162 @@
+/* berth peers: the keys that names had when they were first seen, shown, accepted and forgotten. */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "cli/peer.h"
+
+static const char help[] =
+    "usage: berth peers [--json]\n"
+    "       berth peers accept NAME KEY\n"
+    "       berth peers forget NAME|KEY\n"
+    "\n"
+    "Lists the peers that were met, with the key that each name had when it was first seen. "
+    "Another "
+    "key\n"
+    "for a known name is an error, wherever it comes from, until it is accepted here; ask the "
+    "peer's owner\n"
+    "for the key by another way first. What is forgotten is trusted anew on its next first use.\n"
+    "\n"
+    "They are kept in the file `peers` beside the key (see `berth key --help`).\n";
+
+static int open_file(bool change, struct known *ret_known)
+{
+    char path[4096];
+    size_t line = 0;
+    int r = peer_known_path(path, sizeof path);
+    if (r < 0)
+        return cli_fail("peers", "neither $HOME nor $BERTH_KEY says where known peers are kept");
+    if (change)
+        r = keys_folder_make(path);
+    if (r == 0)
+        r = known_open(path, change, ret_known, &line);
+    if (line > 0)
+        return cli_fail("peers", "%s: line %zu makes no sense", path, line);
+    return r < 0 ? cli_fail("peers", "%s: %s", path, strerror(-r)) : CLI_OK;
+}
+
+static void list_json(const struct known *k)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < k->count; i++) {
+        const struct known_peer *p = &k->peers[i];
+        char key[KEY_TEXT_MAX];
+        (void)json_array_append_new(
+            list, json_pack("{s:s?, s:s, s:I, s:I}", "name", *p->name ? p->name : NULL, "key",
+                            key_format(&p->key, key), "since", (json_int_t)p->since, "sequence",
+                            (json_int_t)p->sequence));
+    }
+    json_t *j = json_pack("{s:o}", "peers", list);
+    if (json_dumpf(j, stdout, JSON_INDENT(2)) == 0)
+        (void)putchar('\n');
+    json_decref(j);
+}
+
+static void list_print(const struct known *k)
+{
+    if (k->count == 0) {
+        (void)puts("no peer is known yet: berth lookup NAME --rendezvous HOST:PORT");
+        return;
+    }
+    (void)printf("%s%-20s %-56s %s%s\n", cli_style(stdout, STYLE_BOLD), "NAME", "KEY", "FIRST SEEN",
+                 cli_style(stdout, STYLE_NONE));
+    for (size_t i = 0; i < k->count; i++) {
+        const struct known_peer *p = &k->peers[i];
+        char key[KEY_TEXT_MAX], when[PEER_TIME_MAX];
+        (void)printf("%-20s %s %s\n", *p->name ? p->name : "-", key_format(&p->key, key),
+                     peer_time(p->since, when));
+    }
+}
+
+static int list(bool as_json)
+{
+    struct known k;
+    int status = open_file(false, &k);
+    if (status != CLI_OK)
+        return status;
+    if (as_json)
+        list_json(&k);
+    else
+        list_print(&k);
+    known_done(&k);
+    return CLI_OK;
+}
+
+static int key_read(const char *text, struct key *ret_key)
+{
+    int r = key_parse(str_of(text), ret_key);
+    if (r == -EBADMSG)
+        return cli_fail("peers", "%s is mistyped: its checksum is wrong", text);
+    return r < 0 ? cli_fail("peers", "'%s' is no key", text) : CLI_OK;
+}
+
+static int save(const struct known *k)
+{
+    int r = known_save(k);
+    return r < 0 ? cli_fail("peers", "%s cannot be written: %s", k->path, strerror(-r)) : CLI_OK;
+}
+
+static int accept_key(const char *name, const char *text)
+{
+    struct known_peer p = {.since = (uint64_t)time(NULL)};
+    struct known k;
+    if (!record_name_valid(str_of(name)))
+        return cli_fail("peers", "'%s' is no name", name);
+    int status = key_read(text, &p.key);
+    if (status == CLI_OK)
+        status = open_file(true, &k);
+    if (status != CLI_OK)
+        return status;
+    memcpy(p.name, name, strlen(name) + 1);
+    struct known_peer *old = known_by_name(&k, name);
+    int r = 0;
+    if (old)
+        *old = p;
+    else
+        r = known_add(&k, &p);
+    status = r < 0 ? cli_fail("peers", "%s", strerror(-r)) : save(&k);
+    known_done(&k);
+    return status;
+}
+
+static int forget(const char *text)
+{
+    struct known k;
+    struct key key;
+    bool by_key = !record_name_valid(str_of(text));
+    int status = by_key ? key_read(text, &key) : CLI_OK;
+    if (status == CLI_OK)
+        status = open_file(true, &k);
+    if (status != CLI_OK)
+        return status;
+    struct known_peer *p = by_key ? known_find(&k, "", &key) : known_by_name(&k, text);
+    if (p) {
+        known_remove(&k, p);
+        status = save(&k);
+    } else {
+        status = cli_fail("peers", "%s is not known", text);
+    }
+    known_done(&k);
+    return status;
+}
+
+int cmd_peers(int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+    if (strcmp(word, "--help") == 0) {
+        (void)fputs(help, stdout);
+        return CLI_OK;
+    }
+    int status = peer_start("peers");
+    if (status != CLI_OK)
+        return status;
+    if (argc == 1 || (argc == 2 && strcmp(word, "--json") == 0))
+        return list(argc == 2);
+    if (strcmp(word, "accept") == 0)
+        return argc == 4 ? accept_key(argv[2], argv[3]) : cli_usage("peers", "accept NAME KEY");
+    if (strcmp(word, "forget") == 0)
+        return argc == 3 ? forget(argv[2]) : cli_usage("peers", "forget NAME, or forget KEY");
+    return cli_usage("peers", "unexpected argument '%s'", word);
+}

@@ -1,0 +1,37 @@
+#pragma once
+/* Who is registered: for each key the newest signed record, where the server saw its owner, and the
+ * lease that each sign of life renews. Soft state: it is lost when the server ends, and peers
+ * register again. Safe for any number of threads. */
+
+#include "base/addr.h"
+#include "wire/record.h"
+
+struct registry;
+
+enum registry_result {
+    REGISTRY_OK,
+    REGISTRY_OLDER, /* a newer sequence is known */
+    REGISTRY_OTHER, /* the same sequence with other bytes is known */
+    REGISTRY_FULL,
+};
+
+/* At most peers_max, each for lease_s after its last sign of life. Now is any clock of seconds that
+ * only goes forward. NULL without memory. */
+struct registry *registry_new(size_t peers_max, uint32_t lease_s);
+void registry_free(struct registry *r);
+
+/* A signed record that has been checked. ret_known is the sequence of what is known afterwards. */
+enum registry_result registry_put(struct registry *r, struct str record, const struct addr *from,
+                                  uint32_t now_s, uint64_t *ret_known);
+/* Are these the very bytes that are known for this key? Their signature was checked then. */
+bool registry_has(struct registry *r, struct str record, uint32_t now_s);
+/* A sign of life. False when nobody with this key is registered. */
+bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const struct addr *from,
+                      uint32_t now_s, uint64_t *ret_sequence);
+/* Copies the record and returns its length, 0 when there is none. */
+size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
+                    uint8_t buf[RECORD_MAX], uint32_t *ret_age_s);
+/* Frees what has expired. To be called about every second: each call looks at a part, so that all
+ * is looked at within a lease. */
+void registry_sweep(struct registry *r, uint32_t now_s);
+size_t registry_count(struct registry *r); /* expired ones count until they are swept */

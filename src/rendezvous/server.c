@@ -1,0 +1,206 @@
+/* One message in, one answer out: STUN by its look, ours by a table of handlers. Here stands the
+ * one rule that keeps the server from being turned against others: to an address that has not
+ * proven that it receives, nothing goes that is longer than what came. */
+#include "rendezvous/server.h"
+
+#include "rendezvous/handlers.h"
+#include "wire/stun.h"
+
+static const struct {
+    enum rdv_reason (*handle)(struct rdv *r, struct request *q, struct rdvmsg *answer);
+    bool needs_proof; /* a good cookie, over TCP, too: it is part of what is signed */
+} handlers[RDVMSG_TYPE_COUNT] = {
+    [RDVMSG_REGISTER] = {handle_register, true}, [RDVMSG_REFRESH] = {handle_refresh, false},
+    [RDVMSG_LOOKUP] = {handle_lookup, false},    [RDVMSG_CLAIM] = {handle_name, true},
+    [RDVMSG_RELEASE] = {handle_name, true},      [RDVMSG_LIST] = {handle_name, true},
+};
+
+/* Only this thread writes; another reads it for the log. */
+static void count(uint64_t *counter)
+{
+    __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+int rdv_init(struct rdv *r, const struct rdv_shared *shared)
+{
+    *r = (struct rdv){.shared = shared};
+    secrets_init(&r->secrets, shared->master);
+    r->limits = limits_new(shared->signatures);
+    int e = names_outbox_init(&r->outbox);
+    return e < 0 ? e : r->limits ? 0 : -ENOMEM;
+}
+
+void rdv_done(struct rdv *r)
+{
+    names_outbox_done(&r->outbox);
+    limits_free(r->limits);
+    r->limits = NULL;
+}
+
+static void cookie_answer(const struct rdv *r, const struct request *q, struct rdvmsg *answer)
+{
+    answer->type = RDVMSG_COOKIE_IS;
+    answer->lifetime_s = SECRETS_PERIOD_S;
+    answer->addr = q->in->from;
+    secrets_cookie(&r->secrets, &q->in->from, answer->cookie);
+}
+
+static void error_answer(struct rdv *r, const struct request *q, enum rdv_reason reason,
+                         struct rdvmsg *answer)
+{
+    answer->type = RDVMSG_ERROR;
+    answer->reason = reason;
+    answer->number = q->number;
+    count(&r->counters.refused[reason]);
+    r->refused = reason;
+}
+
+/* The sender's answer, or none when it would be too long for whoever the sender may be. */
+static size_t answer_encode(struct rdv *r, const struct request *q, const struct rdvmsg *answer,
+                            uint8_t out[RDVMSG_MAX])
+{
+    int n = rdvmsg_encode(answer, out, RDVMSG_MAX);
+    if (n < 0)
+        return 0;
+    if (!q->proven && (size_t)n > q->in->bytes.n) {
+        count(&r->counters.withheld);
+        return 0;
+    }
+    count(&r->counters.answered[answer->type]);
+    return (size_t)n;
+}
+
+static size_t ours_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_MAX])
+{
+    struct rdvmsg *m = q->m, answer;
+    answer.type = 0;
+    answer.transaction = m->transaction;
+    answer.pad_to = 0;
+    bool cookie_good = (m->type == RDVMSG_LOOKUP || handlers[m->type].needs_proof) &&
+                       secrets_cookie_good(&r->secrets, &q->in->from, m->cookie);
+    q->proven = cookie_good || q->in->via.connection != 0;
+    if (m->type == RDVMSG_HELLO || (handlers[m->type].needs_proof && !cookie_good)) {
+        cookie_answer(r, q, &answer);
+        return answer_encode(r, q, &answer, out);
+    }
+    enum rdv_reason reason =
+        handlers[m->type].handle ? handlers[m->type].handle(r, q, &answer) : RDV_BAD_MESSAGE;
+    if (reason != RDV_OK)
+        error_answer(r, q, reason, &answer);
+    if (answer.type == 0)
+        return 0;
+    size_t n = answer_encode(r, q, &answer, out);
+    if (n > 0 || answer.type != RDVMSG_FOUND)
+        return n;
+    cookie_answer(r, q, &answer);
+    return answer_encode(r, q, &answer, out);
+}
+
+/* RFC 5780 6.1: from which of the four sockets the answer leaves, and what it says of them. False
+ * when another is asked for than there is. */
+static bool stun_place(struct rdv *r, const struct rdv_input *in, const struct stun *s,
+                       struct stun *answer)
+{
+    const struct rdv_stun *four = &r->shared->stun;
+    for (size_t i = 0; four->on && in->via.connection == 0 && i < 4; i++) {
+        size_t ip = i / 2, port = i % 2;
+        if (four->socket[ip][port] != in->via.socket)
+            continue;
+        answer->other = four->at[!ip][!port];
+        ip ^= (s->change & STUN_CHANGE_IP) != 0;
+        port ^= (s->change & STUN_CHANGE_PORT) != 0;
+        answer->origin = four->at[ip][port];
+        r->send_from = four->socket[ip][port];
+        return true;
+    }
+    return s->change == 0;
+}
+
+/* RFC 8489 6.3.1. A bare request of 20 bytes must be answered with 32 or more, which is the one
+ * exception to the rule above: so few a second go to one network that it is of no use to anybody.
+ */
+static size_t stun_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX])
+{
+    struct stun s, answer = {.type = STUN_SUCCESS, .mapped = in->from};
+    if (stun_decode(&s, in->bytes.p, in->bytes.n) < 0 || s.type != STUN_REQUEST)
+        return 0;
+    memcpy(answer.transaction, s.transaction, sizeof answer.transaction);
+    answer.classic = s.classic;
+    answer.old_cookie = s.old_cookie;
+    answer.has_fingerprint = s.has_fingerprint;
+    if (!stun_place(r, in, &s, &answer))
+        s.unknown[s.unknown_count < STUN_UNKNOWN_MAX ? s.unknown_count++ : 0] = 3;
+    if (s.unknown_count > 0) {
+        answer.type = STUN_FAILURE;
+        answer.error = 420;
+        answer.mapped.len = answer.origin.len = answer.other.len = 0;
+        r->send_from = in->via.socket;
+        answer.unknown_count = s.unknown_count;
+        memcpy(answer.unknown, s.unknown, sizeof answer.unknown);
+    }
+    int n = stun_encode(&answer, out, RDVMSG_MAX);
+    if (n < 0)
+        return 0;
+    if (in->via.connection == 0 && (size_t)n > in->bytes.n &&
+        !(limits_take(r->limits, LIMIT_STUN, &in->from, in->now_ms) &&
+          limits_take_all(r->limits, LIMIT_STUN, in->now_ms)))
+        return 0;
+    count(&r->counters.stun);
+    return (size_t)n;
+}
+
+/* What has our head but is damaged is told so; to strangers we say nothing. */
+static size_t damaged_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_MAX])
+{
+    struct str b = q->in->bytes;
+    struct rdvmsg answer = {.type = RDVMSG_ERROR};
+    count(&r->counters.dropped);
+    if (b.n < RDVMSG_HEAD || (uint8_t)b.p[0] != RDVMSG_MAGIC)
+        return 0;
+    q->proven = q->in->via.connection != 0;
+    for (size_t i = 4; i < RDVMSG_HEAD; i++)
+        answer.transaction = answer.transaction << 8 | (uint8_t)b.p[i];
+    error_answer(r, q, RDV_BAD_MESSAGE, &answer);
+    return answer_encode(r, q, &answer, out);
+}
+
+size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX])
+{
+    struct rdvmsg m;
+    struct request q;
+    r->send_from = in->via.socket;
+    if (stun_looks(in->bytes.p, in->bytes.n)) {
+        size_t n = stun_handle(r, in, out);
+        if (n == 0)
+            count(&r->counters.dropped);
+        return n;
+    }
+    q.in = in;
+    q.m = &m;
+    q.proven = false;
+    q.now_s = (uint32_t)(in->now_ms / 1000);
+    q.number = 0;
+    r->refused = RDV_OK;
+    secrets_turn(&r->secrets, in->now_ms);
+    if (rdvmsg_decode(&m, in->bytes.p, in->bytes.n) < 0)
+        return damaged_handle(r, &q, out);
+    return ours_handle(r, &q, out);
+}
+
+size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX])
+{
+    struct rdvmsg answer = {.type = RDVMSG_DONE, .transaction = job->transaction};
+    const struct rdv_input in = {.from = job->from};
+    r->refused = RDV_OK;
+    struct request q = {.in = &in, .proven = true};
+    answer.number = job->since;
+    if (job->type == RDVMSG_LIST) {
+        answer.type = RDVMSG_NAMES;
+        answer.name_count = job->held_count;
+        for (size_t i = 0; i < job->held_count; i++)
+            answer.names[i] = (struct str){job->held[i], job->held_n[i]};
+    }
+    if (job->reason != RDV_OK)
+        error_answer(r, &q, job->reason, &answer);
+    return answer_encode(r, &q, &answer, out);
+}

@@ -1,0 +1,63 @@
+#pragma once
+/* What a rendezvous server answers: a message, its sender and the time come in, the answer goes
+ * out. No sockets and no clock. One struct rdv for each thread; they share registry, names and
+ * store. */
+
+#include "rendezvous/limit.h"
+#include "rendezvous/names.h"
+#include "rendezvous/registry.h"
+#include "rendezvous/secrets.h"
+
+/* A record may be good for a week at most: so long a caller may be shown a stale one. */
+#define RDV_VALID_MAX_S (7 * 24 * 3600)
+
+/* Four sockets at two addresses and two ports, by RFC 5780, so that a client can find out how its
+ * NAT behaves. */
+struct rdv_stun {
+    bool on;
+    struct addr at[2][2];  /* address, port */
+    uint32_t socket[2][2]; /* the number of each in rdv_via */
+};
+
+struct rdv_shared {
+    struct rdv_stun stun;
+    struct registry *registry;
+    struct names *names;
+    struct names_store *store;
+    uint8_t master[SECRETS_MASTER];
+    uint16_t lease_s, refresh_s;
+    uint32_t signatures; /* checked a second and source; 0: no limit */
+};
+
+/* What was done, and what was refused for which reason; read by other threads for the log. */
+struct rdv_counters {
+    uint64_t answered[RDVMSG_TYPE_COUNT]; /* by the type of the answer */
+    uint64_t refused[RDV_REASON_COUNT];
+    uint64_t stun;
+    uint64_t withheld; /* would have been longer than what came from an unproven address */
+    uint64_t dropped;  /* neither STUN nor ours, or over the limit for STUN */
+};
+
+struct rdv {
+    const struct rdv_shared *shared;
+    struct secrets secrets;
+    struct limits *limits;
+    struct names_outbox outbox;
+    struct rdv_counters counters;
+    uint32_t send_from;      /* the socket that the last answer to a datagram leaves from */
+    enum rdv_reason refused; /* by the last call; RDV_OK: nothing was */
+};
+
+struct rdv_input {
+    struct str bytes;
+    struct addr from;
+    struct rdv_via via;
+    uint64_t now_ms, unix_s;
+};
+
+int rdv_init(struct rdv *r, const struct rdv_shared *shared) WARN_UNUSED;
+void rdv_done(struct rdv *r);
+/* Length of the answer; 0: none, or a later one through the outbox. */
+size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
+/* The answer to a job that came back. */
+size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX]);

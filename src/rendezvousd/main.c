@@ -1,0 +1,421 @@
+/* berth-rendezvous: where peers register their signed records, claim names and look each other up.
+ * Options come in; the process serves until it is told to end. One thread for each processor
+ * serves, one writes names to disk, and this one waits for signals. */
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "keys/keys.h"
+#include "rendezvousd/worker.h"
+#include "sandbox/rendezvous.h"
+
+#ifndef BERTH_VERSION
+#define BERTH_VERSION "0"
+#endif
+
+#define LOG_EVERY_S 60
+
+struct options {
+    struct addr listens[SOCKETS_MAX]; /* those for STUN last */
+    size_t listen_count, stun_count;
+    struct addr stun_other; /* without a family: none */
+    const char *state;
+    size_t threads, peers_max, names_max;
+    uint32_t lease_s, rate;
+};
+
+struct server {
+    struct rdv_shared shared;
+    struct sockets sockets[THREADS_MAX];
+    struct worker *workers[THREADS_MAX];
+    size_t worker_count;
+    struct rdv_counters logged;
+};
+
+static const char usage[] =
+    "Usage: berth-rendezvous --listen ADDRESS:PORT --state DIR [OPTION]...\n"
+    "Keeps the registry of peers: their signed records while they are there, and who holds which\n"
+    "name for good. Answers STUN on the same UDP port, and the same protocol over TCP.\n"
+    "\n"
+    "  --listen ADDRESS:PORT   for UDP and TCP; may be given several times\n"
+    "  --state DIR             where names.db is kept; made when it is not there\n"
+    "  --stun-other ADDRESS:PORT  a second address of this host and a second port, so that clients "
+    "can\n"
+    "                          find out how their NAT behaves (RFC 5780)\n"
+    "  --threads N             threads that serve (default: one per processor)\n"
+    "  --lease SECONDS         how long a peer that is silent stays registered (default 90)\n"
+    "  --peers-max N           at most so many peers (default 2000000)\n"
+    "  --names-max N           at most so many names (default 1000000)\n"
+    "  --rate N                registrations and claims a second from one address, for each "
+    "thread\n"
+    "                          (default 50; 0: no limit)\n"
+    "  --log LEVEL             error, warn, info or debug (default info)\n"
+    "  --help, --version\n"
+    "\n"
+    "As root it becomes the user who owns DIR (nobody where that is root), with DIR as its root\n"
+    "folder. SIGUSR1 logs the counters.\n";
+
+enum {
+    OPT_LISTEN = 1,
+    OPT_STATE,
+    OPT_OTHER,
+    OPT_THREADS,
+    OPT_LEASE,
+    OPT_PEERS,
+    OPT_NAMES,
+    OPT_RATE,
+    OPT_LOG,
+    OPT_HELP,
+    OPT_VERSION
+};
+
+static const struct option long_options[] = {{"listen", required_argument, NULL, OPT_LISTEN},
+                                             {"state", required_argument, NULL, OPT_STATE},
+                                             {"stun-other", required_argument, NULL, OPT_OTHER},
+                                             {"threads", required_argument, NULL, OPT_THREADS},
+                                             {"lease", required_argument, NULL, OPT_LEASE},
+                                             {"peers-max", required_argument, NULL, OPT_PEERS},
+                                             {"names-max", required_argument, NULL, OPT_NAMES},
+                                             {"rate", required_argument, NULL, OPT_RATE},
+                                             {"log", required_argument, NULL, OPT_LOG},
+                                             {"help", no_argument, NULL, OPT_HELP},
+                                             {"version", no_argument, NULL, OPT_VERSION},
+                                             {NULL, 0, NULL, 0}};
+
+static int complain(const char *format, const char *what)
+{
+    (void)fputs("berth-rendezvous: ", stderr);
+    (void)fprintf(stderr, format, what);
+    (void)fputs("\nTry `berth-rendezvous --help`.\n", stderr);
+    return -EINVAL;
+}
+
+static int number(const char *text, size_t min, size_t max, size_t *ret)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (!ascii_is_digit(text[0]) || *end || errno || v < min || v > max) {
+        (void)fprintf(stderr, "berth-rendezvous: a number from %zu to %zu is wanted, not '%s'\n",
+                      min, max, text);
+        return -EINVAL;
+    }
+    *ret = (size_t)v;
+    return 0;
+}
+
+static int number32(const char *text, size_t min, size_t max, uint32_t *ret)
+{
+    size_t v = 0;
+    int r = number(text, min, max, &v);
+    if (r == 0)
+        *ret = (uint32_t)v;
+    return r;
+}
+
+static int address_read(const char *text, struct addr *ret_addr)
+{
+    struct addr a;
+    if (addr_parse(text, &a) < 0 || (a.sa.sa_family != AF_INET && a.sa.sa_family != AF_INET6))
+        return complain("ADDRESS:PORT, such as 0.0.0.0:3478 or [::]:3478, is wanted, not '%s'",
+                        text);
+    *ret_addr = a;
+    return 0;
+}
+
+static int listen_add(struct options *o, const char *text)
+{
+    struct addr a;
+    int r = address_read(text, &a);
+    if (r < 0)
+        return r;
+    if (o->listen_count == LISTENS_MAX)
+        return complain("%s is one address too many", text);
+    o->listens[o->listen_count++] = a;
+    return 0;
+}
+
+static int log_set(const char *word)
+{
+    int level = log_level_parse(word);
+    if (level < 0)
+        return complain("--log takes error, warn, info or debug, not '%s'", word);
+    log_init("berth-rendezvous", (enum log_level)level);
+    return 0;
+}
+
+/* 0: go on; 1: done; negative: usage. */
+static int option_take(struct options *o, int c, const char *value)
+{
+    switch (c) {
+    case OPT_LISTEN:
+        return listen_add(o, value);
+    case OPT_OTHER:
+        return address_read(value, &o->stun_other);
+    case OPT_STATE:
+        o->state = value;
+        return 0;
+    case OPT_THREADS:
+        return number(value, 1, THREADS_MAX, &o->threads);
+    case OPT_LEASE:
+        return number32(value, 1, 3600, &o->lease_s);
+    case OPT_PEERS:
+        return number(value, 1, (size_t)1 << 32, &o->peers_max);
+    case OPT_NAMES:
+        return number(value, 1, (size_t)1 << 32, &o->names_max);
+    case OPT_RATE:
+        return number32(value, 0, 100000, &o->rate);
+    case OPT_LOG:
+        return log_set(value);
+    case OPT_HELP:
+        (void)fputs(usage, stdout);
+        return 1;
+    case OPT_VERSION:
+        (void)puts("berth-rendezvous " BERTH_VERSION);
+        return 1;
+    default:
+        return -EINVAL;
+    }
+}
+
+/* RFC 5780 6: two addresses and two ports, and answers that leave from exactly one of them. */
+static int stun_check(const struct options *o)
+{
+    const struct addr *a = &o->listens[0], *b = &o->stun_other;
+    if (b->len == 0)
+        return 0;
+    bool same_port = addr_port(a) != 0 && addr_port(a) == addr_port(b);
+    struct addr moved = *b;
+    addr_set_port(&moved, addr_port(a));
+    if (a->sa.sa_family != b->sa.sa_family || addr_is_wildcard(a) || addr_is_wildcard(b) ||
+        same_port || addr_equal(a, &moved))
+        return complain("--stun-other takes another address and %s than the first --listen, "
+                        "neither of them a wildcard",
+                        "another port");
+    return 0;
+}
+
+static int options_read(int argc, char **argv, struct options *o)
+{
+    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        int r = option_take(o, c, optarg);
+        if (r != 0)
+            return r;
+    }
+    if (optind < argc)
+        return complain("unexpected argument '%s'", argv[optind]);
+    if (o->listen_count == 0)
+        return complain("%s is missing", "--listen ADDRESS:PORT");
+    if (!o->state)
+        return complain("%s is missing", "--state DIR");
+    return stun_check(o);
+}
+
+/* Each connection and each socket is a descriptor. */
+static void limits_raise(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+/* The three other sockets of RFC 5780, behind those that are listened on. */
+static int stun_choose(struct options *o)
+{
+    struct addr *more = &o->listens[o->listen_count];
+    if (o->stun_other.len == 0)
+        return 0;
+    int r = sockets_choose(&o->stun_other);
+    more[0] = o->listens[0];
+    addr_set_port(&more[0], addr_port(&o->stun_other));
+    more[1] = o->stun_other;
+    addr_set_port(&more[1], addr_port(&o->listens[0]));
+    more[2] = o->stun_other;
+    for (int i = 0; r == 0 && i < 2; i++)
+        r = sockets_choose(&more[i]);
+    o->stun_count = 3;
+    return r;
+}
+
+static void stun_init(struct rdv_stun *s, const struct options *o)
+{
+    uint32_t n = (uint32_t)o->listen_count;
+    const struct rdv_stun four = {
+        .on = o->stun_count > 0,
+        .at = {{o->listens[0], o->listens[n]}, {o->listens[n + 1], o->listens[n + 2]}},
+        .socket = {{0, n}, {n + 1, n + 2}}};
+    *s = four;
+}
+
+/* While we may still bind low ports. */
+static int sockets_all(struct options *o, struct sockets sockets[THREADS_MAX])
+{
+    char text[ADDR_TEXT_MAX];
+    for (size_t i = 0; i < o->listen_count; i++) {
+        int r = sockets_choose(&o->listens[i]);
+        if (r < 0) {
+            log_error("cannot listen addr=%s err=%s", addr_format(&o->listens[i], text),
+                      strerror(-r));
+            return r;
+        }
+    }
+    if (stun_choose(o) < 0) {
+        log_error("cannot listen addr=%s err=the four sockets for STUN are not free",
+                  addr_format(&o->stun_other, text));
+        return -EADDRINUSE;
+    }
+    for (size_t i = 0; i < o->threads; i++) {
+        int r =
+            sockets_open(&sockets[i], o->listens, o->listen_count, o->listen_count + o->stun_count);
+        if (r < 0) {
+            log_error("cannot open sockets thread=%zu err=%s", i, strerror(-r));
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int shared_init(struct rdv_shared *s, const struct options *o, const char *folder)
+{
+    char trouble[512] = "no memory";
+    *s = (struct rdv_shared){.lease_s = (uint16_t)o->lease_s, .signatures = o->rate};
+    /* Three may be lost before the lease ends. */
+    s->refresh_s = (uint16_t)(o->lease_s * 10 / 36);
+    s->refresh_s += s->refresh_s == 0;
+    stun_init(&s->stun, o);
+    randombytes_buf(s->master, sizeof s->master);
+    s->registry = registry_new(o->peers_max, o->lease_s);
+    s->names = names_new(o->names_max);
+    int r = s->registry && s->names
+                ? names_store_open(folder, s->names, &s->store, trouble, sizeof trouble)
+                : -ENOMEM;
+    if (r < 0)
+        log_error("cannot keep names: %s", trouble);
+    return r;
+}
+
+static int workers_start(struct server *s, const struct options *o)
+{
+    for (size_t i = 0; i < o->threads; i++) {
+        pthread_t thread;
+        struct worker *w = worker_new(&s->shared, &s->sockets[i]);
+        if (!w || pthread_create(&thread, NULL, worker_run, w) != 0) {
+            log_error("cannot start thread=%zu", i);
+            return -ENOMEM;
+        }
+        (void)pthread_detach(thread);
+        s->workers[s->worker_count++] = w;
+    }
+    return 0;
+}
+
+/* One line: who is there, what was answered, and each reason for which something was refused. */
+static void counters_log(struct server *s, bool always)
+{
+    struct rdv_counters c = {.stun = 0};
+    char refused[640] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < s->worker_count; i++)
+        worker_count(s->workers[i], &c);
+    if (!always && memcmp(&c, &s->logged, sizeof c) == 0)
+        return;
+    s->logged = c;
+    for (int i = RDV_OK + 1; i < RDV_REASON_COUNT; i++)
+        if (c.refused[i] > 0 && used < sizeof refused)
+            used += (size_t)snprintf(refused + used, sizeof refused - used, " refused.%s=%llu",
+                                     rdv_reason_word((enum rdv_reason)i),
+                                     (unsigned long long)c.refused[i]);
+    log_info("counters peers=%zu names=%zu registered=%llu refreshed=%llu found=%llu stun=%llu "
+             "withheld=%llu dropped=%llu%s",
+             registry_count(s->shared.registry), names_count(s->shared.names),
+             (unsigned long long)c.answered[RDVMSG_REGISTERED],
+             (unsigned long long)c.answered[RDVMSG_REFRESHED],
+             (unsigned long long)c.answered[RDVMSG_FOUND], (unsigned long long)c.stun,
+             (unsigned long long)c.withheld, (unsigned long long)c.dropped, refused);
+}
+
+/* Until SIGTERM or SIGINT. */
+static void signals_wait(struct server *s, const sigset_t *set)
+{
+    const struct timespec every = {.tv_sec = LOG_EVERY_S};
+    for (;;) {
+        int got = sigtimedwait(set, NULL, &every);
+        if (got == SIGTERM || got == SIGINT)
+            return;
+        counters_log(s, got == SIGUSR1);
+    }
+}
+
+static void signals_block(sigset_t *ret_set)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigemptyset(ret_set);
+    (void)sigaddset(ret_set, SIGTERM);
+    (void)sigaddset(ret_set, SIGINT);
+    (void)sigaddset(ret_set, SIGUSR1);
+    (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
+}
+
+/* Sockets first, then the user and the folder, then threads, then the filter. */
+static int start(struct server *s, struct options *o)
+{
+    const char *folder = NULL;
+    int r = sockets_all(o, s->sockets);
+    if (r < 0)
+        return r;
+    r = sandbox_enter(o->state, &folder);
+    if (r < 0) {
+        log_error("cannot use state=%s err=%s", o->state, strerror(-r));
+        return r;
+    }
+    r = shared_init(&s->shared, o, folder);
+    if (r == 0)
+        r = workers_start(s, o);
+    if (r < 0)
+        return r;
+    r = sandbox_rendezvous();
+    if (r < 0 && r != -ENOTSUP)
+        log_warn("sandbox incomplete step=seccomp err=%s", strerror(-r));
+    for (size_t i = 0; i < o->listen_count; i++) {
+        char text[ADDR_TEXT_MAX];
+        log_info("listening addr=%s names=%zu threads=%zu", addr_format(&o->listens[i], text),
+                 names_count(s->shared.names), o->threads);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct server server = {.worker_count = 0};
+    struct options o = {.peers_max = 2000000, .names_max = 1000000, .lease_s = 90, .rate = 50};
+    sigset_t set;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    log_init("berth-rendezvous", LOG_INFO);
+    o.threads = processors < 1 ? 1 : processors > THREADS_MAX ? THREADS_MAX : (size_t)processors;
+    int r = options_read(argc, argv, &o);
+    if (r != 0)
+        return r > 0 ? 0 : 2;
+    if (keys_init() < 0) {
+        log_error("cannot start: no source of randomness");
+        return 1;
+    }
+    (void)umask(077);
+    signals_block(&set);
+    limits_raise();
+    if (start(&server, &o) < 0)
+        return 1;
+    signals_wait(&server, &set);
+    counters_log(&server, true);
+    names_store_stop(server.shared.store);
+    log_info("ended");
+    return 0;
+}

@@ -1,0 +1,97 @@
+/* Opens the sockets of the threads. Addresses come in; whoever asked owns the descriptors. */
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+
+#include "rendezvousd/worker.h"
+
+#define UDP_BUFFER (8 << 20)
+#define CHOICES    32
+#define BACKLOG    1024
+
+static int set(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+/* Replies leave from the address that was asked, which a socket bound to all of them must be told.
+ */
+static int udp_options(int fd, const struct addr *a)
+{
+    if (set(fd, SOL_SOCKET, SO_RCVBUFFORCE, UDP_BUFFER) < 0)
+        (void)set(fd, SOL_SOCKET, SO_RCVBUF, UDP_BUFFER);
+    if (set(fd, SOL_SOCKET, SO_SNDBUFFORCE, UDP_BUFFER) < 0)
+        (void)set(fd, SOL_SOCKET, SO_SNDBUF, UDP_BUFFER);
+    if (!addr_is_wildcard(a))
+        return 0;
+    return a->sa.sa_family == AF_INET6 ? set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+                                       : set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+}
+
+static int open_one(const struct addr *a, int type, bool shared)
+{
+    CLEANUP_FD int fd = socket(a->sa.sa_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    int r = a->sa.sa_family == AF_INET6 ? set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) : 0;
+    if (r == 0 && type == SOCK_STREAM)
+        r = set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (r == 0 && shared)
+        r = set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (r == 0 && type == SOCK_DGRAM)
+        r = udp_options(fd, a);
+    if (r == 0 && bind(fd, &a->sa, a->len) < 0)
+        r = -errno;
+    if (r == 0 && shared && type == SOCK_STREAM && listen(fd, BACKLOG) < 0)
+        r = -errno;
+    return r < 0 ? r : fd_take(&fd);
+}
+
+/* Alone on the port, for UDP and TCP? Without SO_REUSEPORT a stranger is found out. */
+static int probe(struct addr *a)
+{
+    CLEANUP_FD int udp = open_one(a, SOCK_DGRAM, false);
+    struct addr bound = *a;
+    if (udp < 0 || getsockname(udp, &bound.sa, &bound.len) < 0)
+        return udp < 0 ? udp : -errno;
+    CLEANUP_FD int tcp = open_one(&bound, SOCK_STREAM, false);
+    if (tcp < 0)
+        return tcp;
+    *a = bound;
+    return 0;
+}
+
+int sockets_choose(struct addr *a)
+{
+    int r = probe(a);
+    for (int i = 0; r == -EADDRINUSE && addr_port(a) == 0 && i < CHOICES; i++)
+        r = probe(a);
+    return r;
+}
+
+int sockets_open(struct sockets *s, const struct addr *addrs, size_t tcp_count, size_t udp_count)
+{
+    int r = 0;
+    s->udp_count = s->tcp_count = 0;
+    for (size_t i = 0; r >= 0 && i < udp_count; i++) {
+        r = open_one(&addrs[i], SOCK_DGRAM, true);
+        if (r >= 0)
+            s->udp[s->udp_count++] = r;
+    }
+    for (size_t i = 0; r >= 0 && i < tcp_count; i++) {
+        r = open_one(&addrs[i], SOCK_STREAM, true);
+        if (r >= 0)
+            s->tcp[s->tcp_count++] = r;
+    }
+    if (r < 0)
+        sockets_close(s);
+    return r < 0 ? r : 0;
+}
+
+void sockets_close(struct sockets *s)
+{
+    while (s->udp_count > 0)
+        (void)fd_close(s->udp[--s->udp_count]);
+    while (s->tcp_count > 0)
+        (void)fd_close(s->tcp[--s->tcp_count]);
+}

@@ -1,0 +1,137 @@
+/* The sandbox of berth-rendezvous. Unlike dispatch it keeps one folder, for SQLite. */
+#include "sandbox/rendezvous.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#define NOBODY 65534
+
+static const char *const files[] = {"names.db", "names.db-wal", "names.db-journal"};
+
+/* The folder and what an earlier run as root may have left in it. */
+static int give_away(int folder, uid_t uid, gid_t gid)
+{
+    if (fchown(folder, uid, gid) < 0)
+        return -errno;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (fchownat(folder, files[i], uid, gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+            return -errno;
+    return 0;
+}
+
+int sandbox_enter(const char *folder, const char **ret_folder)
+{
+    struct stat st;
+    if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    CLEANUP_FD int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (geteuid() != 0) {
+        *ret_folder = folder;
+        return 0;
+    }
+    uid_t uid = st.st_uid ? st.st_uid : NOBODY;
+    gid_t gid = st.st_uid ? st.st_gid : NOBODY;
+    int r = give_away(fd, uid, gid);
+    if (r < 0)
+        return r;
+    if (fchdir(fd) < 0 || chroot(".") < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    *ret_folder = "/";
+    return 0;
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+int sandbox_rendezvous(void)
+{
+    return -ENOTSUP;
+}
+#else
+/* What is not here fails with EPERM, as in dispatch. The second half is what SQLite does. */
+static const int allowed[] = {
+    SCMP_SYS(accept4),
+    SCMP_SYS(brk),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(close),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(futex),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(gettid),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(madvise),
+    SCMP_SYS(mmap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(mremap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(read),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(recvmmsg),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(rseq),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sendmmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(setsockopt),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(write),
+    SCMP_SYS(access),
+    SCMP_SYS(faccessat),
+    SCMP_SYS(fchmod),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(fstat),
+    SCMP_SYS(fsync),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(getcwd),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(lseek),
+    SCMP_SYS(lstat),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(open),
+    SCMP_SYS(openat),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(readlink),
+    SCMP_SYS(readlinkat),
+    SCMP_SYS(stat),
+    SCMP_SYS(unlink),
+    SCMP_SYS(unlinkat),
+};
+
+int sandbox_rendezvous(void)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    if (!ctx)
+        return -ENOMEM;
+    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
+    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+    if (r == 0)
+        r = seccomp_load(ctx);
+    seccomp_release(ctx);
+    return r;
+}
+#endif
