@@ -121,7 +121,7 @@ TEST("each delivered connection is one line of the access log")
     struct addr peer = rig_address(parked);
     (void)snprintf(want, sizeof want, "app=shop peer=%s ", addr_format(&peer, text));
     CHECK(strstr(line, want) == line + 25);
-    CHECK(strstr(line, " proto=http host=a.test ms=") && strstr(line, " outcome=parked\n"));
+    CHECK(strstr(line, " proto=http host=a.test bytes=- ms=") && strstr(line, " outcome=parked\n"));
     CLEANUP_FD int direct = client_ask(&r.at, ASK);
     member_expect(&r, 0, direct);
     line_read(pipe_fds[0], line, sizeof line);
