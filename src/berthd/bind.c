@@ -15,6 +15,8 @@
 /* Room for about a thousand waiting connections, where the system lets us. */
 #define QUEUE_BYTES     (8 << 20)
 #define MESSAGES_A_TURN 64
+/* Numbers passed over because their names are still in use. */
+#define HELD_MAX        32
 /* A program closes its descriptor just after it has said so. */
 #define CLOSED_CHECK_MS   20
 #define SHORTAGE_CHECK_MS 1000
@@ -188,6 +190,38 @@ struct bind *bind_new_consume(struct app *a, uint32_t id, int write_fd, int read
     return b;
 }
 
+static int queue_name_bind(int fd, const struct appmsg *m, uint32_t id, uint32_t nonce)
+{
+    struct queue_name name = {m->addr, m->v6only, id, nonce};
+    if (m->addr.sa.sa_family == AF_UNSPEC)
+        name.addr = addr_make(AF_INET, (uint8_t[4]){0}, 0);
+    struct sockaddr_un un;
+    socklen_t len;
+    queue_name_format(&name, &un, &len);
+    return bind(fd, (struct sockaddr *)&un, len) < 0 ? -errno : 0;
+}
+
+/* A number under which the queue gets its name. One that was given back may still belong to a queue
+ * that a program, or dispatch for a moment, holds on to. */
+static uint32_t queue_number_take(struct server *s, int read_fd, const struct appmsg *m)
+{
+    uint32_t held[HELD_MAX], id;
+    size_t n = 0;
+    int r;
+    for (;;) {
+        id = numbers_take(&s->bind_numbers);
+        r = id == UINT32_MAX ? 0 : queue_name_bind(read_fd, m, id, s->nonce);
+        if (r != -EADDRINUSE || n == HELD_MAX)
+            break;
+        held[n++] = id;
+    }
+    if (r < 0)
+        log_warn("queue has no name err=%s", strerror(-r));
+    while (n > 0)
+        numbers_give(&s->bind_numbers, held[--n]);
+    return id;
+}
+
 struct bind *bind_open(struct app *a, const struct appmsg *m)
 {
     int pair[2], bytes = QUEUE_BYTES;
@@ -195,21 +229,13 @@ struct bind *bind_open(struct app *a, const struct appmsg *m)
         return NULL;
     if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
         (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    struct server *s = a->server;
-    struct bind *b = bind_new_consume(a, numbers_take(&s->bind_numbers), pair[0], pair[1]);
+    uint32_t id = queue_number_take(a->server, pair[1], m);
+    struct bind *b = bind_new_consume(a, id, pair[0], pair[1]);
     if (!b)
         return NULL;
     b->addr = m->addr;
     b->v6only = m->v6only;
     b->flags = m->flags;
-    struct queue_name name = {m->addr, m->v6only, b->id, s->nonce};
-    if (m->addr.sa.sa_family == AF_UNSPEC)
-        name.addr = addr_make(AF_INET, (uint8_t[4]){0}, 0);
-    struct sockaddr_un un;
-    socklen_t len;
-    queue_name_format(&name, &un, &len);
-    if (bind(b->read_fd, (struct sockaddr *)&un, len) < 0)
-        log_warn("queue has no name app=%s err=%d", a->name, errno);
     return b;
 }
 
