@@ -159,7 +159,7 @@ class Pool:
             raise Failure("the reload found nothing changed")
 
     def restart(self, _number):
-        self.site.tell("restart", "shop")
+        self.site.tell("restart", "--no-wait", "shop")
 
     def upgrade(self, _number):
         self.site.tell("upgrade")

@@ -13,13 +13,18 @@ import sys
 import tempfile
 import traceback
 
+import life_demand
 import life_loss
+import life_parked
 import life_report
+import life_routes
+import life_unequal
 from procs import Failure
 from run import Bench, raise_fd_limit, use_two_cpus
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PARTS = {"loss": life_loss}
+PARTS = {"loss": life_loss, "demand": life_demand, "parked": life_parked, "routes": life_routes,
+         "unequal": life_unequal}
 
 
 def parse_options():
