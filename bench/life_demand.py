@@ -15,7 +15,7 @@ NODE = ("require('http').createServer((q, a) => a.end('x'.repeat(128)))"
         ".listen(Number(process.argv[2]), '127.0.0.1');\n")
 LIMIT_S = 30
 # How often the program that starts by hand is tried.
-KNOCK_S = 0.0002
+KNOCK_S = 0.001
 
 
 def programs(bench):

@@ -72,10 +72,12 @@ def unequal_targets(taken):
 
 
 def target_row(goal):
-    row = goal.row()
+    wish, measured, _, verdict = goal.row()
+    if len(goal.values) == 1:
+        measured = f"{goal.values[0]:,.{goal.digits}f}{goal.unit}"
     if not getattr(goal, "enough", True):
-        row[3] += ", too few requests or disturbances"
-    return [row[0], row[1], row[3]]
+        verdict += ", too few requests or disturbances"
+    return [wish, measured, verdict]
 
 
 def milliseconds(value):
@@ -154,7 +156,7 @@ METHOD = """How it is measured:
   a condition). "times" is how often it happened during the short connections. Kept-alive connections belong to the worker that
   accepted them: it gets 3 s (`drain_timeout`), then TERM, and says goodbye on its next answer.
   nginx and HAProxy (master-worker) stand in front of two such workers, with least connections.
-- **Start on demand**: by hand is from fork to the first byte of a client that tries every 0.2 ms;
+- **Start on demand**: by hand is from fork to the first byte of a client that tries every ms;
   on demand is from connect() to the first byte. Both programs write to nowhere; the page cache is warm.
 - **Waiting**: every client has sent its request; the program of the pool never listens. "Ours" is the
   growth of the proportional set size. The kernel's slab counts both ends of each connection, as
