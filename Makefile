@@ -32,6 +32,12 @@ check: deps-check
 bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/run.py --build $(BUILD)
+	$(PYTHON) bench/lifecycle.py --build $(BUILD)
+
+.PHONY: bench-lifecycle
+bench-lifecycle: deps-bench
+	@$(MAKE) --no-print-directory all
+	$(PYTHON) bench/lifecycle.py --build $(BUILD)
 
 .PHONY: fuzz
 fuzz: deps-check

@@ -59,3 +59,12 @@ static inline uint64_t hist_quantile(const struct hist *h, unsigned permille)
     }
     return 0;
 }
+
+/* The slowest sample; 0 without samples. */
+static inline uint64_t hist_largest(const struct hist *h)
+{
+    for (size_t i = HIST_BUCKETS; i-- > 0;)
+        if (h->buckets[i])
+            return hist_edge(i);
+    return 0;
+}

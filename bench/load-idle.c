@@ -69,6 +69,8 @@ static int hold_open(const struct plan *plan, unsigned index)
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (connect(fd, (const struct sockaddr *)&plan->to, sizeof plan->to) < 0)
         return fd_close(fd);
+    if (plan->ask && send(fd, plan->request, plan->request_len, MSG_NOSIGNAL) < 0)
+        return fd_close(fd);
     return fd;
 }
 

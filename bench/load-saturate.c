@@ -15,11 +15,19 @@
 /* A body is discarded inside the kernel (MSG_TRUNC), at most this much by one call. */
 #define DISCARD_MAX (1u << 20)
 #define STALL_NS    UINT64_C(1000000000)
+/* The longest wait for an event: how soon a refused connection is tried again. */
+#define TURN_NS 20000000
+/* How long a run goes on for the sake of its number of requests. */
+#define OVERTIME_NS UINT64_C(300000000000)
+
+enum step { STEP_WAIT, STEP_DONE, STEP_FAILED };
 
 struct client {
     int fd;
     uint32_t watched;
     uint64_t since_ns;
+    /* While it has no socket: when it opens the next one. */
+    uint64_t wake_ns;
     size_t sent;
     size_t head_len;
     uint64_t body_left;
@@ -33,12 +41,27 @@ struct run {
     struct client *clients;
     uint64_t until_ns;
     unsigned opened;
+    uint64_t random;
     int epoll_fd;
     bool reconnect;
+    bool ending;
     char *scratch;
 };
 
-enum step { STEP_WAIT, STEP_DONE, STEP_FAILED };
+/* Counts a failure by what the last system call said; 0: by the answer itself. */
+static enum step failure(struct tally *tally, int error)
+{
+    tally->failed++;
+    if (error == 0)
+        tally->wrong++;
+    else if (error == ENODATA)
+        tally->cut++;
+    else if (error == ECONNRESET || error == EPIPE)
+        tally->reset++;
+    else
+        tally->refused++;
+    return STEP_FAILED;
+}
 
 static void client_reset(struct client *client)
 {
@@ -68,17 +91,28 @@ static enum step client_send(struct run *run, struct client *client)
     ssize_t n = send(client->fd, plan->request + client->sent, plan->request_len - client->sent,
                      MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR)
-        return STEP_FAILED;
+        return failure(run->tally, errno);
     if (n > 0)
         client->sent += (size_t)n;
     bool all = client->sent == plan->request_len;
-    return client_watch(run, client, all ? EPOLLIN : EPOLLOUT) < 0 ? STEP_FAILED : STEP_WAIT;
+    int r = client_watch(run, client, all ? EPOLLIN : EPOLLOUT);
+    return r < 0 ? failure(run->tally, -r) : STEP_WAIT;
 }
 
-static void client_close(struct client *client)
+/* Rests are spread evenly from nothing to twice their average. */
+static uint64_t think_ns(struct run *run)
+{
+    if (!run->plan->think_us)
+        return 0;
+    run->random = run->random * 6364136223846793005u + 1442695040888963407u;
+    return (run->random >> 33) % (2000u * (uint64_t)run->plan->think_us);
+}
+
+static void client_close(struct run *run, struct client *client)
 {
     client->fd = fd_close(client->fd);
     client->watched = 0;
+    client->wake_ns = run->plan->think_us ? now_ns() + think_ns(run) : 0;
 }
 
 static void client_open(struct run *run, struct client *client)
@@ -86,16 +120,18 @@ static void client_open(struct run *run, struct client *client)
     client_reset(client);
     client->fd = load_socket(run->plan, run->opened++, SOCK_NONBLOCK);
     if (client->fd < 0) {
+        (void)failure(run->tally, -client->fd);
         client->fd = -EBADF;
-        run->tally->failed++;
         return;
     }
     const struct sockaddr *to = (const struct sockaddr *)&run->plan->to;
-    bool failed = connect(client->fd, to, sizeof run->plan->to) < 0 && errno != EINPROGRESS;
-    if (failed || client_send(run, client) == STEP_FAILED) {
-        run->tally->failed++;
-        client_close(client);
-    }
+    enum step step = STEP_WAIT;
+    if (connect(client->fd, to, sizeof run->plan->to) < 0 && errno != EINPROGRESS)
+        step = failure(run->tally, errno);
+    if (step == STEP_WAIT)
+        step = client_send(run, client);
+    if (step == STEP_FAILED)
+        client_close(run, client);
 }
 
 /* The value of Content-Length in a complete head; -EBADMSG without one, or for another status than
@@ -162,11 +198,13 @@ static enum step client_read(const struct run *run, struct client *client)
         ssize_t n = client_recv(run, client);
         bool whole = client->in_body && client->body_left == 0;
         if (n == 0)
-            return whole && run->reconnect ? STEP_DONE : STEP_FAILED;
+            return whole && run->reconnect ? STEP_DONE : failure(run->tally, ENODATA);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return STEP_WAIT;
         if (n < 0)
-            return errno == EAGAIN || errno == EINTR ? STEP_WAIT : STEP_FAILED;
+            return failure(run->tally, errno);
         if (client_take(run, client, (size_t)n) == STEP_FAILED)
-            return STEP_FAILED;
+            return failure(run->tally, 0);
         if (!run->reconnect && client->in_body && client->body_left == 0)
             return STEP_DONE;
     }
@@ -181,55 +219,97 @@ static void client_step(struct run *run, struct client *client)
     if (step == STEP_DONE) {
         run->tally->done++;
         hist_add(run->tally->latency, now_ns() - client->since_ns);
-    } else {
-        run->tally->failed++;
     }
-    if (step == STEP_DONE && !run->reconnect) {
+    if (step == STEP_DONE && !run->reconnect && !run->ending) {
         client_reset(client);
         if (client_send(run, client) != STEP_FAILED)
             return;
-        run->tally->failed++;
     }
-    client_close(client);
-    client_open(run, client);
+    client_close(run, client);
+    if (!run->ending && client->wake_ns == 0)
+        client_open(run, client);
 }
 
-/* Those that could not be opened are tried again at each turn, so that a refusal does not silently
- * lower the load. */
-static void run_reopen(struct run *run)
+/* Those that have rested, and those that could not be opened: a refusal must not silently lower
+ * the load. Returns how long nobody else has to be woken, in nanoseconds. */
+static uint64_t run_reopen(struct run *run)
 {
-    for (unsigned i = 0; i < run->plan->connections; i++)
-        if (run->clients[i].fd < 0)
-            client_open(run, &run->clients[i]);
+    uint64_t now = now_ns(), next = now + TURN_NS;
+    for (unsigned i = 0; i < run->plan->connections; i++) {
+        struct client *client = &run->clients[i];
+        if (client->fd >= 0)
+            continue;
+        if (client->wake_ns <= now)
+            client_open(run, client);
+        else if (client->wake_ns < next)
+            next = client->wake_ns;
+    }
+    return next - now;
 }
 
 static int run_turn(struct run *run)
 {
     struct epoll_event events[EVENTS_MAX];
+    struct timespec wait = {.tv_nsec = TURN_NS};
     uint64_t failed = run->tally->failed;
-    int n = epoll_wait(run->epoll_fd, events, EVENTS_MAX, 20);
+    if (run->plan->think_us && !run->ending)
+        wait.tv_nsec = (long)run_reopen(run);
+    int n = epoll_pwait2(run->epoll_fd, events, EVENTS_MAX, &wait, NULL);
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < n; i++)
         client_step(run, events[i].data.ptr);
-    if (run->tally->failed > failed || n == 0)
-        run_reopen(run);
+    if (!run->ending && (run->tally->failed > failed || n == 0))
+        (void)run_reopen(run);
     return 0;
+}
+
+static bool run_over(const struct run *run)
+{
+    uint64_t now = now_ns();
+    if (now < run->until_ns)
+        return false;
+    return run->tally->done + run->tally->failed >= run->plan->requests ||
+           now > run->until_ns + OVERTIME_NS;
+}
+
+static bool run_busy(const struct run *run)
+{
+    for (unsigned i = 0; i < run->plan->connections; i++)
+        if (run->clients[i].fd >= 0)
+            return true;
+    return false;
+}
+
+/* No new requests, but every answer that still comes. */
+static int run_drain(struct run *run)
+{
+    uint64_t until_ns = now_ns() + (uint64_t)(run->plan->grace * 1e9);
+    int r = 0;
+    run->ending = true;
+    while (r == 0 && now_ns() < until_ns && run_busy(run))
+        r = run_turn(run);
+    return r;
 }
 
 static int run_loop(struct run *run)
 {
-    for (unsigned i = 0; i < run->plan->connections; i++)
+    for (unsigned i = 0; i < run->plan->connections; i++) {
         run->clients[i].fd = -EBADF;
-    run_reopen(run);
+        run->clients[i].wake_ns = run->plan->think_us ? now_ns() + think_ns(run) : 0;
+    }
+    (void)run_reopen(run);
     int r = 0;
-    while (r == 0 && now_ns() < run->until_ns)
+    while (r == 0 && !run_over(run))
         r = run_turn(run);
+    if (r == 0 && run->plan->grace > 0)
+        r = run_drain(run);
     for (unsigned i = 0; i < run->plan->connections; i++) {
         struct client *client = &run->clients[i];
-        if (client->fd >= 0 && now_ns() - client->since_ns > STALL_NS)
+        bool late = run->plan->grace > 0 || now_ns() - client->since_ns > STALL_NS;
+        if (client->fd >= 0 && late)
             run->tally->stalled++;
-        client_close(client);
+        client_close(run, client);
     }
     return r;
 }
@@ -238,6 +318,7 @@ int load_saturate(const struct plan *plan, bool reconnect, uint64_t until_ns, st
 {
     struct run run = {.plan = plan, .tally = tally, .until_ns = until_ns, .reconnect = reconnect};
     int r = -ENOMEM;
+    run.random = until_ns ^ (uintptr_t)tally;
     run.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (run.epoll_fd < 0)
         return -errno;

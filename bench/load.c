@@ -17,11 +17,13 @@
 static const char usage[] =
     "usage: load MODE --port P [--addr A] [--host NAME] [--path /] [--seconds S]\n"
     "            [--connections N] [--threads N] [--count N] [--pause-us N] [--sources N]\n"
+    "            [--requests N] [--grace S] [--think-us N] [--ask]\n"
     "modes:\n"
     "  connect     a connection for each request: connect, GET, read to the end, close\n"
     "  keepalive   requests one after the other over connections that stay open\n"
     "  first-byte  one connection at a time, from connect() to the first byte of the answer\n"
-    "  hold        opens silent connections and keeps them until standard input ends\n";
+    "  hold        opens silent connections and keeps them until standard input ends; with\n"
+    "              --ask each sends its request\n";
 
 enum option_key {
     OPT_PORT = 1,
@@ -34,6 +36,10 @@ enum option_key {
     OPT_COUNT,
     OPT_PAUSE_US,
     OPT_SOURCES,
+    OPT_REQUESTS,
+    OPT_GRACE,
+    OPT_THINK_US,
+    OPT_ASK,
 };
 
 static const struct option options[] = {
@@ -47,6 +53,10 @@ static const struct option options[] = {
     {"count", required_argument, NULL, OPT_COUNT},
     {"pause-us", required_argument, NULL, OPT_PAUSE_US},
     {"sources", required_argument, NULL, OPT_SOURCES},
+    {"requests", required_argument, NULL, OPT_REQUESTS},
+    {"grace", required_argument, NULL, OPT_GRACE},
+    {"think-us", required_argument, NULL, OPT_THINK_US},
+    {"ask", no_argument, NULL, OPT_ASK},
     {NULL, 0, NULL, 0},
 };
 
@@ -106,6 +116,15 @@ static int option_take(struct plan *plan, int key, const char *text)
         return number_parse(text, 999999, &plan->pause_us);
     case OPT_SOURCES:
         return number_parse(text, 65000, &plan->sources);
+    case OPT_REQUESTS:
+        return number_parse(text, 100000000, &plan->requests);
+    case OPT_GRACE:
+        return seconds_parse(text, &plan->grace);
+    case OPT_THINK_US:
+        return number_parse(text, 100000000, &plan->think_us);
+    case OPT_ASK:
+        plan->ask = true;
+        return 0;
     default:
         return -EINVAL;
     }
@@ -188,6 +207,7 @@ static int job_start(struct job *job, const struct plan *plan, unsigned index, u
     job->plan.connections = plan->connections / plan->threads;
     if (index < plan->connections % plan->threads)
         job->plan.connections++;
+    job->plan.requests = (plan->requests + plan->threads - 1) / plan->threads;
     job->reconnect = strcmp(plan->mode, "connect") == 0;
     job->until_ns = until_ns;
     job->tally.latency = calloc(1, sizeof *job->tally.latency);
@@ -201,6 +221,10 @@ static int job_finish(struct job *job, struct tally *sum)
     (void)pthread_join(job->thread, NULL);
     sum->done += job->tally.done;
     sum->failed += job->tally.failed;
+    sum->refused += job->tally.refused;
+    sum->reset += job->tally.reset;
+    sum->cut += job->tally.cut;
+    sum->wrong += job->tally.wrong;
     sum->stalled += job->tally.stalled;
     sum->bytes += job->tally.bytes;
     hist_merge(sum->latency, job->tally.latency);
@@ -235,11 +259,15 @@ static int run_threads(const struct plan *plan, struct tally *sum)
 static void tally_print(const struct plan *plan, const struct tally *tally, double seconds)
 {
     printf("%s done=%llu failed=%llu stalled=%llu seconds=%.3f per_second=%.1f "
-           "bytes_per_second=%.0f p50_us=%.2f p99_us=%.2f\n",
+           "bytes_per_second=%.0f p50_us=%.2f p99_us=%.2f max_us=%.2f refused=%llu reset=%llu "
+           "cut=%llu wrong=%llu\n",
            plan->mode, (unsigned long long)tally->done, (unsigned long long)tally->failed,
            (unsigned long long)tally->stalled, seconds, (double)tally->done / seconds,
            (double)tally->bytes / seconds, (double)hist_quantile(tally->latency, 500) / 1e3,
-           (double)hist_quantile(tally->latency, 990) / 1e3);
+           (double)hist_quantile(tally->latency, 990) / 1e3,
+           (double)hist_largest(tally->latency) / 1e3, (unsigned long long)tally->refused,
+           (unsigned long long)tally->reset, (unsigned long long)tally->cut,
+           (unsigned long long)tally->wrong);
 }
 
 static int run_measured(const struct plan *plan)

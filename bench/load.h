@@ -22,6 +22,15 @@ struct plan {
     unsigned pause_us;
     /* Source addresses to take in turn, from 127.1.0.1 up; 0 leaves the choice to the kernel. */
     unsigned sources;
+    /* The run goes on after its seconds until so many requests were answered or lost. */
+    unsigned requests;
+    /* How long the answers that are on their way at the end are waited for; what has not come by
+     * then is stalled. */
+    double grace;
+    /* Each client rests between two connections, for twice this at most and for this on average. */
+    unsigned think_us;
+    /* Held connections send their request, too. */
+    bool ask;
     char request[1024];
     size_t request_len;
 };
@@ -29,7 +38,11 @@ struct plan {
 struct tally {
     uint64_t done;
     uint64_t failed;
-    /* Connections that had waited over a second for their answer when the time was up. */
+    /* What the failed ones were: not connected, reset, ended before the whole answer, or answered
+     * with something else than 200. */
+    uint64_t refused, reset, cut, wrong;
+    /* Connections that had waited over a second for their answer when the time was up, or that had
+     * none when the grace was over. */
     uint64_t stalled;
     uint64_t bytes;
     struct hist *latency;

@@ -1,11 +1,14 @@
 /* The program behind every front that is measured: a single-threaded epoll HTTP/1.1 server. It
  * answers 128 bytes, or /1m and /64m from one memory file by sendfile, keeps connections alive
  * unless told to close, and knows nothing of berth: socket, bind, listen, accept4. Each struct conn
- * owns its socket and goes back to a free list when it is closed. */
+ * owns its socket and goes back to a free list when it is closed. Options make it a worker of a
+ * pool: one that says goodbye when it is told to end, and one that takes its time. */
 
 #include "base/fd.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <getopt.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -14,10 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define REQUEST_MAX 2048u
 #define EVENTS_MAX  256
@@ -38,10 +45,31 @@ struct conn {
     char request[REQUEST_MAX];
 };
 
+struct settings {
+    uint16_t port;
+    /* A listening socket that is there already, or -EBADF. */
+    int listen_fd;
+    /* How long one answer takes: nothing else is done meanwhile, as in a program without threads
+     * that waits for its database. */
+    unsigned work_us;
+    /* The one process that gets the lock on this file is the slow one. */
+    const char *slow_lock;
+    unsigned slow_us;
+    bool reuseport;
+    /* TERM: takes no more, answers what comes with "Connection: close", and ends after the last. */
+    bool graceful;
+    /* Without the large bodies. */
+    bool small;
+};
+
 struct server {
+    const struct settings *settings;
     int listen_fd;
     int epoll_fd;
     int body_fd;
+    int term_fd;
+    size_t open;
+    bool leaving;
     struct conn *free_list;
 };
 
@@ -60,6 +88,7 @@ static struct conn *conn_new(struct server *server, int fd)
     conn->watched = 0;
     conn->request_len = 0;
     conn->answering = false;
+    server->open++;
     return conn;
 }
 
@@ -68,6 +97,7 @@ static void conn_close(struct server *server, struct conn *conn)
     conn->fd = fd_close(conn->fd);
     conn->next_free = server->free_list;
     server->free_list = conn;
+    server->open--;
 }
 
 static int conn_watch(struct server *server, struct conn *conn, uint32_t events)
@@ -88,9 +118,10 @@ static bool request_targets(const struct conn *conn, const char *target)
     return conn->request_len > n + 4 && memcmp(conn->request + 4, target, n) == 0;
 }
 
-static void request_decide(struct conn *conn, size_t head_len)
+static void request_decide(const struct server *server, struct conn *conn, size_t head_len)
 {
-    conn->close_after = memmem(conn->request, head_len, "Connection: close", 17) ||
+    conn->close_after = server->leaving ||
+                        memmem(conn->request, head_len, "Connection: close", 17) ||
                         memmem(conn->request, head_len, "connection: close", 17);
     conn->body_sent = 0;
     conn->body_size = SMALL_BODY;
@@ -98,6 +129,15 @@ static void request_decide(struct conn *conn, size_t head_len)
         conn->body_size = 1 << 20;
     else if (request_targets(conn, "/64m "))
         conn->body_size = BODY_MAX;
+    if (server->body_fd < 0)
+        conn->body_size = SMALL_BODY;
+}
+
+static void work(unsigned us)
+{
+    struct timespec left = {.tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000};
+    while (us > 0 && nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
 }
 
 static enum step answer_body(struct server *server, struct conn *conn)
@@ -148,13 +188,18 @@ static enum step conn_read(struct server *server, struct conn *conn)
     const char *end = memmem(conn->request, conn->request_len, "\r\n\r\n", 4);
     if (!end)
         return conn->request_len == REQUEST_MAX ? STEP_CLOSE : STEP_WAIT_READ;
-    request_decide(conn, (size_t)(end - conn->request) + 4);
+    work(server->settings->work_us);
+    request_decide(server, conn, (size_t)(end - conn->request) + 4);
     conn->request_len = 0;
     return answer_start(server, conn);
 }
 
 static void conn_step(struct server *server, struct conn *conn)
 {
+    /* Another process may still hold the socket that was closed here, and epoll goes by open files,
+     * not by descriptors: the event is nobody's. */
+    if (conn->fd < 0)
+        return;
     enum step step = conn->answering ? answer_body(server, conn) : conn_read(server, conn);
     uint32_t events = step == STEP_WAIT_WRITE ? EPOLLOUT : EPOLLIN;
     if (step == STEP_CLOSE || conn_watch(server, conn, events) < 0)
@@ -163,7 +208,9 @@ static void conn_step(struct server *server, struct conn *conn)
 
 static void server_accept(struct server *server)
 {
-    for (int i = 0; i < ACCEPT_MAX; i++) {
+    /* Who is slow takes one at a time. */
+    int most = server->settings->work_us ? 1 : ACCEPT_MAX;
+    for (int i = 0; i < most; i++) {
         int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             return;
@@ -177,39 +224,78 @@ static void server_accept(struct server *server)
     }
 }
 
+static void server_leave(struct server *server)
+{
+    server->leaving = true;
+    server->listen_fd = fd_close(server->listen_fd);
+    server->term_fd = fd_close(server->term_fd);
+}
+
 static int server_loop(struct server *server)
 {
     struct epoll_event events[EVENTS_MAX];
-    for (;;) {
+    while (!server->leaving || server->open > 0) {
         int n = epoll_wait(server->epoll_fd, events, EVENTS_MAX, -1);
         if (n < 0 && errno != EINTR)
             return -errno;
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == server)
                 server_accept(server);
+            else if (events[i].data.ptr == &server->term_fd)
+                server_leave(server);
             else
                 conn_step(server, events[i].data.ptr);
         }
     }
+    return 0;
 }
 
-static int server_listen(struct server *server, uint16_t port)
+static int listener_open(const struct settings *settings)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(settings->port)};
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int on = 1;
-    server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (server->listen_fd < 0 ||
-        setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(server->listen_fd, (const struct sockaddr *)&at, sizeof at) < 0 ||
-        listen(server->listen_fd, BACKLOG) < 0)
+    int on = 1, option = settings->reuseport ? SO_REUSEPORT : SO_REUSEADDR;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return -errno;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = server};
+    if (setsockopt(fd, SOL_SOCKET, option, &on, sizeof on) < 0 ||
+        bind(fd, (const struct sockaddr *)&at, sizeof at) < 0 || listen(fd, BACKLOG) < 0) {
+        int r = -errno;
+        (void)fd_close(fd);
+        return r;
+    }
+    return fd;
+}
+
+static int server_watch(const struct server *server, int fd, const void *what)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = (void *)what};
+    return epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int server_await_term(struct server *server)
+{
+    sigset_t term;
+    (void)sigemptyset(&term);
+    (void)sigaddset(&term, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &term, NULL);
+    server->term_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (server->term_fd < 0)
+        return -errno;
+    return server_watch(server, server->term_fd, &server->term_fd);
+}
+
+static int server_open(struct server *server)
+{
+    const struct settings *settings = server->settings;
+    server->listen_fd = settings->listen_fd >= 0 ? settings->listen_fd : listener_open(settings);
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (server->epoll_fd < 0 ||
-        epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->listen_fd, &event) < 0)
+    if (server->listen_fd < 0)
+        return server->listen_fd;
+    if (server->epoll_fd < 0)
         return -errno;
-    return 0;
+    int r = settings->graceful ? server_await_term(server) : 0;
+    return r < 0 ? r : server_watch(server, server->listen_fd, server);
 }
 
 /* The pages are written once, so that sendfile never meets a hole. */
@@ -238,21 +324,117 @@ static void limit_raise(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int main(int argc, char **argv)
+enum option_key {
+    OPT_SMALL = 1,
+    OPT_GRACEFUL,
+    OPT_REUSEPORT,
+    OPT_WORK,
+    OPT_SLOW,
+    OPT_LOCK,
+    OPT_FD
+};
+
+static const struct option options[] = {
+    {"small", no_argument, NULL, OPT_SMALL},
+    {"graceful", no_argument, NULL, OPT_GRACEFUL},
+    {"reuseport", no_argument, NULL, OPT_REUSEPORT},
+    {"work-us", required_argument, NULL, OPT_WORK},
+    {"slow-us", required_argument, NULL, OPT_SLOW},
+    {"slow-lock", required_argument, NULL, OPT_LOCK},
+    {"listen-fd", required_argument, NULL, OPT_FD},
+    {NULL, 0, NULL, 0},
+};
+
+static int number_parse(const char *text, unsigned max, unsigned *ret_value)
 {
     char *end = NULL;
-    unsigned long port = argc == 2 ? strtoul(argv[1], &end, 10) : 0;
-    if (port == 0 || port > UINT16_MAX || *end) {
-        fputs("usage: worker PORT\n", stderr);
+    unsigned long value = strtoul(text, &end, 10);
+    if (end == text || *end || value > max)
+        return -EINVAL;
+    *ret_value = (unsigned)value;
+    return 0;
+}
+
+static int option_take(struct settings *settings, int key, const char *text)
+{
+    unsigned fd = 0;
+    switch (key) {
+    case OPT_SMALL:
+        settings->small = true;
+        return 0;
+    case OPT_GRACEFUL:
+        settings->graceful = true;
+        return 0;
+    case OPT_REUSEPORT:
+        settings->reuseport = true;
+        return 0;
+    case OPT_WORK:
+        return number_parse(text, 10000000, &settings->work_us);
+    case OPT_SLOW:
+        return number_parse(text, 10000000, &settings->slow_us);
+    case OPT_LOCK:
+        settings->slow_lock = text;
+        return 0;
+    case OPT_FD:
+        if (number_parse(text, 1000000, &fd) < 0 || fcntl((int)fd, F_SETFL, O_NONBLOCK) < 0)
+            return -EINVAL;
+        settings->listen_fd = (int)fd;
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+static int settings_parse(struct settings *settings, int argc, char **argv)
+{
+    unsigned port = 0;
+    int key, r = 0;
+    *settings = (struct settings){.listen_fd = -EBADF};
+    while (r == 0 && (key = getopt_long(argc, argv, "", options, NULL)) != -1)
+        r = option_take(settings, key, optarg);
+    if (r == 0 && (optind + 1 != argc || number_parse(argv[optind], UINT16_MAX, &port) < 0))
+        r = -EINVAL;
+    settings->port = (uint16_t)port;
+    return r < 0 || (port == 0 && settings->listen_fd < 0) ? -EINVAL : 0;
+}
+
+/* The lock is kept, and its descriptor with it, as long as this process lives. */
+static void become_slow_perhaps(struct settings *settings)
+{
+    int fd = settings->slow_lock ? open(settings->slow_lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600)
+                                 : -EBADF;
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        settings->work_us = settings->slow_us;
+    else
+        (void)fd_close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    struct settings settings;
+    if (settings_parse(&settings, argc, argv) < 0) {
+        fputs("usage: worker [--small] [--graceful] [--reuseport] [--work-us N]\n"
+              "              [--slow-us N --slow-lock FILE] [--listen-fd FD] PORT\n",
+              stderr);
         return 2;
     }
     limit_raise();
+    become_slow_perhaps(&settings);
+    /* Sleeps end when they should, not up to 50 us later. */
+    (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     /* sendfile() has no MSG_NOSIGNAL. */
     (void)signal(SIGPIPE, SIG_IGN);
-    struct server server = {.listen_fd = -EBADF, .epoll_fd = -EBADF, .body_fd = body_open()};
-    int r = server.body_fd < 0 ? server.body_fd : server_listen(&server, (uint16_t)port);
+    struct server server = {.settings = &settings,
+                            .listen_fd = -EBADF,
+                            .epoll_fd = -EBADF,
+                            .term_fd = -EBADF,
+                            .body_fd = settings.small ? -EBADF : body_open()};
+    int r = !settings.small && server.body_fd < 0 ? server.body_fd : server_open(&server);
     if (r == 0)
         r = server_loop(&server);
-    fprintf(stderr, "worker: stopped error=%s\n", strerror(-r));
-    return 1;
+    if (r < 0)
+        fprintf(stderr, "worker: stopped error=%s\n", strerror(-r));
+    return r < 0;
 }
