@@ -19,9 +19,10 @@ _berth_reserved() {
 # The ports that somebody listens on.
 _berth_ports() {
     local fields
+    # There may be a hundred thousand others, which the shell is too slow for.
     while read -r -a fields; do
-        [[ ${fields[3]} = 0A ]] && echo $((16#${fields[1]##*:}))
-    done < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null) | sort -un
+        echo $((16#${fields[1]##*:}))
+    done < <(grep -hE '^ *[0-9]+: [^ ]+ [^ ]+ 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null) | sort -un
 }
 
 # The names that are known already.
