@@ -16,7 +16,7 @@
 #define QUEUE_BYTES     (8 << 20)
 #define MESSAGES_A_TURN 64
 /* Numbers passed over because their names are still in use. */
-#define HELD_MAX        32
+#define HELD_MAX 32
 /* A program closes its descriptor just after it has said so. */
 #define CLOSED_CHECK_MS   20
 #define SHORTAGE_CHECK_MS 1000

@@ -188,6 +188,25 @@ int pool_bind(struct worker *w, const struct appmsg *m, pid_t pid, struct bind *
     return 0;
 }
 
+size_t pool_pass(struct worker *w, int *fds, size_t max)
+{
+    size_t count = 0;
+    list_for_each(base, &w->pool->app->binds, struct bind, app_link)
+    {
+        struct appmsg m = {
+            .type = APPMSG_BIND, .flags = APPMSG_REUSEPORT, .addr = base->addr, .v6only = true};
+        struct bind *b = base->preset && count < max ? bind_open(w->pool->app, &m) : NULL;
+        if (!b)
+            continue;
+        pool_member_adopt(b, base, w);
+        b->listening = true;
+        bind_mark_listening(b);
+        dispatch_bind(w->pool->server, b);
+        fds[count++] = b->read_fd;
+    }
+    return count;
+}
+
 int pool_listen(struct bind *member, char reason[REASON_MAX])
 {
     int r = bind_listen(member->parent, reason);

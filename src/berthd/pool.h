@@ -157,6 +157,9 @@ void pool_base_adopt(struct bind *b);
 void pool_member_adopt(struct bind *b, struct bind *base, struct worker *w);
 int pool_bind(struct worker *w, const struct appmsg *m, pid_t pid, struct bind **ret_bind,
               char reason[REASON_MAX]);
+/* A member for each base, which listens already; their reading ends, which stay theirs, are for the
+ * program to inherit. */
+size_t pool_pass(struct worker *w, int *fds, size_t max);
 /* A worker's program listens: its member takes connections when the worker is ready. */
 int pool_listen(struct bind *member, char reason[REASON_MAX]);
 void pool_describe(const struct bind *b, struct dispatchmsg *m);

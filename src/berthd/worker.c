@@ -345,12 +345,16 @@ static int spawn_worker(struct worker *w, char reason[REASON_MAX])
     struct output output = {-EBADF, -EBADF};
     if (output_begin(w, &output) == 0)
         spawn.stdout_fd = spawn.stderr_fd = output.write_fd;
+    int passed[SPAWN_FDS_MAX];
+    spawn.listen_fds = passed;
+    spawn.listen_count = c->pass_sockets ? pool_pass(w, passed, SPAWN_FDS_MAX) : 0;
     struct spawned spawned;
     int r = spawn_start(&spawn, &spawned, reason);
     (void)fd_close(output.write_fd);
     if (r < 0)
         return r;
     w->child = true;
+    list_for_each(b, &w->binds, struct bind, app_link) bind_watch_holder(b, spawned.pid);
     return worker_watch(w, spawned.pid, spawned.pidfd);
 }
 
@@ -374,6 +378,9 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
     p->starts++;
     instances_add(p->server, w->instance, p->app->uid);
     worker_enter(w, WORKER_STARTING, p->conf->start_timeout_ms);
+    /* What it was given listens already. */
+    if (!list_empty(&w->binds))
+        loop_timer(&p->server->loop, &w->check, 1);
     return w;
 }
 

@@ -48,6 +48,9 @@ static void app_check(struct conf_reader *r, struct conf_app *a)
                       "the route is missing: say what the application answers to, as in "
                       "route = blog.example; any:// is everything");
     start_check(r, a);
+    if (a->pass_sockets && !conf_is_given(r, "listen"))
+        conf_complain(r, conf_line_of(r, "pass_sockets"), "pass_sockets",
+                      "there is no socket to pass: add listen = 0.0.0.0:80");
     if (a->ready == CONF_READY_PROBE && !a->health.path && !a->health.port &&
         !conf_is_bad(r, "health"))
         conf_complain(r, conf_line_of(r, "ready"), "ready",

@@ -84,6 +84,7 @@ struct conf_app {
     uint32_t umask;
     struct conf_numbers ports;
     bool proxy;
+    bool pass_sockets; /* as LISTEN_FDS */
     struct conf_range workers;
     enum conf_start start;
     uint64_t start_timeout_ms, idle_timeout_ms, patience_ms, drain_timeout_ms, stop_timeout_ms;

@@ -68,6 +68,8 @@ static const struct conf_key app_keys[] = {
      "the program's own ports that are shared, when it opens others, too"},
     {"proxy", CONF_BOOL, AT(proxy), 0, 0, NULL, NULL, "no", ROUTES,
      "connections begin with a PROXY header, from a load balancer"},
+    {"pass_sockets", CONF_BOOL, AT(pass_sockets), 0, 0, NULL, NULL, "no", WORKERS,
+     "give the listening sockets as LISTEN_FDS, as systemd does, to a program that takes them so"},
     {"workers", CONF_RANGE, AT(workers), 1, 1024, NULL, NULL, "1", NOW,
      "how many processes: 2, or 1..8 for as many as are needed"},
     {"start", CONF_CHOICE, AT(start), 0, 0, NULL, start_choices, "demand", NOW,
