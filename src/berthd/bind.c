@@ -20,7 +20,7 @@
 /* Kept for the commands of people, who are to find out what is the matter. */
 #define SPARE_DESCRIPTORS 24
 /* Numbers passed over because their names are still in use. */
-#define HELD_MAX        32
+#define HELD_MAX 32
 /* A program closes its descriptor just after it has said so. */
 #define CLOSED_CHECK_MS   20
 #define SHORTAGE_CHECK_MS 1000

@@ -309,23 +309,3 @@ def test_a_full_disk_for_logs_stops_nobody(pools, stage):
     finally:
         pools.ask("stop")
         subprocess.run(["umount", "-l", folder], check=True)
-
-
-def test_berthd_with_few_descriptors_starts_what_it_can(pools, stage):
-    first = pools.define("a-first", start="always")
-    for n in range(250):
-        pools.define(f"many{n}")
-    plain = stage._wrap
-    stage._wrap = lambda argv, prefix=(): plain(
-        ["/usr/bin/prlimit", "--nofile=512", *argv] if argv[0].endswith("berthd") else argv, prefix)
-    pools.up()
-    stage._wrap = plain
-    facts(first)
-    report = pools.report("many99")
-    assert report["state"] == "blocked" and "no descriptors left" in report["reason"], report
-    for n in range(250):
-        pools.forget(f"many{n}")
-    pools.ask("reload")
-    late = pools.define("late")
-    pools.ask("reload")
-    facts(late)
