@@ -1,9 +1,11 @@
 /* What programs bound: a queue, its holders, its options. A bind lives as long as any process holds
  * its queue, and its waiting connections a little longer, for a successor. */
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <linux/sockios.h>
@@ -15,6 +17,8 @@
 /* Room for about a thousand waiting connections, where the system lets us. */
 #define QUEUE_BYTES     (8 << 20)
 #define MESSAGES_A_TURN 64
+/* Kept for the commands of people, who are to find out what is the matter. */
+#define SPARE_DESCRIPTORS 24
 /* Numbers passed over because their names are still in use. */
 #define HELD_MAX 32
 /* A program closes its descriptor just after it has said so. */
@@ -222,10 +226,21 @@ static uint32_t queue_number_take(struct server *s, int read_fd, const struct ap
     return id;
 }
 
+/* The lowest free number is dealt out first: one of the last being free says that others are. */
+bool descriptors_left(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= SPARE_DESCRIPTORS)
+        return true;
+    CLEANUP_FD int fd =
+        fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)(limit.rlim_cur - SPARE_DESCRIPTORS));
+    return fd >= 0 || errno != EMFILE;
+}
+
 struct bind *bind_open(struct app *a, const struct appmsg *m)
 {
     int pair[2], bytes = QUEUE_BYTES;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+    if (!descriptors_left() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return NULL;
     if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
         (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);

@@ -98,8 +98,10 @@ int pool_bases_make(struct pool *p, char reason[REASON_MAX])
         struct bind *b = base_find(p, addr_port(&m.addr));
         if (!b)
             b = base_new(p, &m);
-        if (!b)
-            return -ENOMEM;
+        if (!b) {
+            (void)snprintf(reason, REASON_MAX, "berthd has no descriptors left (see ulimit -n)");
+            return -EMFILE;
+        }
         b->preset = true;
     }
     bases_drop(p);

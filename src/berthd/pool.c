@@ -81,8 +81,7 @@ static void worker_start_logged(struct pool *p)
     if (worker_start(p, reason))
         return;
     log_error("worker not started app=%s reason=%s", p->conf->name, reason);
-    (void)snprintf(p->reason, sizeof p->reason, "%s", reason);
-    health_failed(p, "StartFailed");
+    health_failed(p, reason);
 }
 
 static bool is_ending(const struct worker *w)
@@ -166,6 +165,8 @@ void pool_start(struct pool *p)
         p->retry.fire(&p->retry);
     else if (p->state != POOL_RUNNING)
         pool_enter(p, POOL_RUNNING);
+    else /* A worker that was to be started a little later is started now. */
+        pool_changed(p);
 }
 
 void pool_stop(struct pool *p, const char *why)
@@ -191,7 +192,7 @@ void worker_replace(struct worker *w, const char *text)
     struct worker *fresh = worker_start(p, reason);
     if (!fresh) {
         log_error("worker not replaced app=%s reason=%s", p->conf->name, reason);
-        health_failed(p, "StartFailed");
+        health_failed(p, reason);
         return;
     }
     fresh->replaces = w;

@@ -224,6 +224,8 @@ int pidfd_of(pid_t pid);
 int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret_bind,
              char reason[REASON_MAX]);
 struct bind *bind_find(struct server *s, uint32_t id);
+/* Whether berthd may take more of them for applications and still answer people. */
+bool descriptors_left(void);
 /* A new queue for the address, with a name. NULL when memory or descriptors are short. */
 struct bind *bind_open(struct app *a, const struct appmsg *m);
 /* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it. */

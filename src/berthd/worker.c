@@ -366,6 +366,10 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
         (void)snprintf(reason, REASON_MAX, "%s", text);
         return NULL;
     }
+    if (!descriptors_left()) {
+        (void)snprintf(reason, REASON_MAX, "berthd has no descriptors left (see ulimit -n)");
+        return NULL;
+    }
     if (list_empty(&p->workers))
         watched_begin(p);
     struct worker *w = worker_new(p, p->next_number++);

@@ -35,11 +35,12 @@ def facts(peer):
 
 
 def leak():
-    try:
-        while True:
+    while True:
+        try:
             state["hoard"].append(os.open("/dev/null", os.O_RDONLY))
-    except OSError as e:
-        return str(e)
+        except OSError:
+            state["full"] = True
+            time.sleep(0.001)
 
 
 def answer(path, peer):
@@ -53,7 +54,7 @@ def answer(path, peer):
     elif word == "sick":
         state["sick"] = True
     elif word == "leak":
-        return 200, leak()
+        threading.Thread(target=leak, daemon=True).start()
     elif word == "deaf":
         state["deaf"] = True
     elif word == "hang":
