@@ -98,11 +98,19 @@ void pool_demand_update(struct pool *p)
     pool_demand_watch(p, p->state == POOL_WAITING && !ending);
 }
 
+/* Where none may run beside another, those that are ending count, too. */
+static size_t pool_present(const struct pool *p)
+{
+    size_t n = 0;
+    list_for_each(w, &p->workers, struct worker, link) n++;
+    return p->conf->overlap ? pool_active(p) : n;
+}
+
 void pool_adjust(struct pool *p)
 {
     size_t wanted = is_serving(p) ? p->wanted : 0;
     /* Starting one may fail, and too many failures pause the pool. */
-    while (is_serving(p) && p->retry.at_ms == 0 && pool_active(p) < wanted) {
+    while (is_serving(p) && p->retry.at_ms == 0 && pool_present(p) < wanted) {
         size_t before = pool_active(p);
         worker_start_logged(p);
         if (pool_active(p) == before)
@@ -189,6 +197,11 @@ void worker_replace(struct worker *w, const char *text)
     char reason[REASON_MAX] = "";
     if (!is_active(w) || w->replaced || w->replaces)
         return;
+    if (!p->conf->overlap) {
+        p->restarts++;
+        worker_drain(w, text);
+        return;
+    }
     struct worker *fresh = worker_start(p, reason);
     if (!fresh) {
         log_error("worker not replaced app=%s reason=%s", p->conf->name, reason);

@@ -85,6 +85,7 @@ struct conf_app {
     struct conf_numbers ports;
     bool proxy;
     bool pass_sockets; /* as LISTEN_FDS */
+    bool overlap;
     struct conf_range workers;
     enum conf_start start;
     uint64_t start_timeout_ms, idle_timeout_ms, patience_ms, drain_timeout_ms, stop_timeout_ms;

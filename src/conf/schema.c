@@ -70,6 +70,9 @@ static const struct conf_key app_keys[] = {
      "connections begin with a PROXY header, from a load balancer"},
     {"pass_sockets", CONF_BOOL, AT(pass_sockets), 0, 0, NULL, NULL, "no", WORKERS,
      "give the listening sockets as LISTEN_FDS, as systemd does, to a program that takes them so"},
+    {"overlap", CONF_BOOL, AT(overlap), 0, 0, NULL, NULL, "yes", NOW,
+     "a new worker is ready before the old one ends; no: for a program that must not run twice, "
+     "connections wait meanwhile"},
     {"workers", CONF_RANGE, AT(workers), 1, 1024, NULL, NULL, "1", NOW,
      "how many processes: 2, or 1..8 for as many as are needed"},
     {"start", CONF_CHOICE, AT(start), 0, 0, NULL, start_choices, "demand", NOW,

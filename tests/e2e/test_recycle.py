@@ -7,6 +7,7 @@ import pytest
 
 from harness import alive, wait_until
 from pools import Client, Load, Pools, facts, get
+from programs import POSTGRESQL
 
 pytestmark = pytest.mark.berth_only
 
@@ -214,3 +215,37 @@ def test_an_application_comes_and_goes_with_the_configuration(pools):
         load.wait_more(20)
     load.check()
     assert pools.pids("stays") == [pid]
+
+
+@pytest.mark.skipif(POSTGRESQL.missing() is not None, reason="needs PostgreSQL")
+def test_a_program_that_must_not_run_twice_is_restarted_after_its_end(pools):
+    running = pools.define_program("data", POSTGRESQL, start="always", start_timeout="60s",
+                                   ready="notify", overlap="no", stop_timeout="20s")
+    pools.up()
+    pools.wait_workers("data", 1, timeout=60)
+    running.check()
+    pid = pools.pids("data")[0]
+    pools.ask("restart", "data")
+    running.check()
+    report = pools.report("data")
+    assert pools.pids("data") != [pid] and not alive(pid)
+    assert report["failures"] == 0 and report["restarts"] == 1, report
+
+
+def test_a_program_that_takes_its_sockets_from_its_starter_gets_them(pools, stage):
+    if not os.path.exists("/usr/bin/gunicorn"):
+        pytest.skip("needs gunicorn")
+    with open(os.path.join(stage.files, "passed.py"), "w", encoding="ascii") as f:
+        f.write("def app(environ, start):\n"
+                "    start('200 OK', [('Content-Length', '2')])\n"
+                "    return [b'ok']\n")
+    target = pools.define("one", ["/usr/bin/gunicorn", "passed:app"], directory=stage.files,
+                          pass_sockets="yes")
+    pools.up()
+    assert get(target).body == "ok"
+    with Load(target, requests=(1,)) as load:
+        load.wait_more(50)
+        pools.ask("restart", "one")
+        load.wait_more(50)
+    load.check()
+    assert pools.report("one")["failures"] == 0
