@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""keep.py PROGRAM [ARGUMENT...]: what a service manager does for berthd. Starts the program again at
-once whenever it ends, adopts the processes that it leaves behind, and reaps them."""
+"""keep.py PROGRAM [ARGUMENT...]: what a service manager does for berthd. Starts the program again
+at once whenever it ends, adopts the processes that it leaves behind, and reaps them."""
 
 import ctypes
 import os

@@ -1,6 +1,6 @@
-"""Start on demand: from the client's SYN to the first byte of the answer, when that connection starts
-the program; beside the same program started by hand and asked as soon as it listens. The two take
-turns."""
+"""Start on demand: from the client's SYN to the first byte of the answer, when that connection
+starts the program; beside the same program started by hand and asked as soon as it listens. The two
+take turns."""
 
 import shutil
 import socket

@@ -1,6 +1,6 @@
-"""Nothing is lost: many requests while pools are restarted, the configuration is read again, programs
-are replaced or killed; and the same while nginx and HAProxy reload. Once with a connection for each
-request, once with wrk over connections that stay open."""
+"""Nothing is lost: many requests while pools are restarted, the configuration is read again,
+programs are replaced or killed; and the same while nginx and HAProxy reload. Once with a connection
+for each request, once with wrk over connections that stay open."""
 
 import re
 import shutil
@@ -13,7 +13,8 @@ from procs import Failure
 CONNECTIONS = 64
 # After the last request, this long for answers that are on their way.
 GRACE_S = 20
-SOURCES = 64
+# So many that no port is asked for again while an earlier connection rests in TIME_WAIT.
+SOURCES = 1024
 
 
 class Trial:

@@ -1,6 +1,6 @@
-"""Connections that wait for a program that does not come up: what one costs us, what the kernel needs
-for it, and whether the pool beside it notices. The kernel's part is compared with as many connections
-that a plain program has accepted."""
+"""Connections that wait for a program that does not come up: what one costs us, what the kernel
+needs for it, and whether the pool beside it notices. The kernel's part is compared with as many
+connections that a plain program has accepted."""
 
 import pathlib
 import subprocess

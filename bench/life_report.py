@@ -1,5 +1,6 @@
-"""What the life-cycle's measurements are worth, as Markdown: the targets with their verdicts, then the
-tables. It is put at the end of docs/BENCHMARKS.md, in the place of what was there from the last run."""
+"""What the life-cycle's measurements are worth, as Markdown: the targets with their verdicts, then
+the tables. It is put at the end of docs/BENCHMARKS.md, in the place of what was there from the last
+run."""
 
 import types
 
@@ -147,24 +148,27 @@ def section_unequal(taken):
 
 METHOD = """How it is measured:
 
-- **Nothing lost**: {clients} clients, a connection for each request (`bench/load`, two threads), each a
-  new one as soon as the last is answered, at least {requests:,} requests and {seconds:g} s; then wrk with
-  as many connections that stay open, for as long. A request has failed when its connection is refused, reset or
-  cut short, when its answer is not a whole 200, or when there is none 20 s after the last request.
-  berth serves a pool of two workers beside a second and a third application on the port; berthd runs under a
-  loop that starts it again at once, as its systemd unit does. Every reload does change a route (nginx: a name, HAProxy:
-  a condition). "times" is how often it happened during the short connections. Kept-alive connections belong to the worker that
+- **Nothing lost**: {clients} clients, a connection for each request (`bench/load`, two threads),
+  each a new one as soon as the last is answered, at least {requests:,} requests and {seconds:g} s;
+  then wrk with as many connections that stay open, for as long. A request has failed when its
+  connection is refused, reset or cut short, when its answer is not a whole 200, or when there is
+  none 20 s after the last request. berth serves a pool of two workers beside a second and a third
+  application on the port; berthd runs under a loop that starts it again at once, as its systemd
+  unit does. Every reload does change a route (nginx: a name, HAProxy: a condition). "times" is how
+  often it happened during the short connections. Kept-alive connections belong to the worker that
   accepted them: it gets 3 s (`drain_timeout`), then TERM, and says goodbye on its next answer.
   nginx and HAProxy (master-worker) stand in front of two such workers, with least connections.
-- **Start on demand**: by hand is from fork to the first byte of a client that tries every ms;
-  on demand is from connect() to the first byte. Both programs write to nowhere; the page cache is warm.
-- **Waiting**: every client has sent its request; the program of the pool never listens. "Ours" is the
-  growth of the proportional set size. The kernel's slab counts both ends of each connection, as
+- **Start on demand**: by hand is from fork to the first byte of a client that tries every ms; on
+  demand is from connect() to the first byte. Both programs write to nowhere; the page cache is
+  warm.
+- **Waiting**: every client has sent its request; the program of the pool never listens. "Ours" is
+  the growth of the proportional set size. The kernel's slab counts both ends of each connection, as
   client and server share this machine.
 - **Routes**: applications of 50 routes, none of them running. Reload is the whole command.
 - **Unequal workers**: {resting} clients that rest between their connections, at {share:.0%} of
-  {capacity:,.0f} requests a second, which is what a worker of {fast:g} ms and one of {slow:g} ms
-  a request can do. Workers take one request at a time and sleep over it. Ratios are taken inside a round.
+  {capacity:,.0f} requests a second, which is what a worker of {fast:g} ms and one of {slow:g} ms a
+  request can do. Workers take one request at a time and sleep over it. Ratios are taken inside a
+  round.
 """
 
 

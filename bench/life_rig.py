@@ -1,5 +1,5 @@
-"""What the life-cycle is measured with: a berthd under a service manager with a configuration of its
-own, proxies that can be told to reload, and disturbances that come at intervals."""
+"""What the life-cycle is measured with: a berthd under a service manager with a configuration of
+its own, proxies that can be told to reload, and disturbances that come at intervals."""
 
 import json
 import os
@@ -28,7 +28,8 @@ class Site:
         self.runtime = self.folder / "run"
         self.runtime.mkdir(mode=0o755)
         os.chmod(self.folder, 0o755)
-        self.environment = {**os.environ, "BERTH_RUNTIME_DIR": str(self.runtime)}
+        self.environment = {**os.environ, "BERTH_RUNTIME_DIR": str(self.runtime),
+                            "BERTH_LOG_DIR": str(self.folder)}
         self.keeper = None
 
     def write(self, name, text):

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""`make bench-lifecycle`: pools while they are restarted, reloaded, upgraded and killed, programs that
-are started by their first connection, connections that wait, many routes, and workers of unequal
-speed. Writes build/bench/lifecycle.md and puts it at the end of docs/BENCHMARKS.md. Everything runs on
-the loopback of this machine; nothing is left running."""
+"""`make bench-lifecycle`: pools while they are restarted, reloaded, upgraded and killed, programs
+that are started by their first connection, connections that wait, many routes, and workers of
+unequal speed. Writes build/bench/lifecycle.md and puts it at the end of docs/BENCHMARKS.md.
+Everything runs on the loopback of this machine; nothing is left running."""
 
 import argparse
 import os
