@@ -1,7 +1,8 @@
 #pragma once
 /* What the workers of applications write: one file an application in the log folder
- * ($BERTH_LOG_DIR; /var/log/berth for root; $XDG_STATE_HOME/berth/log or ~/.local/state/berth/log),
- * rotated by size. Each line has the time and the worker's number in front:
+ * ($BERTH_LOG_DIR; `logs` in $BERTH_RUNTIME_DIR; /var/log/berth for root; $XDG_STATE_HOME/berth/log
+ * or ~/.local/state/berth/log), rotated by size. Each line has the time and the worker's number in
+ * front:
  *
  *   2026-11-22T21:00:00.123Z 1 text
  *

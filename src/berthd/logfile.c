@@ -17,13 +17,15 @@
 static int folder_path(char buf[PATH_SIZE])
 {
     const char *own = getenv("BERTH_LOG_DIR"), *state = getenv("XDG_STATE_HOME"),
-               *home = getenv("HOME");
+               *home = getenv("HOME"), *runtime = getenv("BERTH_RUNTIME_DIR");
     struct passwd *pw = home && *home ? NULL : getpwuid(geteuid());
     int n;
     if (pw)
         home = pw->pw_dir;
     if (own && *own)
         n = snprintf(buf, PATH_SIZE, "%s", own);
+    else if (runtime && *runtime && strcmp(runtime, "/run/berth") != 0)
+        n = snprintf(buf, PATH_SIZE, "%s/logs", runtime); /* Two berthds, two folders. */
     else if (geteuid() == 0)
         n = snprintf(buf, PATH_SIZE, "/var/log/berth");
     else if (state && *state)
