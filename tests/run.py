@@ -18,6 +18,8 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 E2E = ROOT / "tests" / "e2e"
 SANITIZERS = ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized", "-Db_lundef=false"]
+# What is not about our own daemons' memory is tested once.
+PLAIN_ONLY = {"test_bench", "test_completion", "test_programs", "test_why"}
 BUILD_SECONDS, UNIT_SECONDS, FILE_SECONDS = 900, 600, 600
 SHOWN_BYTES = 6000
 
@@ -136,6 +138,8 @@ class Build:
             return count
         count.add(self.units())
         for path in sorted(E2E.glob("test_*.py")):
+            if self.options and path.stem in PLAIN_ONLY:
+                continue
             count.add(self.end_to_end(path))
         count.add(self.sanitizer_reports())
         return count
