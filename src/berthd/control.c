@@ -300,6 +300,7 @@ static void handle_stop(struct client *c, const struct appmsg *m)
     if (c->server->systemd.fd >= 0)
         c->server->exit_status = EXIT_STOPPED;
     reply_ok(c);
+    config_place_forget();
     pools_end(c->server);
 }
 

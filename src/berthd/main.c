@@ -233,7 +233,7 @@ static int server_init(struct server *s, const struct options *o)
     s->silence_ms = o->silence_ms;
     s->header_wait_ms = o->header_wait_ms;
     s->threads = o->threads;
-    s->config_path = o->config;
+    s->config_path = config_place(o->config, o->automatic);
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
     s->started_unix_ms = (uint64_t)time(NULL) * 1000;

@@ -233,6 +233,13 @@ void pool_store_save(struct server *s);
 void pool_store_now(struct server *s);
 void pool_store_load(struct server *s);
 
+/* config-place.c */
+/* The path that was given, remembered for a successor; or what an earlier berthd remembered, when a
+ * command has started this one; NULL: the default place. The caller's to free(). */
+char *config_place(const char *given, bool by_command);
+/* berthd ends for good. */
+void config_place_forget(void);
+
 /* pool-config.c */
 struct definition *definition_new_consume(struct conf *c);
 struct definition *definition_ref(struct definition *d);

@@ -75,7 +75,7 @@ struct server {
     struct cgroup *cgroup; /* owned; NULL: not looked for yet, or there is none */
     bool cgroup_missing;
     struct timer store;            /* pool-store.c: writes when this turn is over */
-    const char *config_path;       /* NULL: the default place */
+    char *config_path;             /* NULL: the default place */
     struct definition *definition; /* the configuration; counted */
     struct applogs applogs;
     struct metrics_http metrics;

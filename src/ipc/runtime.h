@@ -24,5 +24,6 @@ int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;
 #define RUNTIME_INSTANCES "instances"
 #define RUNTIME_KEY       "key"
 #define RUNTIME_POOLS     "pools"
+#define RUNTIME_CONFIG    "config"
 #define RUNTIME_NOTIFY    "notify"
 #define RUNTIME_METRICS   "metrics"

@@ -186,3 +186,14 @@ def test_logs_go_on_after_berthd_was_killed(pools):
     wait_until(lambda: "afterwards" in pools.ask("logs", "one").stdout, 10, "the line in the log")
     assert "meanwhile" in pools.ask("logs", "one").stdout
     assert pools.pids("one") == [pid]
+
+
+def test_a_berthd_that_a_command_starts_reads_the_configuration_of_the_dead_one(pools):
+    target = pools.define("one")
+    pools.up()
+    pid = facts(target)["pid"]
+    pools.kill("berthd")
+    pools.ask("ls")
+    known_again(pools, "one", [pid])
+    assert facts(target)["pid"] == pid
+    assert "nothing has changed" in pools.ask("reload").stdout
