@@ -226,21 +226,24 @@ static uint32_t queue_number_take(struct server *s, int read_fd, const struct ap
     return id;
 }
 
-/* The lowest free number is dealt out first: one of the last being free says that others are. */
-bool descriptors_left(void)
+/* The lowest free number is dealt out first: while the first of the last few is free, they all are.
+ */
+bool descriptors_left(bool for_base)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= SPARE_DESCRIPTORS)
         return true;
-    CLEANUP_FD int fd =
-        fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)(limit.rlim_cur - SPARE_DESCRIPTORS));
-    return fd >= 0 || errno != EMFILE;
+    /* Pools that listen are of no use when none of their workers finds a place. */
+    rlim_t spare = SPARE_DESCRIPTORS + (for_base ? limit.rlim_cur / 4 : 0);
+    int first = limit.rlim_cur > spare ? (int)(limit.rlim_cur - spare) : 0;
+    CLEANUP_FD int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, first);
+    return fd == first || (fd < 0 && errno != EMFILE);
 }
 
 struct bind *bind_open(struct app *a, const struct appmsg *m)
 {
     int pair[2], bytes = QUEUE_BYTES;
-    if (!descriptors_left() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+    if (!descriptors_left(false) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return NULL;
     if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
         (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);

@@ -37,7 +37,7 @@ static void demand(struct watch *w, uint32_t events)
 
 static struct bind *base_new(struct pool *p, const struct appmsg *m)
 {
-    struct bind *b = bind_open(p->app, m);
+    struct bind *b = descriptors_left(true) ? bind_open(p->app, m) : NULL;
     if (!b)
         return NULL;
     b->base = true;

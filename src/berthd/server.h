@@ -225,7 +225,7 @@ int bind_get(struct app *a, const struct appmsg *m, pid_t pid, struct bind **ret
              char reason[REASON_MAX]);
 struct bind *bind_find(struct server *s, uint32_t id);
 /* Whether berthd may take more of them for applications and still answer people. */
-bool descriptors_left(void);
+bool descriptors_left(bool for_base);
 /* A new queue for the address, with a name. NULL when memory or descriptors are short. */
 struct bind *bind_open(struct app *a, const struct appmsg *m);
 /* Tells every process that holds the queue that it listens: SO_ACCEPTCONN is answered from it. */

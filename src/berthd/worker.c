@@ -366,7 +366,7 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
         (void)snprintf(reason, REASON_MAX, "%s", text);
         return NULL;
     }
-    if (!descriptors_left()) {
+    if (!descriptors_left(false)) {
         (void)snprintf(reason, REASON_MAX, "berthd has no descriptors left (see ulimit -n)");
         return NULL;
     }

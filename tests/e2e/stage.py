@@ -129,9 +129,10 @@ class Stage:
     def daemon(self, name):
         return wait_until(lambda: self.daemons().get(name), 10, f"a running {name}")
 
-    def serve(self, *options):
-        """Starts this stage's berthd by hand, in the foreground, with options of its own."""
-        proc = Proc(self._wrap([self.tool("berthd"), *map(str, options)]),
+    def serve(self, *options, limit=()):
+        """Starts this stage's berthd by hand, in the foreground, with options of its own; `limit` is a
+        command before it."""
+        proc = Proc(self._wrap([*limit, self.tool("berthd"), *map(str, options)]),
                     os.path.join(self.files, "berthd.log"), self.env, "/")
         self.by_hand.append(proc)
 

@@ -309,3 +309,17 @@ def test_a_full_disk_for_logs_stops_nobody(pools, stage):
     finally:
         pools.ask("stop")
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_berthd_that_is_out_of_descriptors_answers_and_serves_those_that_it_has(pools, stage):
+    target = pools.define("a000")
+    for i in range(1, 150):
+        pools.define(f"a{i:03}")
+    config = pools.folder
+    stage.serve("--config", config, limit=("prlimit", "--nofile=256:256"))
+    states = {a["name"]: a["pool"] for a in stage.ls()["apps"]}
+    blocked = [p for p in states.values() if p["state"] == "blocked"]
+    assert blocked and all("descriptors" in p["reason"] for p in blocked), blocked
+    assert states["a000"]["state"] == "waiting"
+    assert get(target).status == 200
+    assert pools.ask("status").returncode == 0
