@@ -230,11 +230,13 @@ void pool_store_load(struct server *s)
         uint8_t instance[APPMSG_INSTANCE];
         if (!name || !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
             continue;
-        struct pool *p = pool_find(s, name);
-        if (!p)
-            p = pool_load(s, j, name, instance);
+        /* One of `berth run` is another pool than one that the configuration has by now. */
+        struct pool *configured = pool_find(s, name);
+        bool by_hand = json_object_get(j, "definition") != NULL;
+        struct pool *p = by_hand ? pool_load(s, j, name, instance) : configured;
         if (!p)
             continue;
+        p->leaving = by_hand && configured;
         memcpy(p->app->instance, instance, sizeof instance);
         p->was_stopped = json_is_true(json_object_get(j, "stopped"));
         for (size_t k = 0; k < json_array_size(workers); k++)
