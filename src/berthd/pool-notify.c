@@ -42,9 +42,11 @@ static struct worker *sender_of(const struct server *s, pid_t pid)
 static void main_pid_take(struct worker *w, pid_t pid)
 {
     struct server *s = w->pool->server;
-    if (pid == w->pid || sender_of(s, pid) != w)
+    /* First the descriptor: what is looked at then cannot become another process. */
+    CLEANUP_FD int pidfd = pidfd_of(pid);
+    if (pid == w->pid || pidfd < 0 || sender_of(s, pid) != w)
         return;
-    if (worker_watch(w, pid, pidfd_of(pid)) == 0) {
+    if (worker_watch(w, pid, fd_take(&pidfd)) == 0) {
         w->child = false;
         pool_store_save(s);
     }
@@ -60,8 +62,8 @@ static void apply(struct worker *w, const struct notify *n)
         w->watchdog_limit_ms = n->watchdog_us / 1000;
     if (n->main_pid > 0)
         main_pid_take(w, n->main_pid);
-    if (n->extend_us > 0 && w->timer.at_ms > 0)
-        loop_timer(&w->pool->server->loop, &w->timer, (uint32_t)(n->extend_us / 1000));
+    if (n->extend_us > 0 && w->timer.at_ms > 0 && !w->pool->server->ending)
+        loop_timer(&w->pool->server->loop, &w->timer, n->extend_us / 1000);
     if (n->ready) {
         w->said_ready = true;
         health_starting(w);

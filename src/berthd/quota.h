@@ -5,7 +5,7 @@
 #include "berthd/server.h"
 
 #define USER_APPS_MAX    256
-#define USER_BINDS_MAX   512
+#define USER_BINDS_MAX   512 /* each is a queue: for every worker of a pool one at each port */
 #define USER_CLAIMS_MAX  4096
 #define USER_CLIENTS_MAX 64
 
