@@ -11,8 +11,6 @@
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
 
-#define STORE_MAX (64u << 20)
-
 static char *hex_format(const uint8_t instance[APPMSG_INSTANCE], char buf[2 * APPMSG_INSTANCE + 1])
 {
     for (size_t i = 0; i < APPMSG_INSTANCE; i++)
@@ -63,6 +61,38 @@ static json_t *worker_json(const struct worker *w)
                      hex_format(w->instance, hex), "state", (int)w->state, "why", w->why);
 }
 
+/* Variables and paths are bytes, JSON is Unicode: each byte becomes the character of its number. */
+static json_t *bytes_json(const char *bytes)
+{
+    char *text = malloc(2 * strlen(bytes) + 1), *at = text;
+    if (!text)
+        return NULL;
+    for (const unsigned char *p = (const unsigned char *)bytes; *p; p++) {
+        if (*p >= 0x80)
+            *at++ = (char)(0xc0 | *p >> 6);
+        *at++ = (char)(*p >= 0x80 ? 0x80 | (*p & 0x3f) : *p);
+    }
+    *at = 0;
+    json_t *j = json_string(text);
+    free(text);
+    return j;
+}
+
+/* The bytes again, malloc()ed; NULL when it is no text. */
+static char *bytes_of(const json_t *j)
+{
+    const char *text = json_string_value(j);
+    char *bytes = text ? malloc(strlen(text) + 1) : NULL, *at = bytes;
+    for (; bytes && *text; text++) {
+        bool two = (*text & 0xe0) == 0xc0;
+        *at++ = two ? (char)((*text & 3) << 6 | (text[1] & 0x3f)) : *text;
+        text += two;
+    }
+    if (bytes)
+        *at = 0;
+    return bytes;
+}
+
 static json_t *definition_json(const struct pool *p)
 {
     char *text = NULL;
@@ -77,9 +107,9 @@ static json_t *definition_json(const struct pool *p)
     }
     json_t *environment = json_array();
     for (char **e = p->environment; e && *e; e++)
-        (void)json_array_append_new(environment, json_string(*e));
-    json_t *j = json_pack("{s:s, s:i, s:o}", "text", text, "uid", (int)p->app->uid, "environment",
-                          environment);
+        (void)json_array_append_new(environment, bytes_json(*e));
+    json_t *j = json_pack("{s:o, s:I, s:o}", "text", bytes_json(text), "uid",
+                          (json_int_t)p->app->uid, "environment", environment);
     free(text);
     return j;
 }
@@ -93,7 +123,9 @@ static json_t *pool_json(const struct pool *p)
     json_t *j = json_pack("{s:s, s:s, s:b, s:o}", "name", p->conf->name, "instance",
                           hex_format(p->app->instance, hex), "stopped", p->state == POOL_STOPPED,
                           "workers", workers);
-    if (j && p->by_hand)
+    if (j && p->leaving)
+        (void)json_object_set_new(j, "leaving", json_true());
+    if (j && (p->by_hand || p->leaving))
         (void)json_object_set_new(j, "definition", definition_json(p));
     return j;
 }
@@ -121,8 +153,8 @@ void pool_store_now(struct server *s)
     json_t *pools = json_array();
     list_for_each(p, &s->pools, struct pool, link)
     {
-        if (!p->leaving && (p->by_hand || p->state == POOL_STOPPED || !list_empty(&p->app->binds) ||
-                            !list_empty(&p->workers)))
+        bool stays = p->by_hand || p->state == POOL_STOPPED || !list_empty(&p->app->binds);
+        if ((stays && !p->leaving) || !list_empty(&p->workers))
             (void)json_array_append_new(pools, pool_json(p));
     }
     char *text = json_dumps(pools, JSON_INDENT(1));
@@ -174,9 +206,9 @@ static char **environment_load(const json_t *j)
 {
     size_t n = json_array_size(j);
     char **all = calloc(n + 1, sizeof *all);
-    for (size_t i = 0; all && i < n; i++) {
-        const char *text = json_string_value(json_array_get(j, i));
-        all[i] = strdup(text ? text : "");
+    for (size_t i = 0, used = 0; all && i < n; i++) {
+        all[used] = bytes_of(json_array_get(j, i));
+        used += all[used] != NULL;
     }
     return all;
 }
@@ -186,11 +218,13 @@ static struct pool *pool_load(struct server *s, const json_t *j, const char *nam
                               const uint8_t *instance)
 {
     const json_t *d = json_object_get(j, "definition");
-    const char *text = json_string_value(json_object_get(d, "text"));
+    char *text = bytes_of(json_object_get(d, "text"));
     struct conf_errors errors = {0};
     struct conf *conf = NULL;
-    if (!text || conf_read_text(str_of(text), name, &conf, &errors) < 0 || conf->app_count != 1) {
-        conf_errors_done(&errors);
+    int r = text ? conf_read_text(str_of(text), name, &conf, &errors) : -ENOENT;
+    conf_errors_done(&errors);
+    free(text);
+    if (r < 0 || conf->app_count != 1) {
         conf_free(conf);
         return NULL;
     }
@@ -236,7 +270,7 @@ void pool_store_load(struct server *s)
         struct pool *p = by_hand ? pool_load(s, j, name, instance) : configured;
         if (!p)
             continue;
-        p->leaving = by_hand && configured;
+        p->leaving = by_hand && (configured || json_is_true(json_object_get(j, "leaving")));
         memcpy(p->app->instance, instance, sizeof instance);
         p->was_stopped = json_is_true(json_object_get(j, "stopped"));
         for (size_t k = 0; k < json_array_size(workers); k++)

@@ -65,6 +65,39 @@ def test_a_users_pool_never_becomes_one_of_the_configuration(new_stage):
     assert said.returncode != 0 and "user" in said.stderr
 
 
+@pytest.mark.skipif(not ROOT, reason="becomes other users")
+@pytest.mark.parametrize("key", ["workers=100", "log_size=1G", "log_files=99", "files_max=1073741800"])
+def test_what_root_pays_for_is_limited(new_stage, key):
+    stage = new_stage()
+    stage.user = "nobody"
+    stage.build = stage._reachable(stage.build)  # pylint: disable=protected-access
+    stage.user = None
+    pools = Pools(stage).up()
+    done = berth_as(stage, EVE, "run", "--name", "one", "--as", "one.localhost", "--set", key,
+                    "--workers", "1", "--detach", *(["--set", key] if "workers" in key else []),
+                    "--", PYTHON, POOL_APP, "127.0.0.1", pools.port)
+    assert done.returncode != 0 and key.split("=", maxsplit=1)[0] in done.stderr, done.stderr
+    assert pools.report("one") is None
+
+
+def test_any_bytes_in_the_environment_outlive_berthd(pools, stage):
+    stage.serve()
+    odd = b"\xff\xfe caf\xc3\xa9"
+    argv = [stage.tool(), "run", "--name", "one", "--as", "one.localhost", "--workers", "1",
+            "--detach", "--", PYTHON, POOL_APP, "127.0.0.1", str(pools.port)]
+    subprocess.run(argv, env={**{k.encode(): v.encode() for k, v in stage.env.items()}, b"ODD": odd},
+                   check=True, timeout=30, capture_output=True)
+    target = Target("127.0.0.1", pools.port, "one.localhost")
+    before = facts(target)
+    pools.kill("berthd")
+    stage.ls()
+    os.kill(before["pid"], signal.SIGKILL)
+    wait_until(lambda: not alive(before["pid"]), 10, "its end")
+    after = facts(target)
+    assert after["pid"] != before["pid"]
+    assert os.fsencode(after["environment"]["ODD"]) == odd
+
+
 # Changes of a definition --------------------------------------------------------------------------
 
 
