@@ -7,6 +7,7 @@
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
 #include "launch/notify.h"
+#include "launch/proctree.h"
 
 #define DATAGRAMS_A_TURN 64
 /* A worker's program may speak from a process some levels below its first one. */
@@ -14,19 +15,8 @@
 
 static pid_t parent_of(pid_t pid)
 {
-    char path[64], text[512];
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = 0;
-    int parent = 0;
-    const char *after_name = strrchr(text, ')');
-    if (after_name && sscanf(after_name, ") %*c %d", &parent) != 1)
-        return 0;
-    return parent;
+    struct proctree_process p;
+    return proctree_look(pid, &p) == 0 ? p.parent : 0;
 }
 
 static struct worker *sender_of(const struct server *s, pid_t pid)

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
+#include "launch/proctree.h"
 
 static char *hex_format(const uint8_t instance[APPMSG_INSTANCE], char buf[2 * APPMSG_INSTANCE + 1])
 {
@@ -31,34 +32,19 @@ static bool hex_parse(const char *text, uint8_t ret_instance[APPMSG_INSTANCE])
     return true;
 }
 
-/* When a process was started, in ticks since boot: with its number it is one process for ever. 0:
- * there is none. */
-static unsigned long long process_start(pid_t pid)
+/* With its number it is one process for ever. 0: there is none. */
+static json_int_t process_start(pid_t pid)
 {
-    char path[64], text[1024];
-    unsigned long long start = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = 0;
-    /* The second field, a name in parentheses, may hold anything; the 22nd is what we want. */
-    const char *p = strrchr(text, ')');
-    for (int field = 2; p && field < 22; field++)
-        p = strchr(p + 1, ' ');
-    if (p)
-        (void)sscanf(p, "%llu", &start);
-    return start;
+    struct proctree_process p;
+    return proctree_look(pid, &p) == 0 ? (json_int_t)p.start_time : 0;
 }
 
 static json_t *worker_json(const struct worker *w)
 {
     char hex[2 * APPMSG_INSTANCE + 1];
     return json_pack("{s:i, s:i, s:I, s:s, s:i, s:s}", "number", (int)w->number, "pid", (int)w->pid,
-                     "start", (json_int_t)process_start(w->pid), "instance",
-                     hex_format(w->instance, hex), "state", (int)w->state, "why", w->why);
+                     "start", process_start(w->pid), "instance", hex_format(w->instance, hex),
+                     "state", (int)w->state, "why", w->why);
 }
 
 /* Variables and paths are bytes, JSON is Unicode: each byte becomes the character of its number. */
@@ -184,7 +170,7 @@ static void worker_load(struct pool *p, const json_t *j)
     pid_t pid = (pid_t)json_integer_value(json_object_get(j, "pid"));
     json_int_t start = json_integer_value(json_object_get(j, "start"));
     uint8_t instance[APPMSG_INSTANCE];
-    if (pid <= 0 || start == 0 || (json_int_t)process_start(pid) != start ||
+    if (pid <= 0 || start == 0 || process_start(pid) != start ||
         !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
         return;
     struct worker *w = worker_new(p, (uint32_t)json_integer_value(json_object_get(j, "number")));
