@@ -234,9 +234,21 @@ static void limits_set(struct applog *l, struct applog_limits limits)
 
 struct applog *applog_find(const struct applogs *all, const char *name)
 {
+    struct applog *newest = NULL;
     list_for_each(l, &all->logs, struct applog, link)
     {
         if (strcmp(l->name, name) == 0)
+            newest = l;
+    }
+    return newest;
+}
+
+/* A name may have been another user's before: what he wrote is not for the next one to read. */
+static struct applog *find_of(const struct applogs *all, const char *name, uid_t owner)
+{
+    list_for_each(l, &all->logs, struct applog, link)
+    {
+        if (strcmp(l->name, name) == 0 && l->file.owner == owner)
             return l;
     }
     return NULL;
@@ -281,7 +293,7 @@ int applog_open(struct applogs *all, const char *name, uid_t owner, struct applo
             return fd;
         all->folder_fd = fd;
     }
-    struct applog *l = applog_find(all, name);
+    struct applog *l = find_of(all, name, geteuid() == 0 ? owner : geteuid());
     if (!l)
         return applog_new(all, name, owner, limits, ret_log);
     limits_set(l, limits);
@@ -333,6 +345,9 @@ void applog_detach_worker(struct applog *l, unsigned worker)
         if (w->number == worker)
             worker_drain(w);
     }
+    /* It is opened again for the next line: names come and go, descriptors are few. */
+    if (list_empty(&l->workers))
+        logfile_close(&l->file);
 }
 
 void applog_note(struct applog *l, const char *text)

@@ -412,6 +412,8 @@ void bind_free(struct bind *b)
 {
     struct server *s = b->server;
     list_for_each(member, &b->members, struct bind, member_link) bind_free(member);
+    if (b->worker)
+        pool_member_gone(b);
     claims_free(b);
     loop_untimer(&b->timer);
     loop_unwatch(&s->loop, &b->demand_watch);

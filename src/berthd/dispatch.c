@@ -16,6 +16,7 @@
 #include "berthd/reserve.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
+#include "launch/proctree.h"
 
 #define CHANNEL_FD    3
 #define SUCCESSOR_FD  4
@@ -361,14 +362,8 @@ static int spawn(struct server *s)
 
 static bool process_is_child(pid_t pid, pid_t parent)
 {
-    char path[32], text[512];
-    int found = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    text[n > 0 ? n : 0] = 0;
-    const char *end = strrchr(text, ')');
-    return end && sscanf(end, ") %*c %d", &found) == 1 && found == parent;
+    struct proctree_process p;
+    return proctree_look(pid, &p) == 0 && p.parent == parent;
 }
 
 /* Whose dispatch is asked: a new one, one that we know all of already, or a dead berthd's, from

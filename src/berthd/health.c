@@ -12,6 +12,8 @@
 
 /* A failing pool that is not yet paused starts the next worker a little later each time. */
 #define AGAIN_MS 100
+/* A worker that could not be replaced is let alone. */
+#define KEPT_MS 60000
 
 void health_forget(struct pool *p)
 {
@@ -28,8 +30,9 @@ static size_t failures_note(struct pool *p, uint64_t now_ms)
     for (size_t i = 0; i < p->failure_count; i++)
         if (p->failures[i] >= since)
             p->failures[kept++] = p->failures[i];
-    if (kept == 0)
+    if (now_ms - p->failed_ms > p->pause_ms + p->conf->failure_interval_ms)
         p->pause_ms = 0;
+    p->failed_ms = now_ms;
     if (kept == FAILURES_MAX)
         memmove(p->failures, p->failures + 1, --kept * sizeof *p->failures);
     p->failures[kept++] = now_ms;
@@ -63,6 +66,14 @@ void health_failed(struct pool *p, const char *what)
     }
     (void)snprintf(p->reason, sizeof p->reason, "%s", what);
     pool_retry(p, AGAIN_MS << (count < 6 ? count - 1 : 5));
+}
+
+void health_kept(struct worker *w, const char *what)
+{
+    struct pool *p = w->pool;
+    p->failed++;
+    w->kept_ms = clock_now_ms() + KEPT_MS;
+    (void)snprintf(p->reason, sizeof p->reason, "%s", what);
 }
 
 /* A worker that has lost its queue cannot be reached by anybody. */
@@ -164,14 +175,8 @@ void health_starting(struct worker *w)
 /* Connections that wait for it, and none of them taken for a long time. */
 static bool is_stalled(struct worker *w, uint64_t now_ms)
 {
-    uint64_t waiting = 0, delivered = 0;
-    struct board *board = w->pool->server->board;
-    list_for_each(b, &w->binds, struct bind, app_link)
-    {
-        waiting += bind_waiting(b);
-        delivered += board ? board_get(&board->queues[b->id].delivered) - b->delivered_before : 0;
-    }
-    uint64_t taken = delivered > waiting ? delivered - waiting : 0;
+    uint64_t waiting = 0, taken = worker_taken(w);
+    list_for_each(b, &w->binds, struct bind, app_link) waiting += bind_waiting(b);
     if (waiting == 0 || taken != w->taken)
         w->taken_ms = now_ms;
     w->taken = taken;
@@ -184,7 +189,7 @@ void health_tick(struct worker *w, uint64_t now_ms)
     const struct conf_app *c = w->pool->conf;
     if (w->state != WORKER_READY)
         return;
-    if (!list_empty(&w->binds))
+    if (is_bound(w))
         w->bound_ms = now_ms;
     if (now_ms - w->bound_ms >= UNBOUND_MS)
         health_unwell(w, "it has closed its listening socket");

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "berthd/pool.h"
+#include "berthd/quota.h"
 #include "share/reason.h"
 
 static struct bind *base_find(const struct pool *p, uint16_t port)
@@ -30,7 +31,7 @@ static void demand(struct watch *w, uint32_t events)
     struct bind *b = container_of(w, struct bind, demand_watch);
     struct pool *p = b->app->pool;
     if (p->state == POOL_WAITING)
-        pool_start(p);
+        pool_wake(p);
     else
         pool_demand_watch(p, false);
 }
@@ -134,10 +135,13 @@ static int base_for(struct pool *p, const struct appmsg *m, struct bind **ret_ba
     }
     if (p->app->listen_count > 0)
         return -ENOENT;
+    int r = quota_check(p->server, p->app->uid, QUOTA_BINDS, reason);
+    if (r < 0)
+        return r;
     b = base_new(p, m);
     if (!b)
         return -ENOMEM;
-    int r = claims_make(b, reason);
+    r = claims_make(b, reason);
     if (r < 0) {
         bind_free(b);
         return r;
@@ -179,6 +183,9 @@ int pool_bind(struct worker *w, const struct appmsg *m, pid_t pid, struct bind *
     }
     b = member_find(w, base, m);
     if (!b) {
+        r = quota_check(w->pool->server, w->pool->app->uid, QUOTA_BINDS, reason);
+        if (r < 0)
+            return r;
         b = bind_open(w->pool->app, m);
         if (!b)
             return -ENOMEM;
@@ -277,4 +284,26 @@ size_t bind_waiting(const struct bind *b)
     if (ioctl(b->read_fd, SIOCINQ, &bytes) < 0 || each <= 0)
         return 0;
     return b->flags & APPMSG_RICH ? bytes > 0 : (size_t)(bytes / each);
+}
+
+static uint64_t member_taken(const struct bind *b)
+{
+    if (!b->server->board)
+        return 0;
+    uint64_t waiting = bind_waiting(b),
+             delivered =
+                 board_get(&b->server->board->queues[b->id].delivered) - b->delivered_before;
+    return delivered > waiting ? delivered - waiting : 0;
+}
+
+void pool_member_gone(struct bind *member)
+{
+    member->worker->taken_before += member_taken(member);
+}
+
+uint64_t worker_taken(const struct worker *w)
+{
+    uint64_t n = w->taken_before;
+    list_for_each(b, &w->binds, struct bind, app_link) n += member_taken(b);
+    return n;
 }

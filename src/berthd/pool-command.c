@@ -1,7 +1,7 @@
 /* What people ask of pools. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
@@ -115,6 +115,32 @@ static char *definition_take(int fd, size_t *ret_size)
     return text;
 }
 
+/* What berthd does for a pool with root's rights or at everybody's cost has an end. */
+static int user_limit(const struct conf_app *c, char *reason)
+{
+    struct rlimit files = {0}, tasks = {0};
+    (void)getrlimit(RLIMIT_NOFILE, &files);
+    (void)getrlimit(RLIMIT_NPROC, &tasks);
+    const struct {
+        const char *key;
+        uint64_t value, max;
+    } limits[] = {{"workers", c->workers.high, USER_WORKERS_MAX},
+                  {"watch", c->watch.count, USER_WATCH_MAX},
+                  {"log_size", c->log_size, USER_LOG_SIZE_MAX},
+                  {"log_files", c->log_files, USER_LOG_FILES_MAX},
+                  {"files_max", c->files_max, files.rlim_max},
+                  {"tasks_max", c->tasks_max, tasks.rlim_max}};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        if (limits[i].value <= limits[i].max)
+            continue;
+        (void)snprintf(reason, COMMAND_REASON_MAX,
+                       "%s: only root has an application with more than %llu", limits[i].key,
+                       (unsigned long long)limits[i].max);
+        return -EPERM;
+    }
+    return 0;
+}
+
 /* A user who is not berthd's own gets workers of his own and nothing else. */
 static int user_settle(const struct server *s, const struct ucred *cred, struct conf_app *c,
                        char *reason)
@@ -130,7 +156,7 @@ static int user_settle(const struct server *s, const struct ucred *cred, struct 
     }
     c->user = strdup(uid);
     c->group = strdup(gid);
-    return c->user && c->group ? 0 : -ENOMEM;
+    return c->user && c->group ? user_limit(c, reason) : -ENOMEM;
 }
 
 static int conf_take(const struct server *s, const struct command_ask *ask, const char *text,

@@ -93,19 +93,24 @@ static bool is_defined(const struct definition *d, const struct pool *p)
     return conf_app_find(d->conf, p->conf->name) != NULL;
 }
 
-/* Names that are free now may be what another pool waits for: those that go, go first. */
+/* Names that are free now may be what another pool waits for: those that go, go first. A pool of
+ * `berth run` never becomes one of the configuration: its owner, its environment and its workers
+ * are those of whoever ran it. */
 static void pools_leave(struct server *s, const struct definition *next)
 {
-    list_for_each(p, &s->pools, struct pool,
-                  link) if (!p->by_hand && !p->leaving && !is_defined(next, p))
-        pool_leave(p, "no longer in the configuration");
+    list_for_each(p, &s->pools, struct pool, link)
+    {
+        if (p->leaving || p->by_hand != is_defined(next, p))
+            continue;
+        pool_leave(p, p->by_hand ? "the configuration has this name now"
+                                 : "no longer in the configuration");
+    }
 }
 
 static void pool_apply(struct server *s, struct definition *next, const struct conf_app *conf)
 {
     struct pool *p = pool_find(s, conf->name);
     if (p) {
-        p->by_hand = false;
         pool_redefine(p, next, conf, conf_app_compare(p->conf, conf));
         return;
     }
@@ -177,7 +182,13 @@ void config_open(struct server *s)
 {
     s->holding = true;
     config_globals(s);
-    list_for_each(p, &s->pools, struct pool, link) pool_open(p);
+    list_for_each(p, &s->pools, struct pool, link)
+    {
+        if (p->leaving)
+            pool_leave(p, "the configuration has this name now");
+        else
+            pool_open(p);
+    }
     s->holding = false;
     (void)dispatch_commit(s);
 }

@@ -7,6 +7,7 @@
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
 #include "launch/notify.h"
+#include "launch/proctree.h"
 
 #define DATAGRAMS_A_TURN 64
 /* A worker's program may speak from a process some levels below its first one. */
@@ -14,19 +15,8 @@
 
 static pid_t parent_of(pid_t pid)
 {
-    char path[64], text[512];
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = 0;
-    int parent = 0;
-    const char *after_name = strrchr(text, ')');
-    if (after_name && sscanf(after_name, ") %*c %d", &parent) != 1)
-        return 0;
-    return parent;
+    struct proctree_process p;
+    return proctree_look(pid, &p) == 0 ? p.parent : 0;
 }
 
 static struct worker *sender_of(const struct server *s, pid_t pid)
@@ -42,9 +32,11 @@ static struct worker *sender_of(const struct server *s, pid_t pid)
 static void main_pid_take(struct worker *w, pid_t pid)
 {
     struct server *s = w->pool->server;
-    if (pid == w->pid || sender_of(s, pid) != w)
+    /* First the descriptor: what is looked at then cannot become another process. */
+    CLEANUP_FD int pidfd = pidfd_of(pid);
+    if (pid == w->pid || pidfd < 0 || sender_of(s, pid) != w)
         return;
-    if (worker_watch(w, pid, pidfd_of(pid)) == 0) {
+    if (worker_watch(w, pid, fd_take(&pidfd)) == 0) {
         w->child = false;
         pool_store_save(s);
     }
@@ -60,8 +52,8 @@ static void apply(struct worker *w, const struct notify *n)
         w->watchdog_limit_ms = n->watchdog_us / 1000;
     if (n->main_pid > 0)
         main_pid_take(w, n->main_pid);
-    if (n->extend_us > 0 && w->timer.at_ms > 0)
-        loop_timer(&w->pool->server->loop, &w->timer, (uint32_t)(n->extend_us / 1000));
+    if (n->extend_us > 0 && w->timer.at_ms > 0 && !w->pool->server->ending)
+        loop_timer(&w->pool->server->loop, &w->timer, n->extend_us / 1000);
     if (n->ready) {
         w->said_ready = true;
         health_starting(w);

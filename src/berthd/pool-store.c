@@ -10,8 +10,7 @@
 #include "base/log.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
-
-#define STORE_MAX (64u << 20)
+#include "launch/proctree.h"
 
 static char *hex_format(const uint8_t instance[APPMSG_INSTANCE], char buf[2 * APPMSG_INSTANCE + 1])
 {
@@ -33,34 +32,51 @@ static bool hex_parse(const char *text, uint8_t ret_instance[APPMSG_INSTANCE])
     return true;
 }
 
-/* When a process was started, in ticks since boot: with its number it is one process for ever. 0:
- * there is none. */
-static unsigned long long process_start(pid_t pid)
+/* With its number it is one process for ever. 0: there is none. */
+static json_int_t process_start(pid_t pid)
 {
-    char path[64], text[1024];
-    unsigned long long start = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = 0;
-    /* The second field, a name in parentheses, may hold anything; the 22nd is what we want. */
-    const char *p = strrchr(text, ')');
-    for (int field = 2; p && field < 22; field++)
-        p = strchr(p + 1, ' ');
-    if (p)
-        (void)sscanf(p, "%llu", &start);
-    return start;
+    struct proctree_process p;
+    return proctree_look(pid, &p) == 0 ? (json_int_t)p.start_time : 0;
 }
 
 static json_t *worker_json(const struct worker *w)
 {
     char hex[2 * APPMSG_INSTANCE + 1];
     return json_pack("{s:i, s:i, s:I, s:s, s:i, s:s}", "number", (int)w->number, "pid", (int)w->pid,
-                     "start", (json_int_t)process_start(w->pid), "instance",
-                     hex_format(w->instance, hex), "state", (int)w->state, "why", w->why);
+                     "start", process_start(w->pid), "instance", hex_format(w->instance, hex),
+                     "state", (int)w->state, "why", w->why);
+}
+
+/* Variables and paths are bytes, JSON is Unicode: each byte becomes the character of its number. */
+static json_t *bytes_json(const char *bytes)
+{
+    char *text = malloc(2 * strlen(bytes) + 1), *at = text;
+    if (!text)
+        return NULL;
+    for (const unsigned char *p = (const unsigned char *)bytes; *p; p++) {
+        if (*p >= 0x80)
+            *at++ = (char)(0xc0 | *p >> 6);
+        *at++ = (char)(*p >= 0x80 ? 0x80 | (*p & 0x3f) : *p);
+    }
+    *at = 0;
+    json_t *j = json_string(text);
+    free(text);
+    return j;
+}
+
+/* The bytes again, malloc()ed; NULL when it is no text. */
+static char *bytes_of(const json_t *j)
+{
+    const char *text = json_string_value(j);
+    char *bytes = text ? malloc(strlen(text) + 1) : NULL, *at = bytes;
+    for (; bytes && *text; text++) {
+        bool two = (*text & 0xe0) == 0xc0;
+        *at++ = two ? (char)((*text & 3) << 6 | (text[1] & 0x3f)) : *text;
+        text += two;
+    }
+    if (bytes)
+        *at = 0;
+    return bytes;
 }
 
 static json_t *definition_json(const struct pool *p)
@@ -77,9 +93,9 @@ static json_t *definition_json(const struct pool *p)
     }
     json_t *environment = json_array();
     for (char **e = p->environment; e && *e; e++)
-        (void)json_array_append_new(environment, json_string(*e));
-    json_t *j = json_pack("{s:s, s:i, s:o}", "text", text, "uid", (int)p->app->uid, "environment",
-                          environment);
+        (void)json_array_append_new(environment, bytes_json(*e));
+    json_t *j = json_pack("{s:o, s:I, s:o}", "text", bytes_json(text), "uid",
+                          (json_int_t)p->app->uid, "environment", environment);
     free(text);
     return j;
 }
@@ -93,7 +109,9 @@ static json_t *pool_json(const struct pool *p)
     json_t *j = json_pack("{s:s, s:s, s:b, s:o}", "name", p->conf->name, "instance",
                           hex_format(p->app->instance, hex), "stopped", p->state == POOL_STOPPED,
                           "workers", workers);
-    if (j && p->by_hand)
+    if (j && p->leaving)
+        (void)json_object_set_new(j, "leaving", json_true());
+    if (j && (p->by_hand || p->leaving))
         (void)json_object_set_new(j, "definition", definition_json(p));
     return j;
 }
@@ -121,8 +139,8 @@ void pool_store_now(struct server *s)
     json_t *pools = json_array();
     list_for_each(p, &s->pools, struct pool, link)
     {
-        if (!p->leaving && (p->by_hand || p->state == POOL_STOPPED || !list_empty(&p->app->binds) ||
-                            !list_empty(&p->workers)))
+        bool stays = p->by_hand || p->state == POOL_STOPPED || !list_empty(&p->app->binds);
+        if ((stays && !p->leaving) || !list_empty(&p->workers))
             (void)json_array_append_new(pools, pool_json(p));
     }
     char *text = json_dumps(pools, JSON_INDENT(1));
@@ -152,7 +170,7 @@ static void worker_load(struct pool *p, const json_t *j)
     pid_t pid = (pid_t)json_integer_value(json_object_get(j, "pid"));
     json_int_t start = json_integer_value(json_object_get(j, "start"));
     uint8_t instance[APPMSG_INSTANCE];
-    if (pid <= 0 || start == 0 || (json_int_t)process_start(pid) != start ||
+    if (pid <= 0 || start == 0 || process_start(pid) != start ||
         !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
         return;
     struct worker *w = worker_new(p, (uint32_t)json_integer_value(json_object_get(j, "number")));
@@ -174,9 +192,9 @@ static char **environment_load(const json_t *j)
 {
     size_t n = json_array_size(j);
     char **all = calloc(n + 1, sizeof *all);
-    for (size_t i = 0; all && i < n; i++) {
-        const char *text = json_string_value(json_array_get(j, i));
-        all[i] = strdup(text ? text : "");
+    for (size_t i = 0, used = 0; all && i < n; i++) {
+        all[used] = bytes_of(json_array_get(j, i));
+        used += all[used] != NULL;
     }
     return all;
 }
@@ -186,11 +204,13 @@ static struct pool *pool_load(struct server *s, const json_t *j, const char *nam
                               const uint8_t *instance)
 {
     const json_t *d = json_object_get(j, "definition");
-    const char *text = json_string_value(json_object_get(d, "text"));
+    char *text = bytes_of(json_object_get(d, "text"));
     struct conf_errors errors = {0};
     struct conf *conf = NULL;
-    if (!text || conf_read_text(str_of(text), name, &conf, &errors) < 0 || conf->app_count != 1) {
-        conf_errors_done(&errors);
+    int r = text ? conf_read_text(str_of(text), name, &conf, &errors) : -ENOENT;
+    conf_errors_done(&errors);
+    free(text);
+    if (r < 0 || conf->app_count != 1) {
         conf_free(conf);
         return NULL;
     }
@@ -230,11 +250,13 @@ void pool_store_load(struct server *s)
         uint8_t instance[APPMSG_INSTANCE];
         if (!name || !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
             continue;
-        struct pool *p = pool_find(s, name);
-        if (!p)
-            p = pool_load(s, j, name, instance);
+        /* One of `berth run` is another pool than one that the configuration has by now. */
+        struct pool *configured = pool_find(s, name);
+        bool by_hand = json_object_get(j, "definition") != NULL;
+        struct pool *p = by_hand ? pool_load(s, j, name, instance) : configured;
         if (!p)
             continue;
+        p->leaving = by_hand && (configured || json_is_true(json_object_get(j, "leaving")));
         memcpy(p->app->instance, instance, sizeof instance);
         p->was_stopped = json_is_true(json_object_get(j, "stopped"));
         for (size_t k = 0; k < json_array_size(workers); k++)

@@ -15,6 +15,8 @@
 #define TICK_MS 1000
 /* A pool that cannot have its addresses asks for them again. */
 #define BLOCKED_RETRY_MS 2000
+/* Nobody's worker keeps berthd from ending longer than this. */
+#define END_MS 90000
 
 static const char *const pool_states[] = {
     [POOL_WAITING] = "waiting", [POOL_RUNNING] = "running", [POOL_PAUSED] = "paused",
@@ -163,18 +165,11 @@ void pool_idle(struct pool *p)
     pool_enter(p, POOL_WAITING);
 }
 
-void pool_start(struct pool *p)
+void pool_wake(struct pool *p)
 {
     loop_untimer(&p->retry);
-    health_forget(p);
-    if (p->state != POOL_BLOCKED)
-        p->reason[0] = 0;
-    if (p->state == POOL_BLOCKED)
-        p->retry.fire(&p->retry);
-    else if (p->state != POOL_RUNNING)
-        pool_enter(p, POOL_RUNNING);
-    else /* A worker that was to be started a little later is started now. */
-        pool_changed(p);
+    p->reason[0] = 0;
+    pool_enter(p, POOL_RUNNING);
 }
 
 void pool_stop(struct pool *p, const char *why)
@@ -205,7 +200,7 @@ void worker_replace(struct worker *w, const char *text)
     struct worker *fresh = worker_start(p, reason);
     if (!fresh) {
         log_error("worker not replaced app=%s reason=%s", p->conf->name, reason);
-        health_failed(p, reason);
+        health_kept(w, reason);
         return;
     }
     fresh->replaces = w;
@@ -224,7 +219,7 @@ static void pool_block(struct pool *p)
 {
     p->state = POOL_BLOCKED;
     log_warn("pool blocked app=%s reason=%s", p->conf->name, p->reason);
-    loop_timer(&p->server->loop, &p->retry, BLOCKED_RETRY_MS);
+    loop_timer(&p->server->loop, &p->listen, BLOCKED_RETRY_MS);
 }
 
 /* Names and addresses first: a worker is started only for a pool that can be reached. */
@@ -236,7 +231,7 @@ static void pool_listen_all(struct pool *p)
             (void)snprintf(p->reason, sizeof p->reason, "%s", reason);
             pool_block(p);
         } else {
-            loop_timer(&p->server->loop, &p->retry, BLOCKED_RETRY_MS);
+            loop_timer(&p->server->loop, &p->listen, BLOCKED_RETRY_MS);
         }
         return;
     }
@@ -250,22 +245,60 @@ static void pool_listen_all(struct pool *p)
     p->was_stopped = false;
 }
 
-/* Whoever waits is served by a new worker at once; else the pool rests as it was defined. */
+void pool_start(struct pool *p)
+{
+    health_forget(p);
+    p->was_stopped = false;
+    if (p->state == POOL_BLOCKED)
+        pool_listen_all(p);
+    if (p->state != POOL_BLOCKED)
+        pool_wake(p);
+}
+
+/* Whoever waits is served by a new worker at once; else the pool rests as it was defined. One that
+ * was started by hand goes on. */
 static void pool_resume(struct pool *p)
 {
-    p->reason[0] = 0;
-    pool_rest(p);
+    if (p->conf->start == CONF_START_MANUAL)
+        pool_wake(p);
+    else
+        pool_rest(p);
 }
 
 static void retry(struct timer *t)
 {
     struct pool *p = container_of(t, struct pool, retry);
-    if (p->state == POOL_BLOCKED)
-        pool_listen_all(p);
-    else if (p->state == POOL_PAUSED)
+    if (p->state == POOL_PAUSED)
         pool_resume(p);
     else
         pool_changed(p);
+    (void)dispatch_commit(p->server);
+}
+
+/* A change of its definition asked for what it cannot have: what it had it keeps. */
+static void pool_listen_change(struct pool *p)
+{
+    char reason[REASON_MAX] = "";
+    if (pool_bases_make(p, reason) == 0) {
+        if (p->state == POOL_RUNNING || p->state == POOL_WAITING)
+            p->reason[0] = 0;
+        pool_changed(p);
+        return;
+    }
+    if (strncmp(p->reason, reason, sizeof p->reason - 1) != 0)
+        log_warn("addresses not changed app=%s reason=%s", p->conf->name, reason);
+    (void)snprintf(p->reason, sizeof p->reason, "%s", reason);
+    loop_timer(&p->server->loop, &p->listen, BLOCKED_RETRY_MS);
+}
+
+static void listen_again(struct timer *t)
+{
+    struct pool *p = container_of(t, struct pool, listen);
+    loop_untimer(t);
+    if (p->state == POOL_BLOCKED)
+        pool_listen_all(p);
+    else
+        pool_listen_change(p);
     (void)dispatch_commit(p->server);
 }
 
@@ -317,6 +350,18 @@ static struct app *app_make(struct pool *p, const struct conf_app *conf, const u
     return NULL;
 }
 
+/* Files of workers have the pool's name and their number: one of the same name may still drain. */
+static uint32_t first_number(const struct server *s, const char *name)
+{
+    uint32_t number = 1;
+    list_for_each(p, &s->pools, struct pool, link)
+    {
+        if (strcmp(p->conf->name, name) == 0 && p->next_number > number)
+            number = p->next_number;
+    }
+    return number;
+}
+
 struct pool *pool_new(struct server *s, struct definition *d, const struct conf_app *conf,
                       const uint8_t *instance)
 {
@@ -327,8 +372,9 @@ struct pool *pool_new(struct server *s, struct definition *d, const struct conf_
     list_init(&p->workers);
     p->tick.fire = tick;
     p->retry.fire = retry;
+    p->listen.fire = listen_again;
     p->conf = conf;
-    p->next_number = 1;
+    p->next_number = first_number(s, conf->name);
     p->schedule_minute = -1;
     p->app = app_make(p, conf, instance);
     if (!p->app) {
@@ -350,18 +396,14 @@ void pool_redefine(struct pool *p, struct definition *d, const struct conf_app *
                    unsigned changed)
 {
     struct definition *old = p->definition;
+    bool start_changed = p->conf->start != conf->start;
     p->definition = definition_ref(d);
     p->conf = conf;
     definition_unref(old);
     if (changed)
         watched_begin(p);
-    if (changed & CONF_CHANGED_ROUTES && app_define(p->app, conf) == 0) {
-        char reason[REASON_MAX] = "";
-        if (pool_bases_make(p, reason) < 0) {
-            (void)snprintf(p->reason, sizeof p->reason, "%s", reason);
-            pool_block(p);
-        }
-    }
+    if (changed & CONF_CHANGED_ROUTES && app_define(p->app, conf) == 0)
+        listen_again(&p->listen);
     if (changed && p->state == POOL_RUNNING) {
         uint32_t low = conf->workers.low ? (uint32_t)conf->workers.low : 1;
         p->wanted = p->wanted < low ? low : p->wanted;
@@ -369,7 +411,13 @@ void pool_redefine(struct pool *p, struct definition *d, const struct conf_app *
     }
     if (changed & CONF_CHANGED_PROCESS)
         pool_restart(p, "configuration changed");
-    if (changed && p->state != POOL_RUNNING && p->state != POOL_BLOCKED && p->state != POOL_PAUSED)
+    if (changed & CONF_CHANGED_PROCESS && p->state == POOL_PAUSED) {
+        health_forget(p);
+        loop_untimer(&p->retry);
+        pool_resume(p);
+    }
+    /* What was stopped by hand stays so. */
+    if (changed && (p->state == POOL_WAITING || (p->state == POOL_STOPPED && start_changed)))
         pool_rest(p);
     if (changed)
         pool_adjust(p);
@@ -390,6 +438,7 @@ static void pool_free(struct pool *p)
     struct app *a = p->app;
     loop_untimer(&p->tick);
     loop_untimer(&p->retry);
+    loop_untimer(&p->listen);
     list_for_each(w, &p->workers, struct worker, link) worker_free(w);
     list_for_each(b, &a->binds, struct bind, app_link) bind_free(b);
     /* Programs that still hold on to it find nothing that they could claim. */
@@ -410,6 +459,7 @@ static void pool_free(struct pool *p)
 void pool_leave(struct pool *p, const char *why)
 {
     p->leaving = true;
+    loop_untimer(&p->listen);
     list_for_each(b, &p->app->binds, struct bind, app_link) claims_free(b);
     pool_stop(p, why);
     pool_ended(p);
@@ -431,7 +481,7 @@ void pools_end(struct server *s)
     list_for_each(p, &s->pools, struct pool, link)
     {
         p->leaving = true;
-        list_for_each(w, &p->workers, struct worker, link) worker_terminate(w, "berthd ends");
+        list_for_each(w, &p->workers, struct worker, link) worker_end(w, "berthd ends", END_MS);
         pool_stop(p, "berthd ends");
         pool_ended(p);
     }

@@ -60,10 +60,11 @@ struct pool {
     struct applog *log;
     struct list workers;
     uint32_t next_number;
-    uint32_t wanted;   /* workers now, between workers_min and workers_max */
-    struct timer tick; /* health, recycling, idle; while it has workers */
-    struct timer retry;
-    uint64_t busy_ms; /* when it last had a connection */
+    uint32_t wanted;     /* workers now, between workers_min and workers_max */
+    struct timer tick;   /* health, recycling, idle; while it has workers */
+    struct timer retry;  /* the pause is over, or the next start after a failure is due */
+    struct timer listen; /* asks again for names and addresses that it could not have */
+    uint64_t busy_ms;    /* when it last had a connection */
     uint64_t count_every_ms;
     uint64_t count_ms; /* when connections are counted next */
     uint64_t delivered_seen;
@@ -71,7 +72,8 @@ struct pool {
 
     uint64_t failures[FAILURES_MAX]; /* ring of times */
     size_t failure_count;
-    uint32_t pause_ms;       /* the next pause; doubles */
+    uint32_t pause_ms;       /* the last pause; the next is twice as long */
+    uint64_t failed_ms;      /* the last failure */
     int64_t schedule_minute; /* of the day, when recycle_at was looked at last; -1: never */
     uint64_t stamp;          /* of the watched files */
     uint64_t changed_ms;     /* they changed then; 0: not since */
@@ -94,12 +96,14 @@ struct worker {
     struct worker *replaces; /* drains when this one is ready; NULL: none */
     bool replaced;           /* somebody replaces it */
     bool failing;            /* its end is a failure, whatever its state */
+    uint64_t kept_ms;        /* one that was to replace it failed: not tried again before then */
     char why[128];           /* it is to go */
     uint64_t started_ms, ready_ms, held_ms;
     uint64_t watchdog_ms,
         watchdog_limit_ms; /* when it last spoke, how often it must; 0: need not */
     bool said_ready;
     int cgroup_fd;            /* owned; -EBADF: it has none of its own */
+    uint64_t taken_before;    /* connections out of queues that it has no more */
     uint64_t taken, taken_ms; /* connections out of its queues, and when that changed */
     uint64_t memory;          /* bytes, as sampled last */
     uint64_t cpu_ms;          /* of all its processes, as sampled last */
@@ -135,7 +139,10 @@ void pool_retry(struct pool *p, uint32_t ms);
 void pool_adjust(struct pool *p);
 /* Whether a connection that is parked starts a worker. */
 void pool_demand_update(struct pool *p);
+/* Somebody wants it to run: what has failed before is forgotten. */
 void pool_start(struct pool *p);
+/* A connection wants it to. */
+void pool_wake(struct pool *p);
 void pool_stop(struct pool *p, const char *why);
 void pool_pause(struct pool *p, const char *reason, uint32_t ms);
 /* Starts another, which takes its place when it is ready. */
@@ -168,6 +175,10 @@ void pool_tell(struct pool *p);
 void worker_tell(struct worker *w);
 /* Connections that wait: parked, and those in the members. */
 size_t bind_waiting(const struct bind *b);
+/* A queue of the worker's goes. */
+void pool_member_gone(struct bind *member);
+/* Connections that its program took out of its queues. */
+uint64_t worker_taken(const struct worker *w);
 void pool_demand_watch(struct pool *p, bool on);
 
 /* worker.c */
@@ -182,6 +193,8 @@ void worker_listens(struct worker *w);
 void worker_ready(struct worker *w);
 void worker_drain(struct worker *w, const char *why);
 void worker_terminate(struct worker *w, const char *why);
+/* The same, and it is killed after this time, whatever its definition says. */
+void worker_end(struct worker *w, const char *why, uint64_t limit_ms);
 void worker_kill(struct worker *w, const char *why);
 /* A child has ended, with the status of waitpid(). */
 void worker_reap(struct server *s, pid_t pid, int status);
@@ -190,6 +203,8 @@ void worker_free(struct worker *w);
 /* health.c */
 void health_failed(struct pool *p, const char *what);
 void health_forget(struct pool *p);
+/* What was to take this worker's place has failed: it goes on. */
+void health_kept(struct worker *w, const char *what);
 /* Before the worker is freed. */
 void health_done(struct worker *w);
 void health_tick(struct worker *w, uint64_t now_ms);

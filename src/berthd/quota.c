@@ -21,6 +21,8 @@ static size_t held_by_app(const struct app *a, enum quota what)
     list_for_each(b, &a->binds, struct bind, app_link)
     {
         n += what == QUOTA_BINDS;
+        if (what == QUOTA_BINDS)
+            list_for_each(member, &b->members, struct bind, member_link) n++;
         if (what == QUOTA_CLAIMS)
             list_for_each(c, &b->claims, struct claim, link) n++;
     }

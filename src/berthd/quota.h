@@ -4,10 +4,15 @@
 
 #include "berthd/server.h"
 
-#define USER_APPS_MAX    256
-#define USER_BINDS_MAX   512
-#define USER_CLAIMS_MAX  4096
-#define USER_CLIENTS_MAX 64
+#define USER_APPS_MAX   256
+#define USER_BINDS_MAX  512 /* each is a queue: for every worker of a pool one at each port */
+#define USER_CLAIMS_MAX 4096
+/* Of one pool. */
+#define USER_WORKERS_MAX   64
+#define USER_WATCH_MAX     16
+#define USER_LOG_SIZE_MAX  (10u << 20)
+#define USER_LOG_FILES_MAX 5
+#define USER_CLIENTS_MAX   64
 
 enum quota { QUOTA_APPS, QUOTA_BINDS, QUOTA_CLAIMS };
 

@@ -103,7 +103,7 @@ static void workers_recycle(struct pool *p, uint64_t now_ms)
 {
     list_for_each(w, &p->workers, struct worker, link)
     {
-        if (w->state != WORKER_READY || w->replaced)
+        if (w->state != WORKER_READY || w->replaced || now_ms < w->kept_ms)
             continue;
         const char *due = worker_due(w, now_ms);
         if (due)

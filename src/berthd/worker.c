@@ -24,6 +24,8 @@
 #define HELD_MS 50
 /* A killed process is gone at once, but for one that hangs in the kernel. */
 #define KILLED_MS 5000
+/* Who ends well, but so soon and without having taken a connection, has failed. */
+#define BRIEF_MS 1000
 
 struct worker *worker_find(const struct server *s, const uint8_t instance[APPMSG_INSTANCE])
 {
@@ -45,10 +47,16 @@ static void worker_enter(struct worker *w, enum worker_state state, uint64_t lim
     w->state = state;
     loop_untimer(&w->timer);
     if (limit_ms)
-        loop_timer(&w->pool->server->loop, &w->timer, (uint32_t)limit_ms);
+        loop_timer(&w->pool->server->loop, &w->timer, limit_ms);
     log_info("worker app=%s number=%u pid=%d state=%s%s%s", w->pool->conf->name, w->number, w->pid,
              worker_state_text(state), w->why[0] ? " why=" : "", w->why);
     worker_tell(w);
+}
+
+/* In the definition 0 is no time at all; of a timer it is none. */
+static uint64_t at_least(uint64_t ms)
+{
+    return ms > 0 ? ms : 1;
 }
 
 static void why(struct worker *w, const char *text)
@@ -70,8 +78,15 @@ void worker_terminate(struct worker *w, const char *text)
         return;
     why(w, text);
     loop_untimer(&w->check);
-    (void)kill(w->pid, SIGTERM);
-    worker_enter(w, WORKER_STOPPING, w->pool->conf->stop_timeout_ms);
+    (void)pidfd_send_signal(w->pidfd, SIGTERM, NULL, 0);
+    worker_enter(w, WORKER_STOPPING, at_least(w->pool->conf->stop_timeout_ms));
+}
+
+void worker_end(struct worker *w, const char *text, uint64_t limit_ms)
+{
+    worker_terminate(w, text);
+    if (w->timer.at_ms > clock_now_ms() + limit_ms)
+        loop_timer(&w->pool->server->loop, &w->timer, limit_ms);
 }
 
 /* Dispatch has stopped giving it connections: it may end when its last one is closed. */
@@ -103,7 +118,7 @@ void worker_drain(struct worker *w, const char *text)
         return;
     why(w, text);
     bool was_starting = w->state == WORKER_STARTING;
-    worker_enter(w, WORKER_DRAINING, w->pool->conf->drain_timeout_ms);
+    worker_enter(w, WORKER_DRAINING, at_least(w->pool->conf->drain_timeout_ms));
     w->held_ms = clock_now_ms() + HELD_MS;
     if (was_starting)
         worker_terminate(w, text);
@@ -118,6 +133,8 @@ static void state_timeout(struct timer *t)
     switch (w->state) {
     case WORKER_STARTING:
         w->failing = true;
+        if (w->replaces)
+            w->replaces->replaced = false;
         worker_terminate(w, "not ready in time");
         break;
     case WORKER_READY:
@@ -179,19 +196,51 @@ int worker_watch(struct worker *w, pid_t pid, int pidfd)
     return pidfd < 0 ? -ESRCH : loop_watch(&w->pool->server->loop, &w->pid_watch, pidfd, EPOLLIN);
 }
 
+static void replaced_forget(struct worker *gone)
+{
+    list_for_each(w, &gone->pool->workers, struct worker, link)
+    {
+        if (w->replaces == gone)
+            w->replaces = NULL;
+        if (gone->replaces == w)
+            w->replaced = false;
+    }
+    gone->replaces = NULL;
+}
+
+/* Its first process is gone, and others of it are not: they end as it does. */
+static bool remains_end(struct worker *w, pid_t other)
+{
+    if (other <= 0 || worker_watch(w, other, pidfd_of(other)) < 0)
+        return false;
+    replaced_forget(w);
+    w->failing = false;
+    worker_signal(w, SIGTERM);
+    if (w->state < WORKER_STOPPING)
+        worker_enter(w, WORKER_STOPPING, at_least(w->pool->conf->stop_timeout_ms));
+    return true;
+}
+
+static bool is_served(const struct worker *w)
+{
+    return w->state == WORKER_READY &&
+           (clock_now_ms() - w->ready_ms >= BRIEF_MS || worker_taken(w) > 0);
+}
+
 static void worker_ended(struct worker *w, const char *how, bool clean)
 {
     struct pool *p = w->pool;
     /* A program that has put itself into the background goes on there. */
-    pid_t successor = clean && w->state <= WORKER_DRAINING ? worker_background(w) : 0;
-    if (successor > 0 && worker_watch(w, successor, pidfd_of(successor)) == 0) {
+    pid_t other = worker_background(w);
+    if (clean && w->state <= WORKER_DRAINING && other > 0 &&
+        worker_watch(w, other, pidfd_of(other)) == 0) {
         log_info("worker app=%s number=%u pid=%d state=background", p->conf->name, w->number,
-                 successor);
+                 other);
         pool_store_save(p->server);
         return;
     }
     bool expected = w->state >= WORKER_DRAINING && !w->failing;
-    bool failed = w->failing || (!expected && !(clean && w->state == WORKER_READY));
+    bool failed = w->failing || (!expected && !(clean && is_served(w)));
     char what[320];
     (void)snprintf(what, sizeof what, "%s%s%s", w->why[0] ? w->why : how, w->why[0] ? ": " : "",
                    w->why[0] ? how : "");
@@ -202,8 +251,12 @@ static void worker_ended(struct worker *w, const char *how, bool clean)
         log_info("worker app=%s number=%u pid=%d state=gone how=%s", p->conf->name, w->number,
                  w->pid, how);
     bool gave_up = clean && !expected && !failed;
-    worker_free(w);
-    if (failed)
+    struct worker *kept = w->replaces && w->replaces->state == WORKER_READY ? w->replaces : NULL;
+    if (!remains_end(w, other))
+        worker_free(w);
+    if (failed && kept)
+        health_kept(kept, what);
+    else if (failed)
         health_failed(p, what);
     else if (gave_up && p->conf->start == CONF_START_DEMAND && list_empty(&p->workers))
         pool_idle(p);
@@ -221,17 +274,6 @@ void worker_reap(struct server *s, pid_t pid, int status)
     else
         (void)snprintf(how, sizeof how, "exit status %d", WEXITSTATUS(status));
     worker_ended(w, how, WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-static void replaced_forget(struct worker *gone)
-{
-    list_for_each(w, &gone->pool->workers, struct worker, link)
-    {
-        if (w->replaces == gone)
-            w->replaces = NULL;
-        if (gone->replaces == w)
-            w->replaced = false;
-    }
 }
 
 static void output_name(const struct worker *w, char *buf, size_t size)
@@ -421,7 +463,7 @@ void worker_resume(struct worker *w, enum worker_state state)
         worker_enter(w, WORKER_READY, 0);
         break;
     case WORKER_DRAINING:
-        worker_enter(w, WORKER_DRAINING, c->drain_timeout_ms);
+        worker_enter(w, WORKER_DRAINING, at_least(c->drain_timeout_ms));
         loop_timer(&w->pool->server->loop, &w->check, DRAIN_CHECK_MS);
         break;
     default:

@@ -182,6 +182,7 @@ static int tree_make(const struct table *t, struct proctree *ret_tree)
         const struct process *p = &t->list[i];
         if (p->root != NO_ROOT && !p->is_zombie)
             tree.list[tree.count++] = (struct proctree_process){.pid = p->pid,
+                                                                .parent = p->parent,
                                                                 .root = p->root,
                                                                 .rss = p->rss_pages * page,
                                                                 .start_time = p->start_time};
@@ -268,4 +269,17 @@ size_t proctree_kill(const struct proctree *t, uint32_t root, int signal)
     for (size_t i = 0; i < t->count && proc_fd >= 0; i++)
         killed += t->list[i].root == root && process_kill(proc_fd, &t->list[i], signal);
     return killed;
+}
+
+int proctree_look(pid_t pid, struct proctree_process *ret_process)
+{
+    char name[16];
+    struct process p;
+    CLEANUP_FD int proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)snprintf(name, sizeof name, "%d", pid);
+    int r = proc_fd < 0 ? -errno : process_read(proc_fd, name, &p);
+    if (r == 0)
+        *ret_process = (struct proctree_process){
+            .pid = pid, .parent = p.parent, .root = NO_ROOT, .start_time = p.start_time};
+    return r;
 }

@@ -15,7 +15,7 @@ struct proctree_root {
 };
 
 struct proctree_process {
-    pid_t pid;
+    pid_t pid, parent;
     uint32_t root;       /* index of the worker */
     uint64_t rss;        /* bytes */
     uint64_t start_time; /* tells this process from another that gets its number */
@@ -41,3 +41,6 @@ uint64_t proctree_pss(const struct proctree *t, uint32_t root);
 /* Sends the signal to each process that is still the one that was found. Returns how many. One that
  * forks meanwhile leaves children: to kill all, read and kill until nothing is found. */
 size_t proctree_kill(const struct proctree *t, uint32_t root, int signal);
+
+/* One process: its parent and its start. */
+int proctree_look(pid_t pid, struct proctree_process *ret_process) WARN_UNUSED;

@@ -2,6 +2,8 @@
  * goes away in the meantime is struck from those still to come. */
 #include "loop/loop.h"
 
+#include <limits.h>
+
 #include "base/clock.h"
 
 int loop_init(struct loop *l)
@@ -36,7 +38,7 @@ void loop_unwatch(struct loop *l, struct watch *w)
             l->events[i].data.ptr = NULL;
 }
 
-void loop_timer(struct loop *l, struct timer *t, uint32_t after_ms)
+void loop_timer(struct loop *l, struct timer *t, uint64_t after_ms)
 {
     loop_untimer(t);
     t->at_ms = clock_now_ms() + after_ms;
@@ -65,7 +67,8 @@ static int wait_ms(struct loop *l)
     if (!first)
         return -1;
     uint64_t now = clock_now_ms();
-    return first->at_ms <= now ? 0 : (int)(first->at_ms - now) + 1;
+    uint64_t left = first->at_ms <= now ? 0 : first->at_ms - now + 1;
+    return left > INT_MAX ? INT_MAX : (int)left;
 }
 
 static void timers_run(struct loop *l)

@@ -35,7 +35,7 @@ int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events) WARN_UN
 /* Harmless for a watch that is not in the loop. Comes before the descriptor is closed. */
 void loop_unwatch(struct loop *l, struct watch *w);
 /* Sets or moves the timer. */
-void loop_timer(struct loop *l, struct timer *t, uint32_t after_ms);
+void loop_timer(struct loop *l, struct timer *t, uint64_t after_ms);
 void loop_untimer(struct timer *t);
 /* Until loop_stop(). */
 void loop_run(struct loop *l);
