@@ -158,7 +158,8 @@ static struct shared_listener *listener_new(struct server *s, const struct claim
     l->v6only = c->v6only;
     l->proxy = c->bind->app->flags & APPMSG_PROXY;
     l->fd_count = s->threads;
-    *ret_err = descriptors_left(c->bind->base) ? listen_open(&l->bound, alone, l->fds, l->fd_count) : -EMFILE;
+    *ret_err = descriptors_left(c->bind->base) ? listen_open(&l->bound, alone, l->fds, l->fd_count)
+                                               : -EMFILE;
     /* What we closed a moment ago may still be open in dispatch. */
     if (*ret_err == -EADDRINUSE && dispatch_settle(s))
         *ret_err = listen_open(&l->bound, alone, l->fds, l->fd_count);

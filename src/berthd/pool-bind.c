@@ -84,6 +84,20 @@ static void bases_drop(struct pool *p)
                   app_link) if (b->preset && !is_listed(p->app, b->port)) bind_free(b);
 }
 
+/* A port that moves takes its queues along: what is parked, and the workers' members. */
+static struct bind *base_move(struct pool *p, const struct addr *to)
+{
+    list_for_each(b, &p->app->binds, struct bind, app_link)
+    {
+        if (!b->preset || is_listed(p->app, b->port))
+            continue;
+        b->addr = *to;
+        b->port = addr_port(to);
+        return b;
+    }
+    return NULL;
+}
+
 static int base_listen(struct bind *b, char reason[REASON_MAX])
 {
     int r = claims_update(b, reason);
@@ -97,6 +111,8 @@ int pool_bases_make(struct pool *p, char reason[REASON_MAX])
     for (size_t i = 0; i < p->app->listen_count; i++) {
         struct appmsg m = {.type = APPMSG_BIND, .addr = p->app->listens[i], .v6only = true};
         struct bind *b = base_find(p, addr_port(&m.addr));
+        if (!b)
+            b = base_move(p, &m.addr);
         if (!b)
             b = base_new(p, &m);
         if (!b) {

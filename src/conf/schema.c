@@ -73,7 +73,7 @@ static const struct conf_key app_keys[] = {
     {"overlap", CONF_BOOL, AT(overlap), 0, 0, NULL, NULL, "yes", NOW,
      "a new worker is ready before the old one ends; no: for a program that must not run twice, "
      "connections wait meanwhile"},
-    {"workers", CONF_RANGE, AT(workers), 1, 1024, NULL, NULL, "1", NOW,
+    {"workers", CONF_RANGE, AT(workers), 1, 128, NULL, NULL, "1", NOW,
      "how many processes: 2, or 1..8 for as many as are needed"},
     {"start", CONF_CHOICE, AT(start), 0, 0, NULL, start_choices, "demand", NOW,
      "when it is started: by the first connection, with berthd, or by `berth start`; "

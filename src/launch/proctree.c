@@ -274,7 +274,7 @@ size_t proctree_kill(const struct proctree *t, uint32_t root, int signal)
 int proctree_look(pid_t pid, struct proctree_process *ret_process)
 {
     char name[16];
-    struct process p;
+    struct process p = {0};
     CLEANUP_FD int proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     (void)snprintf(name, sizeof name, "%d", pid);
     int r = proc_fd < 0 ? -errno : process_read(proc_fd, name, &p);

@@ -99,6 +99,7 @@ def test_connections_that_wait_outlive_berthd_and_dispatch(pools, stage):
         wait_until(lambda: pools.report("one")["parked"] == 10, 10, "ten that wait")
         pools.kill("berth-dispatch")
         pools.stage.daemon("berth-dispatch")
+        wait_until(lambda: pools.report("one")["parked"] == 10, 10, "a dispatch that has them")
         pools.kill("berthd")
         pools.up()
         with open(os.path.join(folder, "ready"), "w", encoding="ascii"):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness import alive, wait_until
+from harness import Target, alive, free_port, wait_until
 from pools import Client, Load, Pools, facts, get
 from programs import POSTGRESQL
 
@@ -249,3 +249,16 @@ def test_a_program_that_takes_its_sockets_from_its_starter_gets_them(pools, stag
         load.wait_more(50)
     load.check()
     assert pools.report("one")["failures"] == 0
+
+
+def test_a_port_that_moves_takes_its_workers_along(pools):
+    before = pools.define("one")
+    pools.up()
+    pid = facts(before)["pid"]
+    port = free_port()
+    after = pools.define("one", listen=f"127.0.0.1:{port}")
+    after = Target("127.0.0.1", port, after.host)
+    pools.ask("reload")
+    assert facts(after)["pid"] == pid
+    with pytest.raises(OSError):
+        get(before)
