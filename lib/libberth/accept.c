@@ -4,6 +4,7 @@
 
 #include "internal.h"
 #include "ipc/fdmsg.h"
+#include "ipc/handed.h"
 #include "wire/sniffed.h"
 
 /* The first version of the struct had these members. */
@@ -85,6 +86,7 @@ static int take(struct berth *b, struct berth_conn *conn, unsigned flags)
         return n == -EBADMSG ? -EPROTO : (int)n;
     if (appmsg_decode(&m, buf, (size_t)n) < 0 || m.type != APPMSG_CONN || !is_stream_socket(fd))
         return -EPROTO;
+    handed_wait(b->queue_fd, m.flags);
     r = flags & BERTH_NONBLOCK ? nonblock_set(fd) : 0;
     if (r < 0)
         return r;

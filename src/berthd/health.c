@@ -119,7 +119,12 @@ static int probe_by_queue(struct worker *w, const struct probe_ask *ask)
 {
     struct bind *b = container_of(w->binds.next, struct bind, app_link);
     uint8_t ip[4] = {127, 0, 0, 1}, buf[APPMSG_CONN_MAX];
-    struct appmsg m = {.type = APPMSG_CONN, .addr = addr_make(AF_INET, ip, 1), .local = b->addr};
+    /* Dispatch counts here, not we. Nothing is asked before ours is closed, and the program rests.
+     */
+    struct appmsg m = {.type = APPMSG_CONN,
+                       .flags = APPMSG_REST,
+                       .addr = addr_make(AF_INET, ip, 1),
+                       .local = b->addr};
     int ours, theirs, n = appmsg_encode(&m, buf, sizeof buf);
     if (n < 0 || probe_tcp_pair(&ours, &theirs) < 0)
         return -EIO;

@@ -72,6 +72,8 @@ static void batch_send(struct batch *b)
 {
     if (b->count > 0)
         (void)!fdmsg_send(b->to, "", 1, b->fds, b->count, MSG_DONTWAIT);
+    for (size_t i = 0; i < b->count; i++)
+        (void)fd_close(b->fds[i]);
     b->count = 0;
 }
 
@@ -83,8 +85,13 @@ static void chunk_pass_on(struct batch *b, const struct keeper_slot *slots, int 
     if (poll(p, (nfds_t)n, 0) < 0)
         return;
     for (int i = 0; i < n; i++) {
-        if (p[i].revents & POLLNVAL || !is_connection(p[i].fd) || is_sent(slots, p[i].fd))
+        if (p[i].revents & POLLNVAL || !is_connection(p[i].fd))
             continue;
+        /* Ours may be the last copy but the program's, which waits for it to go. */
+        if (is_sent(slots, p[i].fd)) {
+            (void)fd_close(p[i].fd);
+            continue;
+        }
         b->fds[b->count++] = p[i].fd;
         if (b->count == FDMSG_FDS_MAX)
             batch_send(b);

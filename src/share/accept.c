@@ -76,15 +76,8 @@ static void handle_accepted(struct worker *w, struct shard *s, struct conn *c)
 {
     struct conn_judgement *j = &w->judgement;
     judge_accepted(w, s, c);
-    if (j->verdict == CONN_DELIVER) {
-        if (deliver(w, c, j->claim, j) == 0) {
-            /* At once, not with the batch: until our copy goes, a program that closes its own still
-             * has the socket in its epoll set, and the client does not see the end. */
-            c->fd = fd_close(c->fd);
-            worker_sent(w);
-            return;
-        }
-    }
+    if (j->verdict == CONN_DELIVER && deliver(w, c, j->claim, j) == 0)
+        return;
     worker_keep(w, c, j);
     c->fd = -EBADF;
 }

@@ -12,8 +12,8 @@
 #include "wire/appmsg.h"
 #include "wire/dispatchmsg.h"
 
-static int conn_encode(const struct queue *q, const struct conn *c, const struct conn_judgement *j,
-                       uint8_t *buf, size_t size)
+static struct appmsg message_of(const struct queue *q, const struct conn *c,
+                                const struct conn_judgement *j)
 {
     struct appmsg m = {.type = APPMSG_CONN, .addr = c->peer};
     if (j->sniffed_valid)
@@ -28,22 +28,46 @@ static int conn_encode(const struct queue *q, const struct conn *c, const struct
         m.host = j->sniffed.host;
         m.path = j->sniffed.path.n <= ROUTE_PATH_MAX ? j->sniffed.path : STR("");
     }
-    return appmsg_encode(&m, buf, size);
+    return m;
 }
 
-int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j)
+/* Under the queue's lock. Our copy goes at once, not with the batch: until then a program that
+ * closes its own still has the socket in its epoll set, and the client does not see the end. The
+ * counter tells the program when that is, as it may well run before us. */
+static int send_and_close(struct worker *w, struct queue *q, struct conn *c, struct appmsg *m,
+                          struct ledger_entry *e)
 {
     uint8_t buf[APPMSG_CONN_MAX];
-    int n = conn_encode(q, c, j, buf, sizeof buf);
+    m->flags |= handing_mark(&q->handing);
+    int n = appmsg_encode(m, buf, sizeof buf);
     if (n < 0)
         return n;
+    worker_sending(w, c->fd);
+    int r = fdmsg_send(q->write_fd, buf, (size_t)n, &c->fd, 1, MSG_DONTWAIT);
+    if (r < 0) {
+        worker_sent(w);
+        return r;
+    }
+    if (e)
+        open_note_consume(w, q, e, c);
+    c->fd = fd_close(c->fd);
+    worker_sent(w);
+    handing_closed(&q->handing);
+    return 0;
+}
+
+int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j,
+                 struct ledger_entry *e)
+{
+    struct appmsg m = message_of(q, c, j);
     unsigned options = atomic_load_explicit(&q->option_count, memory_order_acquire);
     for (unsigned i = 0; i < options; i++)
         option_apply(c->fd, &q->options[i]);
-    worker_sending(w, c->fd);
-    int r = fdmsg_send(q->write_fd, buf, (size_t)n, &c->fd, 1, MSG_DONTWAIT);
-    if (r < 0)
-        worker_sent(w);
+    if (w->snapshot->logs[DISPATCH_LOG_ACCESS])
+        conn_local(c->fd, &w->sent_local);
+    (void)pthread_mutex_lock(&q->lock);
+    int r = send_and_close(w, q, c, &m, e);
+    (void)pthread_mutex_unlock(&q->lock);
     /* Too many of our descriptors are in flight or the kernel is short: both pass. */
     return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM ? -EAGAIN : r;
 }
@@ -107,7 +131,7 @@ static int pass(struct worker *w, const struct pool *p, struct conn *c, struct c
         return pool_give(w, p, c, j);
     if (p->policy.connections || p->policy.per_source)
         return pass_limited(w, p, c, j);
-    int r = deliver_send(w, p->queue, c, j);
+    int r = deliver_send(w, p->queue, c, j, NULL);
     if (r == 0)
         deliver_count(w, p->queue, c, j);
     return r;

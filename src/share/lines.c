@@ -59,12 +59,12 @@ void lines_access(struct worker *w, const struct queue *q, const struct conn *c,
 {
     char peer[ADDR_TEXT_MAX], local[ADDR_TEXT_MAX], host[HOST_MAX];
     const struct queue *app = q->base ? q->base : q;
-    lost(w,
-         logbuf_line(&w->lines[DISPATCH_LOG_ACCESS],
-                     "app=%s peer=%s local=%s proto=%s host=%s bytes=- ms=%llu queue=%u outcome=%s",
-                     or_dash(app->name), addr_format(&c->peer, peer), local_text(c, local),
-                     proto_of(j), host_of(j, host), (unsigned long long)(w->now_ms - c->since_ms),
-                     q->id, c->parked ? "parked" : "delivered"));
+    lost(w, logbuf_line(
+                &w->lines[DISPATCH_LOG_ACCESS],
+                "app=%s peer=%s local=%s proto=%s host=%s bytes=- ms=%llu queue=%u outcome=%s",
+                or_dash(app->name), addr_format(&c->peer, peer), addr_format(&w->sent_local, local),
+                proto_of(j), host_of(j, host), (unsigned long long)(w->now_ms - c->since_ms), q->id,
+                c->parked ? "parked" : "delivered"));
 }
 
 void lines_refusal(struct worker *w, const struct conn *c, const struct refusal *why,

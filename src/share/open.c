@@ -79,8 +79,8 @@ static void keep_ticking(struct worker *w)
         worker_wake(s->steward);
 }
 
-static void entry_add(struct worker *w, struct queue *q, struct ledger_entry *e,
-                      const struct conn *c)
+void open_note_consume(struct worker *w, struct queue *q, struct ledger_entry *e,
+                       const struct conn *c)
 {
     struct sources *sources = base_of(q)->sources;
     e->since_ms = c->since_ms;
@@ -94,11 +94,10 @@ int open_send(struct worker *w, struct queue *q, struct conn *c, const struct co
 {
     bool tracked = open_is_tracked(w, q);
     struct ledger_entry *e = tracked ? ledger_entry_new(c->fd, &c->peer) : NULL;
-    int r = deliver_send(w, q, c, j);
+    int r = deliver_send(w, q, c, j, e);
     if (r == 0)
         deliver_count(w, q, c, j);
     if (r == 0 && e) {
-        entry_add(w, q, e, c);
         open_change(w, q, 0);
         return 0;
     }

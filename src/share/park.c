@@ -72,8 +72,10 @@ int park(struct worker *w, const struct pool *p, struct conn *c, const struct co
     (void)pthread_mutex_lock(&base->lock);
     worker_sending(w, c->fd);
     int r = base_push(base, &parked, c->fd);
-    if (r < 0)
-        worker_sent(w);
+    /* Before another thread can take it out again and pass it on. */
+    if (r == 0)
+        c->fd = fd_close(c->fd);
+    worker_sent(w);
     if (r == 0 && stuck)
         (void)atomic_fetch_add(&base->stuck, 1);
     board_parked(w, base);
@@ -136,23 +138,15 @@ static void wait_here(struct worker *w, const struct pool *p, const struct conn 
 static bool give(struct worker *w, const struct pool *p, struct conn *c,
                  const struct parked *parked)
 {
-    if (members_give(w, p, c, judge_again(w, c, parked, pool_is_rich(p))) < 0)
-        return false;
-    c->fd = fd_close(c->fd);
-    worker_sent(w);
-    return true;
+    return members_give(w, p, c, judge_again(w, c, parked, pool_is_rich(p))) == 0;
 }
 
 void park_pass_on(struct worker *w, struct pool *p, struct conn *c, const struct parked *parked)
 {
     if (!open_limit(w, p, c) && give(w, p, c, parked))
         return;
-    if (park(w, p, c, judge_again(w, c, parked, false), false) == 0) {
-        c->fd = fd_close(c->fd);
-        worker_sent(w);
-    } else {
+    if (park(w, p, c, judge_again(w, c, parked, false), false) < 0)
         wait_here(w, p, c);
-    }
 }
 
 /* Under the lock; the descriptor goes with it. */

@@ -140,7 +140,9 @@ static bool take_back(struct worker *w, struct queue *q, struct conn *ret_c,
         struct appmsg m;
         int fd = -EBADF;
         size_t count = 0;
+        (void)pthread_mutex_lock(&q->lock);
         ssize_t n = fdmsg_recv(q->read_fd, buf, sizeof buf, &fd, 1, &count, MSG_DONTWAIT);
+        (void)pthread_mutex_unlock(&q->lock);
         if (n <= 0 && n != -EBADMSG)
             return false;
         if (n <= 0 || count == 0)

@@ -26,6 +26,8 @@ struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int r
     ledger_init(&q->ledger);
     if (flags & DISPATCH_POOL)
         q->parked = queue_parked(q);
+    else
+        handing_init(&q->handing, read_fd);
     return q;
 }
 

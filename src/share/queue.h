@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/fd.h"
+#include "ipc/handed.h"
 #include "share/ledger.h"
 #include "share/option.h"
 #include "share/source.h"
@@ -30,9 +31,11 @@ struct queue {
     atomic_bool dropped;       /* nothing more may wait for it */
     atomic_uint waiting;       /* in dispatch */
 
-    /* A base queue: how many are parked in it. The lock is held while one is put in or taken out.
-     */
+    /* Held while a connection is put in, until our copy is closed, and while one is taken out. A
+     * base's is taken before a member's. */
     pthread_mutex_t lock;
+    struct handing handing;
+    /* A base queue: how many are parked in it. */
     _Atomic int64_t parked;
     _Atomic int64_t stuck; /* of them, that wait only because of their source */
     atomic_uint turn;      /* among members that have equally much to do */

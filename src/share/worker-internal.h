@@ -71,6 +71,7 @@ struct worker {
     const struct pool *checked_pool;
     uint64_t log_second;
     uint32_t log_count;
+    struct addr sent_local; /* of the connection that went last, for the access log */
     struct conn_judgement judgement;
     char peeked[SNIFF_BYTES_MAX];
 };
@@ -116,11 +117,13 @@ static inline void worker_sending(struct worker *w, int fd)
 /* Has it go round once, from another thread. */
 void worker_wake(struct worker *w);
 
-/* deliver.c: 0 when the socket is on its way (the caller closes its own), -EAGAIN when it must
- * wait; other errors are final, and j->refusal says why. */
+/* deliver.c: 0 when the socket is on its way, and ours is closed; -EAGAIN when it must wait; other
+ * errors are final, and j->refusal says why. */
 int deliver(struct worker *w, struct conn *c, uint32_t claim, struct conn_judgement *j);
 struct pool *deliver_pool(const struct worker *w, uint32_t claim);
-int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j);
+/* e is what the queue's ledger is to say of it, or NULL; it goes with the socket. */
+int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j,
+                 struct ledger_entry *e);
 /* c went to q, which may be a member's. */
 void deliver_count(struct worker *w, const struct queue *q, const struct conn *c,
                    const struct conn_judgement *j);
@@ -135,6 +138,9 @@ void deliver_flush_all(struct worker *w);
  * sent. */
 int open_send(struct worker *w, struct queue *q, struct conn *c, const struct conn_judgement *j);
 bool open_is_tracked(struct worker *w, const struct queue *q);
+/* Under the queue's lock, before our copy is closed: nobody sees it closed and still counted. */
+void open_note_consume(struct worker *w, struct queue *q, struct ledger_entry *e,
+                       const struct conn *c);
 void open_change(struct worker *w, struct queue *q, int64_t n);
 /* Asks the kernel for some of those that the least busy members have, once a turn. */
 void open_refresh(struct worker *w, const struct pool *p);

@@ -89,7 +89,6 @@ void worker_close(struct worker *w, struct conn *c)
         (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     c->polled = false;
     c->fd = fd_close(c->fd);
-    worker_sent(w);
     worker_move(w, c, CONN_GONE, &w->gone, 0);
     limit_forget(w, c);
     w->conn_count--;

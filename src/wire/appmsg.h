@@ -60,7 +60,11 @@ enum {
                              set by a program that attaches again after berthd was gone */
     APPMSG_RICH = 4,      /* CONN carries what was sniffed, for libberth */
     APPMSG_NATIVE = 8,    /* no program address: the routes' ports are what is listened on */
+    APPMSG_COUNTED = 16,  /* CONN: it has a number (ipc/handed.h) */
+    APPMSG_REST = 32,     /* CONN: it has none, and its sender needs a moment to close the socket */
 };
+/* The number's lowest bits are the highest of the flags. */
+#define APPMSG_NUMBER_SHIFT 8
 
 /* Only the fields of the type are sent, in this order. Slices of a decoded message point into its
  * bytes. */

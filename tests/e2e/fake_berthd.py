@@ -211,9 +211,10 @@ class FakeBerthd:
         with self.changed:
             return sum(m.kind == kind for m in self.seen)
 
-    def deliver(self, conn, peer, number=1, fds=True):
+    def deliver(self, conn, peer, number=1, fds=True, flags=0, close=True):
         """Passes an accepted socket as dispatch does, and closes our copy."""
-        body = struct.pack(">I", 0) + pack_addr(*peer) + pack_addr(*peer) + b"\1"
+        body = struct.pack(">I", flags) + pack_addr(*peer) + pack_addr(*peer) + b"\1"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [conn.fileno()]))]
         self.queues[number].writer.sendmsg([message(CONN, body)], rights if fds else [])
-        conn.close()
+        if close:
+            conn.close()

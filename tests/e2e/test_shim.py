@@ -4,6 +4,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -60,6 +61,33 @@ def test_a_listening_socket_is_what_it_looks_like(berthd, run):
     assert program.line() == "True 0 True"
     assert [program.line() for _ in range(3)] == ["ENOTCONN", "EINVAL", "EISCONN"]
     assert program.line() == f"True True ('127.0.0.1', {PORT})"
+    program.end()
+
+
+SO_MAX_PACING_RATE = 47  # of a queue: the counter of connections whose sender has closed them
+
+
+def test_accept_waits_until_the_sender_has_closed_its_copy(berthd, run):
+    program = run(SERVER + """
+    for _ in range(3):
+        s.accept()[0].close()
+        print("closed")
+    """)
+    assert program.line() == "ready"
+    reader = berthd.queues[1].reader
+    reader.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("Q", 2 ** 24 - 2))
+    for number in range(2 ** 24 - 1, 2 ** 24 + 2):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname(), TIMEOUT)
+            conn, peer = listener.accept()
+        berthd.deliver(conn, (socket.AF_INET, *peer), close=False,
+                       flags=16 | (number & 0xFFFFFF) << 8)
+        time.sleep(0.02)  # the program has the message by now, mostly
+        conn.close()
+        reader.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("Q", number))
+        assert program.line() == "closed"
+        client.setblocking(False)
+        assert client.recv(1) == b""  # its close was the last one
     program.end()
 
 

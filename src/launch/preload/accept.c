@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "ipc/handed.h"
 #include "launch/preload/shim.h"
 
 /* Set while the descriptor table was found full: a connection that is taken then is lost. */
@@ -49,6 +50,7 @@ static int conn_take(int fd, int flags, struct appmsg *ret_msg)
         (void)fd_close(conn);
         return -ENOMSG;
     }
+    handed_wait(fd, ret_msg->flags);
     return conn;
 }
 
