@@ -56,7 +56,7 @@ _berth_program() {
     while ((i < COMP_CWORD)); do
         case ${COMP_WORDS[i]} in
         --) echo $((i + 1)); return ;;
-        --as | --port | --listen | --name)
+        --as | --port | --listen | --name | --workers | --set)
             ((i += 2))
             # A value with colons is several words to bash.
             while [[ ${COMP_WORDS[i]-} == :* || ${COMP_WORDS[i - 1]-} == *: ]] && ((i < COMP_CWORD)); do
@@ -69,6 +69,15 @@ _berth_program() {
     done
 }
 
+# The keys of an application, for `--set KEY=VALUE`.
+_berth_settings() {
+    local keys
+    keys=$(berth config --defaults 2>/dev/null | sed -n '/\[app/,/\[reserve/s/^#* *\([a-z_]*\) =.*/\1=/p')
+    mapfile -t COMPREPLY < <(compgen -W "$keys" -- "$cur")
+    compopt -o nospace 2>/dev/null
+    return 0
+}
+
 _berth_run() {
     local program
     program=$(_berth_program)
@@ -77,7 +86,9 @@ _berth_run() {
         --as) _berth_offer "$(_berth_routes)" ;;
         --listen) _berth_offer "0.0.0.0: 127.0.0.1: [::]: unix:/" ;;
         --port | --name) ;;
-        *) _berth_offer "--as --port --listen --name --proxy --queue --help --" ;;
+        --workers) _berth_offer "1 2 4 1..4" ;;
+        --set) _berth_settings ;;
+        *) _berth_offer "--as --port --listen --name --proxy --queue --workers --set --detach --help --" ;;
         esac
     elif declare -F _command_offset >/dev/null; then
         _command_offset "$program"
@@ -150,7 +161,7 @@ _berth() {
     metrics) _berth_offer "--help" ;;
     start | stop | restart)
         case $cur in
-        -*) _berth_offer "--help" ;;
+        -*) _berth_offer "--no-wait --help" ;;
         *) _berth_offer "$(_berth_apps)" ;;
         esac
         ;;

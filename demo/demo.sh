@@ -1,13 +1,14 @@
 #!/bin/bash
 # `make demo`: three unmodified servers on one port. First the kernel refuses what berth is for; then
 # python, nginx and sshd share the port, each is reached by its name, and each sees its client's true
-# address. Needs no root. Everything happens in a temporary folder, with a berthd of its own, and is
-# stopped at the end. Exit status 1 when any step did not show what it should.
+# address. Then a node server lives as a pool: started by its first connection, replaced, killed and
+# upgraded under load. Needs no root. Everything happens in a temporary folder, with a berthd of its
+# own, and is stopped at the end. Exit status 1 when any step did not show what it should.
 set -u
 build=$(cd "${1:-build}" && pwd) || exit 1
 berth=$build/berth
 work=$(mktemp -d /tmp/berth-demo.XXXXXX) || exit 1
-export BERTH_RUNTIME_DIR=$work/berth
+export BERTH_RUNTIME_DIR=$work/berth BERTH_LOG_DIR=$work/log
 python=/usr/bin/python3
 pids=()
 made_sshd_folder=
@@ -55,8 +56,12 @@ stop() {
     done
     pids=()
 }
+# Workers are the last that live when a step has gone wrong.
+no_worker() { [ "$(workers)" = '' ]; }
 cleanup() {
     stop
+    "$berth" stop --no-wait api >/dev/null 2>&1
+    soon no_worker
     "$berth" stop 2>/dev/null
     [ -z "$made_sshd_folder" ] || rmdir /run/sshd 2>/dev/null
     rm -rf "$work"
@@ -191,8 +196,103 @@ check "berth why names berthd as the holder" grep -q "port $port is held by bert
 check "and the programs behind it" \
     test "$(grep -cE '^ +(blog|shop|sshd) \(pid' "$work/why")" = 3
 
-title "6. Everything is stopped"
+# ---------------------------------------------------------------------------------------------------
+title "6. A pool: berthd starts the program when somebody asks for it"
+cat >"$work/server.js" <<END
+require('http').createServer((request, response) => {
+    response.end('hello from node, process ' + process.pid + '\\n');
+}).listen($port, '127.0.0.1');
+END
+# load SECONDS: four clients with a new connection for each request; prints what failed, and whose
+# answers came.
+cat >"$work/load.py" <<'END'
+import collections, http.client, sys, threading, time
+port, seconds = int(sys.argv[1]), float(sys.argv[2])
+end, failed, answered = time.monotonic() + seconds, [], collections.Counter()
+def client():
+    while time.monotonic() < end:
+        try:
+            c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            c.request("GET", "/", headers={"Host": "api.localhost", "Connection": "close"})
+            r = c.getresponse()
+            text = r.read().decode()
+            c.close()
+            if r.status != 200:
+                raise OSError(f"status {r.status}: {text}")
+            answered[text.split()[-1]] += 1
+        except (OSError, http.client.HTTPException) as e:
+            failed.append(repr(e))
+threads = [threading.Thread(target=client) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(f"{sum(answered.values()) + len(failed)} requests, {len(failed)} failed, "
+      f"answered by {len(answered)} processes in turn")
+for e in failed[:3]: print(e)
+END
+pool() { "$berth" ls --json | "$python" -c 'import json, sys
+for app in json.load(sys.stdin)["apps"]:
+    if app["name"] == "api" and "pool" in app:
+        print(eval(sys.argv[1], {"pool": app["pool"]}))' "$1"; }
+workers() { pool '" ".join(str(w["pid"]) for w in pool["workers"])' 2>/dev/null; }
+value() { "$berth" status | awk -v key="$1" '$1 == key { print $2 }'; }
+# under_load SECONDS: the load in the background; loaded WHAT: its end, and that nothing failed.
+under_load() {
+    "$python" "$work/load.py" "$port" "$1" >"$work/load" 2>&1 </dev/null &
+    load=$!
+    sleep 0.5
+}
+loaded() {
+    wait "$load"
+    indent <"$work/load"
+    check "$1" grep -q '[1-9][0-9]* requests, 0 failed' "$work/load"
+}
+
+shown "berth run --name api --as api.localhost --listen 127.0.0.1:$port --workers 2 --set start=demand --detach -- node server.js"
+"$berth" run --name api --as api.localhost --listen "127.0.0.1:$port" --workers 2 \
+    --set start=demand --set stop_timeout=2s --detach -- node "$work/server.js" 2>&1 | indent
+shown "berth ls | grep api"
+"$berth" ls | grep -E '^(POOL|api +waiting)' | indent
+check "nothing of it runs yet" no_worker
+shown "curl http://api.localhost:$port/"
+fetch -w 'after %{time_total} s\n' "http://api.localhost:$port/" >"$work/answer" 2>&1
+indent <"$work/answer"
+check "the first connection started it, waited, and was answered" grep -q 'hello from node' "$work/answer"
+
+# ---------------------------------------------------------------------------------------------------
+title "7. Under load: new workers, kill -9, an upgrade"
+echo "    Four clients ask without a pause, each time by a new connection."
+two_workers() { [ "$(workers | wc -w)" = 2 ]; }
+soon two_workers
+under_load 4
+restarts=0
+while kill -0 "$load" 2>/dev/null; do
+    shown "berth restart api"
+    "$berth" restart api 2>&1 | indent
+    restarts=$((restarts + 1))
+done
+loaded "all workers were replaced, $restarts times; no request failed"
+
+under_load 4
+first=$(value dispatch_pid)
+shown "kill -9 $first     # berth-dispatch, which holds what comes in"
+kill -9 "$first"
+another_dispatch() { [ "$(value dispatch_pid)" != "$first" ]; }
+soon another_dispatch
+daemon=$(value pid) before=$(workers)
+shown "kill -9 $daemon     # berthd; the next command starts another"
+kill -9 "$daemon"
+shown "berth ls | grep api"
+"$berth" ls | grep -E '^(POOL|api +running)' | indent
+check "the new berthd has the same workers" test "$(workers)" = "$before"
+shown "berth upgrade     # berthd becomes the installed one, with a new berth-dispatch"
+"$berth" upgrade 2>&1 | indent
+loaded "both were killed and then replaced; no request failed"
+
+title "8. Everything is stopped"
 stop
+shown "berth stop api"
+"$berth" stop api
+check "its workers have ended" no_worker
 "$berth" stop
 check "the port is free again" soon can_bind "$port"
 
@@ -201,6 +301,7 @@ if [ "$failures" -gt 0 ]; then
     for log in blog shop nginx-error sshd; do
         [ -s "$work/$log.log" ] && tail -n 5 "$work/$log.log" | sed "s/^/    $log: /"
     done
+    tail -n 20 "$BERTH_RUNTIME_DIR/log" 2>/dev/null | sed 's/^/    berthd: /'
     exit 1
 fi
-printf '\nThree unmodified programs shared one port; each saw its own clients.\n'
+printf '\nUnmodified programs shared one port; each saw its own clients. A pool was replaced under load, and dropped nothing.\n'

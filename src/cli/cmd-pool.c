@@ -9,18 +9,22 @@
 
 static const char start_help[] = "usage: berth start [--no-wait] NAME\n\nStarts the workers of an "
                                  "application of berthd's, also of one that was paused because it\n"
-                                 "failed too often.\n";
+                                 "failed too often.\n\n"
+                                 "  --no-wait   return when berthd has understood\n";
 static const char restart_help[] =
     "usage: berth restart [--no-wait] NAME\n\n"
     "Replaces each worker by a new one. The new one is ready before the old one gets its last\n"
-    "connection; the old one ends when its connections are closed. Nothing is dropped.\n";
+    "connection; the old one ends when its connections are closed. Nothing is dropped.\n\n"
+    "  --no-wait   return when berthd has understood\n";
 static const char stop_help[] =
     "usage: berth stop [--no-wait] [NAME]\n\n"
     "With a NAME: ends the workers of that application when they have finished; until it is "
     "started\n"
     "again its names answer that it is stopped. One from `berth run` goes altogether.\n"
-    "Without: ends this user's berthd and frees its ports. Programs go on running; they are\n"
-    "reached again as soon as the next `berth run` has started a berthd.\n";
+    "Without: ends this user's berthd, with the workers that it started, and frees its ports.\n"
+    "Programs of `berth run` go on running; they are reached again as soon as the next `berth run`\n"
+    "has started a berthd.\n\n"
+    "  --no-wait   return when berthd has understood\n";
 static const char reload_help[] =
     "usage: berth reload [--dry-run]\n\n"
     "Reads the configuration again and makes what has changed. With a mistake anywhere nothing\n"

@@ -147,7 +147,7 @@ int run_pool(const struct run *r)
     status = pool_wait(r->name, POOL_WAIT_READY, 0);
     if (status == CLI_OK && r->detach) {
         (void)fprintf(stderr,
-                      "%s runs; `berth logs %s` shows its output, `berth stop %s` ends it\n",
+                      "%s is set up; `berth logs %s` shows its output, `berth stop %s` ends it\n",
                       r->name, r->name, r->name);
         return CLI_OK;
     }
