@@ -27,11 +27,6 @@ void index_done(struct index *x)
     *x = (struct index){0};
 }
 
-void index_node_init(struct index_node *n)
-{
-    list_init(&n->link);
-}
-
 struct list *index_list(const struct index *x, uint32_t hash)
 {
     return &x->lists[hash & (x->size - 1)];

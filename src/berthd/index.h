@@ -22,11 +22,9 @@ struct index {
 /* -ENOMEM. */
 int index_init(struct index *x) WARN_UNUSED;
 void index_done(struct index *x);
-/* A node that is in no table, so that it may be removed. */
-void index_node_init(struct index_node *n);
 /* Without memory to grow the table only gets slower. */
 void index_add(struct index *x, struct index_node *n, uint32_t hash);
-/* No harm when it is in none. */
+/* A second time does no harm. */
 void index_remove(struct index *x, struct index_node *n);
 /* The nodes with this hash, and some with others. */
 struct list *index_list(const struct index *x, uint32_t hash);
