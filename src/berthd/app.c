@@ -29,16 +29,21 @@ static int app_read_routes(struct app *a, const struct appmsg *m, char reason[RE
         return -ENOMEM;
     for (uint8_t i = 0; i < m->route_count; i++) {
         char text[ROUTE_TEXT_MAX], why[ROUTE_REASON_MAX];
+        struct route routes[2];
         (void)snprintf(text, sizeof text, STR_FMT, STR_ARG(m->routes[i]));
-        int n = route_expand(text, a->routes + a->route_count, why);
+        int n = route_expand(text, routes, why);
         if (n < 0) {
             (void)snprintf(reason, REASON_MAX, "route '%s': %s", text, why);
             return n;
         }
         for (int k = 0; k < n; k++) {
-            int err = reserve_admit_route(a->server, &a->routes[a->route_count++], a->uid, reason);
+            int err = reserve_admit_route(a->server, &routes[k], a->uid, reason);
             if (err < 0)
                 return err;
+            char *canonical = strdup(route_format(&routes[k], text));
+            if (!canonical)
+                return -ENOMEM;
+            a->routes[a->route_count++] = canonical;
         }
     }
     /* A bare host counts as two, and all must fit into the note for a successor. */
@@ -61,6 +66,11 @@ static int app_read_routes(struct app *a, const struct appmsg *m, char reason[RE
         a->listen_count++;
     }
     return 0;
+}
+
+size_t app_route(const struct app *a, size_t i, struct route ret_routes[2])
+{
+    return conf_route(a->routes[i], ret_routes);
 }
 
 static bool text_is_printable(struct str s)
@@ -207,6 +217,8 @@ void app_free(struct app *a)
         numbers_give(&s->app_numbers, a->id);
     free(a->name);
     free(a->command);
+    for (size_t i = 0; i < a->route_count; i++)
+        free(a->routes[i]);
     free(a->routes);
     free(a);
     server_idle_check(s);

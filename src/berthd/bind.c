@@ -270,7 +270,7 @@ static bool same_routes(const struct app *a, const struct app *b)
     if (a->route_count != b->route_count)
         return false;
     for (size_t i = 0; i < a->route_count; i++)
-        if (!route_same(&a->routes[i], &b->routes[i]))
+        if (strcmp(a->routes[i], b->routes[i]) != 0)
             return false;
     return true;
 }

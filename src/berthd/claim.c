@@ -5,28 +5,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "berthd/reserve.h"
 #include "berthd/server.h"
 #include "share/listen.h"
-#include "why/why.h"
 
 /* Names whose own loopback addresses collide try a few more. */
 #define OWN_ATTEMPTS 4
 
-/* An address where connections for a bind arrive. */
-struct place {
+/* What is to be claimed: a route with its port filled in, at an address. */
+struct wish {
+    struct bind *bind;
     struct addr addr;
-    bool v6only;
+    uint8_t scheme;
+    uint16_t host_len;
+    uint32_t hash, host_hash;
+    char route[ROUTE_TEXT_MAX];
 };
 
-static struct list *bucket_of(struct server *s, const struct route *r)
+static void wish_make(struct wish *w, struct bind *b, const struct route *r,
+                      const struct addr *addr)
 {
-    uint32_t h =
-        2166136261u ^ (uint32_t)r->scheme << 8 ^ (uint32_t)r->kind ^ (uint32_t)r->port << 16;
-    for (const char *p = r->host; *p; p++)
-        h = (h ^ (uint8_t)*p) * 16777619u;
-    return &s->claim_buckets[h % s->claim_bucket_count];
+    w->bind = b;
+    w->addr = *addr;
+    w->scheme = (uint8_t)r->scheme;
+    const char *host = strstr(route_format(r, w->route), "://");
+    const char *end = host ? host + 3 + strcspn(host + 3, "/?") : w->route;
+    w->host_len = (uint16_t)(end - w->route);
+    w->hash = index_hash(w->route, strlen(w->route));
+    w->host_hash = index_hash(w->route, w->host_len);
+}
+
+/* Our listeners for IPv6 are for IPv6 only. */
+static bool is_v6only(const struct addr *a)
+{
+    return a->sa.sa_family == AF_INET6;
 }
 
 static bool host_is_local(const struct route *r)
@@ -35,38 +47,65 @@ static bool host_is_local(const struct route *r)
     return strcmp(dot ? dot + 1 : r->host, "localhost") == 0;
 }
 
-static void place_add(struct place *places, size_t *count, struct addr addr, bool v6only)
+/* Addresses where connections for a bind arrive. */
+struct places {
+    size_t count;
+    struct addr items[BIND_ADDRS_MAX];
+};
+
+static void place_add(struct places *p, struct addr addr)
 {
-    if (*count < BIND_ADDRS_MAX)
-        places[(*count)++] = (struct place){addr, v6only};
+    if (p->count < BIND_ADDRS_MAX)
+        p->items[p->count++] = addr;
 }
 
-/* IPv6 listeners are always v6only: a dual-stack address is two places. */
-static void place_add_split(struct place *places, size_t *count, struct addr addr, bool v6only)
+/* A dual-stack address is two places. */
+static void place_add_split(struct places *p, struct addr addr, bool v6only)
 {
     uint8_t zero[4] = {0};
     addr = addr_unmap(&addr);
     if (addr.sa.sa_family == AF_INET6 && addr_is_wildcard(&addr) && !v6only)
-        place_add(places, count, addr_make(AF_INET, zero, addr_port(&addr)), false);
-    place_add(places, count, addr, addr.sa.sa_family == AF_INET6);
+        place_add(p, addr_make(AF_INET, zero, addr_port(&addr)));
+    place_add(p, addr);
+}
+
+/* What all routes of an application together say about a bind; looked at when it is asked for. */
+struct outlook {
+    const struct bind *bind;
+    bool known;
+    bool local;      /* all hosts are below localhost */
+    bool port_named; /* a route names the very port of the bind */
+};
+
+static void outlook_see(struct outlook *o)
+{
+    const struct app *a = o->bind->app;
+    struct route routes[2];
+    if (o->known)
+        return;
+    o->known = o->local = true;
+    for (size_t i = 0; i < a->route_count; i++) {
+        size_t n = app_route(a, i, routes);
+        for (size_t k = 0; k < n; k++) {
+            o->local &= host_is_local(&routes[k]);
+            o->port_named |= routes[k].port == addr_port(&o->bind->addr);
+        }
+    }
 }
 
 /* A program that speaks berth's own language bound no address: it is reached where its names point
  * to. */
-static void places_native(const struct app *a, uint16_t port, struct place *places, size_t *count)
+static void places_native(struct outlook *o, uint16_t port, struct places *p)
 {
-    bool local = true;
-    for (size_t i = 0; i < a->route_count; i++)
-        local &= host_is_local(&a->routes[i]);
-    struct in_addr v4 = {htonl(local ? INADDR_LOOPBACK : INADDR_ANY)};
-    struct in6_addr v6 = local ? in6addr_loopback : in6addr_any;
-    place_add(places, count, addr_make(AF_INET, &v4, port), false);
-    place_add(places, count, addr_make(AF_INET6, &v6, port), true);
+    outlook_see(o);
+    struct in_addr v4 = {htonl(o->local ? INADDR_LOOPBACK : INADDR_ANY)};
+    struct in6_addr v6 = o->local ? in6addr_loopback : in6addr_any;
+    place_add(p, addr_make(AF_INET, &v4, port));
+    place_add(p, addr_make(AF_INET6, &v6, port));
 }
 
 /* A base of a pool: where its definition says, as far as it is this base's port. */
-static void places_preset(const struct bind *b, const struct route *r, struct place *places,
-                          size_t *count)
+static void places_preset(const struct bind *b, const struct route *r, struct places *p)
 {
     for (size_t i = 0; i < b->app->listen_count; i++) {
         struct addr addr = b->app->listens[i];
@@ -74,218 +113,149 @@ static void places_preset(const struct bind *b, const struct route *r, struct pl
             continue;
         if (r->port && addr.sa.sa_family != AF_UNIX)
             addr_set_port(&addr, r->port);
-        place_add_split(places, count, addr, true);
+        place_add_split(p, addr, true);
     }
 }
 
-static size_t places_of(const struct bind *b, const struct route *r, struct place *places)
+static void places_of(struct outlook *o, const struct route *r, struct places *p)
 {
-    size_t count = 0;
+    const struct bind *b = o->bind;
+    p->count = 0;
     if (b->preset) {
-        places_preset(b, r, places, &count);
-        return count;
+        places_preset(b, r, p);
+        return;
     }
     if (b->addr.sa.sa_family == AF_UNSPEC) {
-        places_native(b->app, r->port, places, &count);
+        places_native(o, r->port, p);
     } else {
         struct addr addr = b->addr;
         if (r->port)
             addr_set_port(&addr, r->port);
-        place_add_split(places, &count, addr, b->v6only);
+        place_add_split(p, addr, b->v6only);
     }
     for (size_t i = 0; i < b->app->listen_count; i++) {
         const struct addr *extra = &b->app->listens[i];
         if (extra->sa.sa_family == AF_UNIX || !r->port || r->port == addr_port(extra))
-            place_add_split(places, &count, *extra, true);
+            place_add_split(p, *extra, true);
     }
-    return count;
 }
 
 /* A route that names a port is for the bind at that port, when the program has one. */
-static bool route_applies(const struct bind *b, const struct route *r)
+static bool route_applies(struct outlook *o, const struct route *r)
 {
-    uint16_t port = addr_port(&b->addr);
-    if (b->addr.sa.sa_family == AF_UNSPEC || r->port == 0 || r->port == port)
+    const struct addr *a = &o->bind->addr;
+    if (a->sa.sa_family == AF_UNSPEC || r->port == 0 || r->port == addr_port(a))
         return true;
-    for (size_t i = 0; i < b->app->route_count; i++)
-        if (b->app->routes[i].port == port)
-            return false;
-    return true;
+    outlook_see(o);
+    return !o->port_named;
+}
+
+static bool claim_is(const struct claim *c, uint32_t hash, const char *route)
+{
+    return c->by_route.hash == hash && strcmp(c->route, route) == 0;
 }
 
 /* The claim that this one is again, after a change of routes. */
-static struct claim *same_find(struct bind *b, const struct claim *c)
+static struct claim *same_find(const struct wish *w)
 {
-    list_for_each(other, bucket_of(b->server, &c->route), struct claim,
-                  bucket) if (other->bind == b && other != c &&
-                              route_same(&other->route, &c->route) &&
-                              addr_equal(&other->bound, &c->bound)) return other;
+    list_for_each(c, index_list(&w->bind->server->claims, w->hash), struct claim,
+                  by_route.link) if (c->bind == w->bind && claim_is(c, w->hash, w->route) &&
+                                     addr_equal(&c->listener->bound, &w->addr)) return c;
     return NULL;
 }
 
-static struct claim *conflict_find(struct server *s, const struct claim *c)
+static struct claim *conflict_find(const struct wish *w)
 {
-    list_for_each(
-        other, bucket_of(s, &c->route), struct claim,
-        bucket) if (other->bind != c->bind && route_same(&other->route, &c->route) &&
-                    addr_overlap(&other->bound, other->v6only, &c->bound, c->v6only)) return other;
-    return NULL;
-}
-
-static void listener_unref(struct server *s, struct shared_listener *l)
-{
-    if (--l->refs > 0)
-        return;
-    reserve_refuse_listener_gone(s, l);
-    dispatch_drop(s, DISPATCH_DROP_LISTENER, l->id);
-    for (size_t i = 0; i < l->fd_count; i++)
-        (void)fd_close(l->fds[i]);
-    if (l->bound.sa.sa_family == AF_UNIX)
-        (void)unlink(l->bound.un.sun_path);
-    numbers_give(&s->listener_numbers, l->id);
-    list_remove(&l->link);
-    free(l);
-}
-
-static struct shared_listener *listener_new(struct server *s, const struct claim *c, bool alone,
-                                            int *ret_err)
-{
-    struct shared_listener *l = calloc(1, sizeof *l);
-    *ret_err = -ENOMEM;
-    if (!l)
-        return NULL;
-    l->bound = c->bound;
-    l->v6only = c->v6only;
-    l->proxy = c->bind->app->flags & APPMSG_PROXY;
-    l->fd_count = s->threads;
-    *ret_err = descriptors_left(c->bind->base) ? listen_open(&l->bound, alone, l->fds, l->fd_count)
-                                               : -EMFILE;
-    /* What we closed a moment ago may still be open in dispatch. */
-    if (*ret_err == -EADDRINUSE && dispatch_settle(s))
-        *ret_err = listen_open(&l->bound, alone, l->fds, l->fd_count);
-    l->id = *ret_err < 0 ? UINT32_MAX : numbers_take(&s->listener_numbers);
-    if (l->id == UINT32_MAX) {
-        for (size_t i = 0; *ret_err >= 0 && i < l->fd_count; i++)
-            (void)fd_close(l->fds[i]);
-        *ret_err = *ret_err < 0 ? *ret_err : -ENOSPC;
-        free(l);
-        return NULL;
-    }
-    list_append(&s->listeners, &l->link);
-    return l;
-}
-
-/* The listener for the claim's address, opened when nobody had it. */
-static int listener_get(struct server *s, struct claim *c, char reason[REASON_MAX])
-{
-    char text[ADDR_TEXT_MAX];
-    bool alone = true, proxy = c->bind->app->flags & APPMSG_PROXY;
-    list_for_each(l, &s->listeners, struct shared_listener, link)
+    list_for_each(c, index_list(&w->bind->server->claims, w->hash), struct claim, by_route.link)
     {
-        alone &= addr_port(&l->bound) != addr_port(&c->bound);
-        if (!addr_equal(&l->bound, &c->bound))
-            continue;
-        if (l->proxy != proxy) {
-            (void)snprintf(reason, REASON_MAX,
-                           "%s is shared %s --proxy: all that share a port must agree",
-                           addr_format(&c->bound, text), l->proxy ? "with" : "without");
-            return -EADDRINUSE;
-        }
-        l->refs++;
-        c->listener = l;
-        return 0;
+        const struct addr *bound = &c->listener->bound;
+        if (c->bind != w->bind && claim_is(c, w->hash, w->route) &&
+            addr_overlap(bound, is_v6only(bound), &w->addr, is_v6only(&w->addr)))
+            return c;
     }
-    int r;
-    c->listener = listener_new(s, c, alone, &r);
-    if (c->listener) {
-        c->listener->refs = 1;
-        return 0;
-    }
-    int n = snprintf(reason, REASON_MAX, "cannot open %s: %s\n", addr_format(&c->bound, text),
-                     strerror(-r));
-    if (c->bound.sa.sa_family != AF_UNIX)
-        (void)why_bind_failed(&c->bound, -r, reason + n, REASON_MAX - (size_t)n);
-    return r;
+    return NULL;
 }
 
 static void claim_free(struct claim *c)
 {
     struct server *s = c->bind->server;
-    if (c->listener) {
-        dispatch_drop(s, DISPATCH_DROP_CLAIM, c->id);
-        listener_unref(s, c->listener);
-    }
+    dispatch_drop(s, DISPATCH_DROP_CLAIM, c->id);
+    listener_unref(s, c->listener);
     list_remove(&c->link);
-    list_remove(&c->bucket);
-    if (c->id != UINT32_MAX)
-        numbers_give(&s->claim_numbers, c->id);
+    index_remove(&s->claims, &c->by_route);
+    index_remove(&s->claim_hosts, &c->by_host);
+    numbers_give(&s->claim_numbers, c->id);
     free(c);
 }
 
-static int conflict_refuse(const struct claim *c, const struct claim *other,
-                           char reason[REASON_MAX])
+static int conflict_refuse(const struct wish *w, const struct claim *other, char reason[REASON_MAX])
 {
-    char route[ROUTE_TEXT_MAX], owner[512];
+    char owner[512];
     report_owner(other->bind, owner, sizeof owner);
     (void)snprintf(reason, REASON_MAX,
                    "%s belongs to %s\n"
                    "choose another name with --as, or stop that program",
-                   route_format(&c->route, route), owner);
+                   w->route, owner);
     return -EADDRINUSE;
 }
 
-/* 0: made, or left out because another bind of the same application has it. */
-static int claim_make(struct bind *b, const struct route *r, const struct place *p,
-                      char reason[REASON_MAX])
+static int claim_new(const struct wish *w, char reason[REASON_MAX])
 {
-    struct server *s = b->server;
-    struct route route = *r;
-    route.port = addr_port(&p->addr);
-    int admitted = reserve_admit_claim(b, &route, &p->addr, reason);
-    if (admitted < 0)
-        return admitted;
-    struct claim *c = calloc(1, sizeof *c);
+    struct server *s = w->bind->server;
+    size_t n = strlen(w->route) + 1;
+    struct claim *c = calloc(1, sizeof *c + n);
     if (!c)
         return -ENOMEM;
-    c->bind = b;
-    c->route = route;
-    c->bound = p->addr;
-    c->v6only = p->v6only;
-    c->id = UINT32_MAX;
-    list_init(&c->bucket);
-    list_append(&b->claims, &c->link);
-    struct claim *same = same_find(b, c);
-    if (same) {
-        same->stale = false;
-        claim_free(c);
-        return 0;
-    }
-    for (struct claim *other; (other = conflict_find(s, c));) {
-        if (other->bind->app == b->app) {
-            claim_free(c);
-            return 0;
-        }
-        /* An owner that is gone, only not yet noticed, is no owner. */
-        if (bind_check(other->bind)) {
-            int refused = conflict_refuse(c, other, reason);
-            claim_free(c);
-            return refused;
-        }
-    }
+    memcpy(c->route, w->route, n);
+    c->bind = w->bind;
+    c->scheme = w->scheme;
+    c->host_len = w->host_len;
     c->id = numbers_take(&s->claim_numbers);
-    if (c->id != UINT32_MAX && s->board)
+    int r = c->id == UINT32_MAX ? -ENOSPC : listener_get(w->bind, &w->addr, &c->listener, reason);
+    if (r < 0) {
+        if (c->id != UINT32_MAX)
+            numbers_give(&s->claim_numbers, c->id);
+        free(c);
+        return r;
+    }
+    if (s->board)
         c->delivered_before = board_get(&s->board->delivered[c->id]);
-    int r2 = c->id == UINT32_MAX ? -ENOSPC : listener_get(s, c, reason);
-    if (r2 < 0)
-        claim_free(c);
-    else
-        list_append(bucket_of(s, &c->route), &c->bucket);
-    return r2;
+    list_append(&w->bind->claims, &c->link);
+    index_add(&s->claims, &c->by_route, w->hash);
+    index_add(&s->claim_hosts, &c->by_host, w->host_hash);
+    return 0;
 }
 
-static int claims_make_route(struct bind *b, const struct route *r, char reason[REASON_MAX])
+/* 0: made, or left out because another bind of the same application has it. The port is the
+ * route's from now on. */
+static int claim_make(struct bind *b, struct route *r, const struct addr *addr,
+                      char reason[REASON_MAX])
 {
-    struct place places[BIND_ADDRS_MAX];
+    struct wish w;
+    r->port = addr_port(addr);
+    int admitted = reserve_admit_claim(b, r, addr, reason);
+    if (admitted < 0)
+        return admitted;
+    wish_make(&w, b, r, addr);
+    struct claim *same = same_find(&w);
+    if (same) {
+        same->stale = false;
+        return 0;
+    }
+    for (struct claim *other; (other = conflict_find(&w));) {
+        if (other->bind->app == b->app)
+            return 0;
+        /* An owner that is gone, only not yet noticed, is no owner. */
+        if (bind_check(other->bind))
+            return conflict_refuse(&w, other, reason);
+    }
+    return claim_new(&w, reason);
+}
+
+static int claims_make_route(struct outlook *o, struct bind *b, struct route *r,
+                             char reason[REASON_MAX])
+{
+    struct places places;
     if (b->addr.sa.sa_family == AF_UNSPEC && r->port == 0) {
         (void)snprintf(reason, REASON_MAX,
                        "a route of a program that binds no address names its port: "
@@ -293,9 +263,9 @@ static int claims_make_route(struct bind *b, const struct route *r, char reason[
                        r->host);
         return -EINVAL;
     }
-    size_t count = places_of(b, r, places);
-    for (size_t i = 0; i < count; i++) {
-        int err = claim_make(b, r, &places[i], reason);
+    places_of(o, r, &places);
+    for (size_t i = 0; i < places.count; i++) {
+        int err = claim_make(b, r, &places.items[i], reason);
         if (err < 0)
             return err;
     }
@@ -330,21 +300,26 @@ static void claim_make_own(struct bind *b)
     if (!serves_loopback(b))
         return;
     for (uint32_t attempt = 0; attempt < OWN_ATTEMPTS; attempt++) {
-        struct place place = {own_address(b->app, addr_port(&b->addr), attempt), false};
-        struct route route = {.scheme = SCHEME_TCP, .kind = HOST_ADDR, .addr = place.addr};
-        (void)inet_ntop(AF_INET, &place.addr.v4.sin_addr, route.host, sizeof route.host);
-        if (claim_make(b, &route, &place, reason) == 0)
+        struct addr own = own_address(b->app, addr_port(&b->addr), attempt);
+        struct route route = {.scheme = SCHEME_TCP, .kind = HOST_ADDR, .addr = own};
+        (void)inet_ntop(AF_INET, &own.v4.sin_addr, route.host, sizeof route.host);
+        if (claim_make(b, &route, &own, reason) == 0)
             return;
     }
 }
 
 static int claims_add(struct bind *b, char reason[REASON_MAX])
 {
+    struct outlook o = {.bind = b};
+    struct route routes[2];
     for (size_t i = 0; i < b->app->route_count; i++) {
-        const struct route *r = &b->app->routes[i];
-        int err = route_applies(b, r) ? claims_make_route(b, r, reason) : 0;
-        if (err < 0)
-            return err;
+        size_t n = app_route(b->app, i, routes);
+        for (size_t k = 0; k < n; k++) {
+            struct route *r = &routes[k];
+            int err = route_applies(&o, r) ? claims_make_route(&o, b, r, reason) : 0;
+            if (err < 0)
+                return err;
+        }
     }
     if (!list_empty(&b->claims)) {
         claim_make_own(b);
@@ -395,9 +370,14 @@ int claims_listen(struct bind *b, char reason[REASON_MAX])
 
 const struct claim *claim_serving(struct server *s, const struct route *r, const struct addr *bound)
 {
-    list_for_each(c, bucket_of(s, r), struct claim,
-                  bucket) if (c->bind->listening && route_same(&c->route, r) &&
-                              addr_covers(&c->bound, c->v6only, bound)) return c;
+    char text[ROUTE_TEXT_MAX];
+    uint32_t hash = index_hash(text, strlen(route_format(r, text)));
+    list_for_each(c, index_list(&s->claims, hash), struct claim, by_route.link)
+    {
+        const struct addr *at = &c->listener->bound;
+        if (c->bind->listening && claim_is(c, hash, text) && addr_covers(at, is_v6only(at), bound))
+            return c;
+    }
     return NULL;
 }
 
@@ -417,25 +397,26 @@ int claims_update(struct bind *b, char reason[REASON_MAX])
 
 bool claims_share_host(const struct claim *c)
 {
-    if (c->route.scheme != SCHEME_HTTP)
+    const struct index *hosts = &c->bind->server->claim_hosts;
+    if (c->scheme != SCHEME_HTTP)
         return false;
-    list_for_each(
-        other, bucket_of(c->bind->server, &c->route), struct claim,
-        bucket) if (other->bind->app != c->bind->app && other->route.scheme == SCHEME_HTTP &&
-                    other->route.kind == c->route.kind && other->route.port == c->route.port &&
-                    strcmp(other->route.host, c->route.host) == 0) return true;
+    list_for_each(other, index_list(hosts, c->by_host.hash), struct claim,
+                  by_host.link) if (other->bind->app != c->bind->app &&
+                                    other->host_len == c->host_len &&
+                                    memcmp(other->route, c->route, c->host_len) == 0) return true;
     return false;
 }
 
 void claims_notice(const struct bind *b, char reason[REASON_MAX])
 {
+    int scheme = sizeof "http://" - 1;
     reason[0] = 0;
     list_for_each(c, &b->claims, struct claim, link) if (claims_share_host(c))
     {
         (void)snprintf(reason, REASON_MAX,
-                       "%s:%u is served by several programs: later requests on a kept-alive "
+                       "%.*s is served by several programs: later requests on a kept-alive "
                        "connection stay with the program that got its first one",
-                       c->route.host[0] ? c->route.host : "*", c->route.port);
+                       c->host_len - scheme, c->route + scheme);
         return;
     }
 }

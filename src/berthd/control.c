@@ -103,8 +103,8 @@ static void client_watch(struct client *c, uint32_t events)
  * then its next request is looked at. */
 static void text_continue(struct client *c)
 {
-    for (size_t left; (left = strlen(c->text + c->text_at)) > 0;) {
-        struct str piece = {c->text + c->text_at, left < TEXT_PIECE ? left : TEXT_PIECE};
+    for (size_t n; (n = strnlen(c->text + c->text_at, TEXT_PIECE)) > 0;) {
+        struct str piece = {c->text + c->text_at, n};
         int r = reply_try(c, &(struct appmsg){.type = APPMSG_TEXT, .text = piece}, NULL, 0);
         if (r == -EAGAIN)
             return;

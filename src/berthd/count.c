@@ -56,14 +56,14 @@ static size_t places_find(const struct pool *p, uint16_t *ports, const char **pa
 {
     size_t port_count = 0, path_count = 0;
     list_for_each(b, &p->app->binds, struct bind, app_link){
-        list_for_each(c, &b->claims, struct claim, link){uint16_t port = addr_port(&c->bound);
+        list_for_each(c, &b->claims, struct claim, link){uint16_t port = addr_port(&c->listener->bound);
     bool known = false;
     for (size_t i = 0; i < port_count; i++)
         known |= ports[i] == port;
     if (port && !known && port_count < PLACES_MAX)
         ports[port_count++] = port;
-    if (c->bound.sa.sa_family == AF_UNIX && path_count < PLACES_MAX)
-        paths[path_count++] = c->bound.un.sun_path;
+    if (c->listener->bound.sa.sa_family == AF_UNIX && path_count < PLACES_MAX)
+        paths[path_count++] = c->listener->bound.un.sun_path;
 }
 }
 *ret_path_count = path_count;
@@ -100,6 +100,8 @@ bool workers_count_due(const struct pool *p)
 void workers_count(struct pool *p)
 {
     struct timespec from, to;
+    if (list_empty(&p->workers))
+        return;
     (void)clock_gettime(CLOCK_MONOTONIC, &from);
     struct worker_marks m = {0};
     struct proctree tree = {0};

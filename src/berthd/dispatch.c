@@ -123,14 +123,13 @@ void dispatch_option(struct server *s, const struct bind *b, const struct option
 
 void dispatch_claim(struct server *s, const struct claim *c)
 {
-    char route[ROUTE_TEXT_MAX];
     struct dispatchmsg m = {.type = DISPATCH_CLAIM,
                             .id = c->id,
                             .queue = c->bind->id,
                             .app = c->bind->app->id,
-                            .addr = c->bound,
-                            .v6only = c->v6only,
-                            .route = str_of(route_format(&c->route, route))};
+                            .addr = c->listener->bound,
+                            .v6only = c->listener->v6only,
+                            .route = str_of(c->route)};
     dispatch_tell(s, &m, NULL, 0);
 }
 

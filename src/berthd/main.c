@@ -22,7 +22,6 @@
 #include "ipc/runtime.h"
 #include "sandbox/sandbox.h"
 
-#define CLAIM_BUCKETS (1 << 17)
 #define LISTENERS_MAX 65536
 /* A berthd that a command started ends this long after the last application. */
 #define IDLE_MS 10000
@@ -252,12 +251,9 @@ static int server_init(struct server *s, const struct options *o)
     numbers_init(&s->bind_numbers, BINDS_MAX);
     numbers_init(&s->claim_numbers, BOARD_CLAIMS_MAX);
     numbers_init(&s->listener_numbers, LISTENERS_MAX);
-    s->claim_bucket_count = CLAIM_BUCKETS;
-    s->claim_buckets = calloc(s->claim_bucket_count, sizeof *s->claim_buckets);
-    if (!s->claim_buckets)
+    if (index_init(&s->claims) < 0 || index_init(&s->claim_hosts) < 0 ||
+        index_init(&s->listeners_by_addr) < 0 || index_init(&s->pool_names) < 0)
         return -ENOMEM;
-    for (size_t i = 0; i < s->claim_bucket_count; i++)
-        list_init(&s->claim_buckets[i]);
     if (getrandom(&s->nonce, sizeof s->nonce, 0) != sizeof s->nonce)
         return -EIO;
     s->names = names_new();

@@ -64,7 +64,6 @@ static void board_families(struct exposition *e, struct board *b)
 
 static void delivered_family(struct exposition *e, struct server *s)
 {
-    char route[ROUTE_TEXT_MAX];
     exposition_begin(e, "berth_app_connections_delivered_total", "counter",
                      "Connections that were put on the application's queue, by its route.");
     list_for_each(b, &s->binds, struct bind, link)
@@ -72,7 +71,7 @@ static void delivered_family(struct exposition *e, struct server *s)
         list_for_each(c, &b->claims, struct claim, link)
         {
             struct exposition_label labels[] = {
-                {"app", b->app->name}, {"route", route_format(&c->route, route)}, {NULL, NULL}};
+                {"app", b->app->name}, {"route", c->route}, {NULL, NULL}};
             exposition_add(e, labels, (double)report_delivered(s, c));
         }
     }

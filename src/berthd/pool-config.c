@@ -81,10 +81,7 @@ static void limits_settle(struct server *s)
 /* What is not about one application. */
 static void config_globals(struct server *s)
 {
-    limits_settle(s);
     reserve_from_conf(s, s->definition->conf);
-    dispatch_limits(s);
-    dispatch_logs(s);
     metrics_settle(s);
 }
 
@@ -136,6 +133,11 @@ static char *diff_text(const struct conf *old, const struct conf *next)
     return NULL;
 }
 
+static bool writes_logs(const struct definition *d)
+{
+    return d->conf->global.access_log || d->conf->global.refusal_log;
+}
+
 int config_reload(struct server *s, bool dry_run, char **ret_text)
 {
     struct definition *next = NULL;
@@ -147,12 +149,19 @@ int config_reload(struct server *s, bool dry_run, char **ret_text)
         definition_unref(next);
         return 0;
     }
+    bool logs = writes_logs(s->definition) || writes_logs(next);
     s->holding = true;
     pools_leave(s, next);
     for (size_t i = 0; i < next->conf->app_count; i++)
         pool_apply(s, next, &next->conf->apps[i]);
     definition_unref(s->definition);
     s->definition = next;
+    struct dispatch_limits before = s->limits;
+    limits_settle(s);
+    if (memcmp(&before, &s->limits, sizeof before) != 0)
+        dispatch_limits(s);
+    if (logs)
+        dispatch_logs(s);
     config_globals(s);
     s->holding = false;
     (void)dispatch_commit(s);
@@ -181,6 +190,9 @@ int config_start(struct server *s)
 void config_open(struct server *s)
 {
     s->holding = true;
+    limits_settle(s);
+    dispatch_limits(s);
+    dispatch_logs(s);
     config_globals(s);
     list_for_each(p, &s->pools, struct pool, link)
     {

@@ -40,8 +40,8 @@ const char *worker_state_text(enum worker_state state)
 
 struct pool *pool_find(const struct server *s, const char *name)
 {
-    list_for_each(p, &s->pools, struct pool,
-                  link) if (!p->leaving && strcmp(p->conf->name, name) == 0) return p;
+    list_for_each(p, index_list(&s->pool_names, index_hash(name, strlen(name))), struct pool,
+                  by_name.link) if (!p->leaving && strcmp(p->conf->name, name) == 0) return p;
     return NULL;
 }
 
@@ -318,19 +318,15 @@ static void tick(struct timer *t)
     (void)dispatch_commit(p->server);
 }
 
-static int app_define(struct app *a, const struct conf_app *conf)
+static void app_define(struct app *a, const struct conf_app *conf)
 {
-    free(a->routes);
-    a->route_count = 0;
-    a->routes = calloc(2 * conf->routes.count + 1, sizeof *a->routes);
-    for (size_t i = 0; a->routes && i < conf->routes.count; i++)
-        a->route_count += conf_route(conf->routes.items[i], a->routes + a->route_count);
+    a->routes = conf->routes.items;
+    a->route_count = conf->routes.count;
     a->listen_count =
         conf->listen.count < APPMSG_LISTENS_MAX ? conf->listen.count : APPMSG_LISTENS_MAX;
     for (size_t i = 0; i < a->listen_count; i++)
         a->listens[i] = conf->listen.items[i];
     a->flags = conf->proxy ? APPMSG_PROXY : 0;
-    return a->routes ? 0 : -ENOMEM;
 }
 
 static struct app *app_make(struct pool *p, const struct conf_app *conf, const uint8_t *instance)
@@ -343,8 +339,10 @@ static struct app *app_make(struct pool *p, const struct conf_app *conf, const u
         return NULL;
     a->pool = p;
     a->command = environment_join((const char *const *)conf->command.items, conf->command.count);
-    if (a->command && app_define(a, conf) == 0)
+    if (a->command) {
+        app_define(a, conf);
         return a;
+    }
     a->pool = NULL;
     app_free(a);
     return NULL;
@@ -383,6 +381,7 @@ struct pool *pool_new(struct server *s, struct definition *d, const struct conf_
     }
     p->definition = definition_ref(d);
     list_append(&s->pools, &p->link);
+    index_add(&s->pool_names, &p->by_name, index_hash(conf->name, strlen(conf->name)));
     return p;
 }
 
@@ -399,10 +398,11 @@ void pool_redefine(struct pool *p, struct definition *d, const struct conf_app *
     bool start_changed = p->conf->start != conf->start;
     p->definition = definition_ref(d);
     p->conf = conf;
+    app_define(p->app, conf);
     definition_unref(old);
     if (changed)
         watched_begin(p);
-    if (changed & CONF_CHANGED_ROUTES && app_define(p->app, conf) == 0)
+    if (changed & CONF_CHANGED_ROUTES)
         listen_again(&p->listen);
     if (changed && p->state == POOL_RUNNING) {
         uint32_t low = conf->workers.low ? (uint32_t)conf->workers.low : 1;
@@ -443,9 +443,11 @@ static void pool_free(struct pool *p)
     list_for_each(b, &a->binds, struct bind, app_link) bind_free(b);
     /* Programs that still hold on to it find nothing that they could claim. */
     a->pool = NULL;
+    a->routes = NULL;
     a->route_count = 0;
     app_free_if_idle(a);
     list_remove(&p->link);
+    index_remove(&s->pool_names, &p->by_name);
     definition_unref(p->definition);
     for (char **e = p->environment; e && *e; e++)
         free(*e);

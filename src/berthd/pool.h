@@ -46,6 +46,7 @@ enum worker_state {
 
 struct pool {
     struct list link;
+    struct index_node by_name; /* in pool_names */
     struct server *server;
     struct app *app;               /* its bases are app->binds */
     struct definition *definition; /* counted */

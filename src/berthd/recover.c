@@ -34,12 +34,9 @@ static void app_write(struct wr *w, const struct app *a)
         m.listens[m.listen_count++] = str_of(addr_format(&a->listens[i], listens[i]));
     /* The routes as they were given: http and tls of one bare host go as two. Those of a pool are
      * in its definition. */
-    size_t count = a->pool ? 0 : a->route_count;
-    char(*routes)[ROUTE_TEXT_MAX] = calloc(count + 1, sizeof *routes);
-    for (size_t i = 0; routes && i < count; i++)
-        m.routes[m.route_count++] = str_of(route_format(&a->routes[i], routes[i]));
+    for (size_t i = 0; !a->pool && i < a->route_count; i++)
+        m.routes[m.route_count++] = str_of(a->routes[i]);
     message_write(w, &m);
-    free(routes);
 }
 
 /* Nothing; a base; or a member with its base and the secret of its worker. */
@@ -221,7 +218,7 @@ void recover_listener_consume(struct server *s, const struct dispatchmsg *m, int
     l->listening = true;
     l->fd_count = s->threads = fd_count;
     memcpy(l->fds, fds, fd_count * sizeof *fds);
-    list_append(&s->listeners, &l->link);
+    listener_list(s, l);
 }
 
 static void listeners_sweep(struct server *s)
@@ -233,7 +230,7 @@ static void listeners_sweep(struct server *s)
         for (size_t i = 0; i < l->fd_count; i++)
             (void)fd_close(l->fds[i]);
         numbers_give(&s->listener_numbers, l->id);
-        list_remove(&l->link);
+        listener_unlist(s, l);
         free(l);
     }
 }

@@ -88,9 +88,9 @@ uint64_t report_delivered(struct server *s, const struct claim *c)
 
 static json_t *claim_json(struct server *s, const struct claim *c)
 {
-    char route[ROUTE_TEXT_MAX], address[ADDR_TEXT_MAX];
-    return json_pack("{s:o, s:o, s:I, s:b}", "route", text_json(route_format(&c->route, route)),
-                     "address", text_json(addr_format(&c->bound, address)), "connections",
+    char address[ADDR_TEXT_MAX];
+    return json_pack("{s:o, s:o, s:I, s:b}", "route", text_json(c->route), "address",
+                     text_json(addr_format(&c->listener->bound, address)), "connections",
                      (json_int_t)report_delivered(s, c), "shared_host", claims_share_host(c));
 }
 

@@ -109,14 +109,15 @@ static int add_all(struct server *s, struct reservation *r, const struct route *
 /* Another's program that has the name already keeps it until it ends. */
 static void served_by_others(struct server *s, const struct reservation *r, FILE *out)
 {
-    char text[ROUTE_TEXT_MAX], owner[512];
+    char why[ROUTE_REASON_MAX], owner[512];
+    struct route route;
     list_for_each(b, &s->binds, struct bind, link) list_for_each(c, &b->claims, struct claim, link)
     {
-        if (b->app->uid == r->uid || !reserve_covers(&r->route, &c->route))
+        if (b->app->uid == r->uid || route_parse(c->route, &route, why) < 0 ||
+            !reserve_covers(&r->route, &route))
             continue;
         report_owner(b, owner, sizeof owner);
-        (void)fprintf(out, "%s is served by %s until that ends\n", route_format(&c->route, text),
-                      owner);
+        (void)fprintf(out, "%s is served by %s until that ends\n", c->route, owner);
         break;
     }
 }

@@ -94,7 +94,7 @@ static void listeners_mark(struct server *s)
     list_for_each(l, &s->listeners, struct shared_listener, link) l->named = false;
     list_for_each(b, &s->binds, struct bind, link) if (b->listening)
         list_for_each(c, &b->claims, struct claim, link)
-            c->listener->named |= c->route.scheme != SCHEME_TCP;
+            c->listener->named |= c->scheme != SCHEME_TCP;
 }
 
 void reserve_refuse_update(struct server *s)

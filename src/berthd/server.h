@@ -5,7 +5,8 @@
  *   app.c      applications: who may have one
  *   bind.c     what they bound, and until when
  *   pool.h     applications whose workers berthd starts
- *   claim.c    from a bind to its claims and listeners, and conflicts
+ *   claim.c    from a bind to its claims, and conflicts
+ *   listener.c the listeners that claims need
  *   dispatch.c berth-dispatch: started, told, revived, recovered from
  *   control.c  the control socket
  *   retire.c   a dispatch that another one has replaced
@@ -23,6 +24,7 @@
 
 #include "base/siphash.h"
 #include "berthd/applog.h"
+#include "berthd/index.h"
 #include "berthd/metrics-http.h"
 #include "berthd/systemd.h"
 #include "loop/loop.h"
@@ -64,8 +66,10 @@ struct server {
     struct list pools;
     struct list binds; /* of all applications */
     struct list listeners;
-    struct list *claim_buckets;
-    size_t claim_bucket_count, claim_count;
+    struct index claims;            /* by route */
+    struct index claim_hosts;       /* by scheme, host and port */
+    struct index listeners_by_addr; /* shared_listener */
+    struct index pool_names;
     struct numbers app_numbers, bind_numbers, claim_numbers, listener_numbers;
     struct timer idle, log_look;
     struct reserve *reserve; /* owned; reserve.h */
@@ -126,8 +130,8 @@ struct app {
     uid_t uid;
     pid_t pid; /* of `berth run`: the program has the same */
     char *name, *command;
-    struct pool *pool;    /* whose it is; NULL: a program of its own */
-    struct route *routes; /* as given: ports may be 0 */
+    struct pool *pool; /* whose it is; NULL: a program of its own */
+    char **routes;     /* as text: app_route(); owned, but those of a pool are in its definition */
     size_t route_count;
     struct addr listens[APPMSG_LISTENS_MAX];
     size_t listen_count;
@@ -176,6 +180,7 @@ struct bind {
 
 struct shared_listener {
     struct list link;
+    struct index_node by_addr;
     uint32_t id;
     unsigned refs; /* claims */
     struct addr bound;
@@ -185,18 +190,20 @@ struct shared_listener {
     int fds[DISPATCH_THREADS]; /* owned */
 };
 
+/* There may be 100,000, so it holds the text of its route and not its 1.5 KiB of values. */
 struct claim {
-    struct list link;   /* of its bind */
-    struct list bucket; /* of claims with the same hash */
-    uint32_t id;
+    struct list link;           /* of its bind */
+    struct index_node by_route; /* in claims */
+    struct index_node by_host;  /* in claim_hosts */
     struct bind *bind;
-    struct route route; /* port filled in */
-    struct addr bound;
-    bool v6only;
-    struct shared_listener *listener; /* counted */
+    struct shared_listener *listener; /* counted; its address is the claim's */
     uint64_t delivered_before;        /* the number's counter when the claim was made */
-    bool told;                        /* dispatch knows it */
-    bool stale, kept;                 /* while the claims of its bind are changed */
+    uint32_t id;
+    uint16_t host_len; /* of the route: scheme, host and port */
+    uint8_t scheme;    /* enum route_scheme */
+    bool told;         /* dispatch knows it */
+    bool stale, kept;  /* while the claims of its bind are changed */
+    char route[];      /* canonical, port filled in */
 };
 
 void numbers_init(struct numbers *n, uint32_t max);
@@ -214,6 +221,8 @@ struct app *app_get(struct server *s, const struct appmsg *m, const struct ucred
 struct app *app_new(struct server *s, const char *name, const uint8_t instance[APPMSG_INSTANCE]);
 /* The process of `berth run` itself has introduced its application. */
 void app_watch_pid(struct app *a, pid_t pid);
+/* The values of route i, where a port may be 0: 1 or 2. */
+size_t app_route(const struct app *a, size_t i, struct route ret_routes[2]);
 void app_free_if_idle(struct app *a);
 void app_free(struct app *a);
 /* A descriptor that is readable when the process has ended; -EBADF when it has. */
@@ -257,6 +266,14 @@ bool claims_share_host(const struct claim *c);
 /* A claim that is served, of this very route, for all connections that come to the address. */
 const struct claim *claim_serving(struct server *s, const struct route *r,
                                   const struct addr *bound);
+
+/* listener.c */
+/* The one for the address, opened when nobody had it. The caller has it until he unrefs it. */
+int listener_get(const struct bind *b, const struct addr *bound, struct shared_listener **ret_listener, char reason[REASON_MAX]);
+void listener_unref(struct server *s, struct shared_listener *l);
+/* Puts it where it is looked for. */
+void listener_list(struct server *s, struct shared_listener *l);
+void listener_unlist(struct server *s, struct shared_listener *l);
 
 struct client;
 struct handover;

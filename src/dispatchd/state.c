@@ -289,32 +289,32 @@ static int members_freeze(struct state *s, struct pool **by_id)
     return 0;
 }
 
-/* Fills the routing table's entries and, by claim number, the targets. */
-static size_t claims_freeze(struct state *s, struct route_entry *entries, struct target *targets,
-                            struct pool **by_id)
+/* Adds the entries of the routing table one by one, as each takes 1.5 KiB, and by claim number the
+ * targets. */
+static void claims_freeze(struct state *s, struct route_builder *routes, struct target *targets,
+                          struct pool **by_id)
 {
-    size_t n = 0;
     for (uint32_t i = 0; i < s->claims.count; i++) {
         struct claim *c = table_at(&s->claims, i);
         struct pool *p = c->queue < s->queues.count ? by_id[c->queue] : NULL;
+        struct route_entry e;
         char reason[ROUTE_REASON_MAX];
         if (!c->route || (!p && !c->refuse))
             continue;
-        if (route_parse(c->route, &entries[n].route, reason) < 0) {
+        if (route_parse(c->route, &e.route, reason) < 0) {
             log_error("route not understood claim=%u reason=%s", i, reason);
             continue;
         }
-        entries[n].bound = c->bound;
-        entries[n].v6only = c->v6only;
-        entries[n].claim = i;
-        entries[n].app = c->app;
+        e.bound = c->bound;
+        e.v6only = c->v6only;
+        e.claim = i;
+        e.app = c->app;
+        route_builder_add(routes, &e);
         targets[i] = (struct target){p, c->refuse};
-        n++;
     }
-    return n;
 }
 
-static int snapshot_fill(struct state *s, struct snapshot *snap, struct route_entry *entries,
+static int snapshot_fill(struct state *s, struct snapshot *snap, struct route_builder *routes,
                          struct pool **by_id)
 {
     for (uint32_t i = 0; i < s->listeners.count; i++) {
@@ -331,14 +331,15 @@ static int snapshot_fill(struct state *s, struct snapshot *snap, struct route_en
     if (r < 0)
         return r;
     snap->claim_count = s->claims.count;
-    snap->routes = route_table_new(entries, claims_freeze(s, entries, snap->targets, by_id));
+    claims_freeze(s, routes, snap->targets, by_id);
+    snap->routes = route_builder_finish(routes);
     return snap->routes ? 0 : -ENOMEM;
 }
 
 static struct snapshot *freeze(struct state *s)
 {
     struct snapshot *snap = calloc(1, sizeof *snap);
-    struct route_entry *entries = calloc(s->claims.count + 1, sizeof *entries);
+    struct route_builder *routes = route_builder_new();
     struct pool **by_id = calloc(s->queues.count + 1, sizeof(struct pool *));
     if (snap) {
         snap->refs = 1;
@@ -346,12 +347,12 @@ static struct snapshot *freeze(struct state *s)
         snap->targets = calloc(s->claims.count + 1, sizeof *snap->targets);
         snap->pools = calloc(s->queues.count + 1, sizeof(struct pool *));
     }
-    bool room = snap && entries && by_id && snap->listeners && snap->targets && snap->pools;
-    if (!room || snapshot_fill(s, snap, entries, by_id) < 0) {
+    bool room = snap && routes && by_id && snap->listeners && snap->targets && snap->pools;
+    if (!room || snapshot_fill(s, snap, routes, by_id) < 0) {
         snapshot_unref(snap);
         snap = NULL;
     }
-    free(entries);
+    route_builder_free(routes);
     free(by_id);
     return snap;
 }

@@ -42,10 +42,11 @@ void loop_timer(struct loop *l, struct timer *t, uint64_t after_ms)
 {
     loop_untimer(t);
     t->at_ms = clock_now_ms() + after_ms;
-    struct list *before = &l->timers;
-    list_for_each(other, &l->timers, struct timer,
-                  link) if (other->at_ms > t->at_ms && before == &l->timers) before = &other->link;
-    list_append(before, &t->link);
+    /* From the end: mostly a new one is the latest. */
+    struct list *after = l->timers.prev;
+    while (after != &l->timers && container_of(after, struct timer, link)->at_ms > t->at_ms)
+        after = after->prev;
+    list_append(after->next, &t->link);
 }
 
 void loop_untimer(struct timer *t)

@@ -1,101 +1,47 @@
 /* Builds the immutable table of routes out of the entries of all claims: each entry becomes a small
  * draft, the drafts are sorted once into the order of the table, one pass counts and one fills. The
- * table owns copies of all text in it, so the entries may go afterwards. */
+ * table owns copies of all text in it, and so do the drafts, so an entry may go at once. */
 #include "share/route-table.h"
 
 #include <stdlib.h>
 #include <sys/auxv.h>
 
-/* Everything that decides where an entry goes. Text points into the caller's entry. */
+/* Everything that is kept of an entry. Text is in the builder's blocks. */
 struct draft {
     struct ipkey bound;
     uint64_t host_head; /* the first bytes of the host, so that most comparisons end here */
-    struct str host, path;
-    const struct route_entry *entry;
-    uint32_t order;
-    uint16_t port;
+    struct str host;    /* HOST_ADDR: the bytes of the address */
+    struct str path;
+    const char *word; /* alpn= or user= */
+    struct prefix from;
+    uint32_t claim, app, order;
+    uint16_t port; /* of the bound address */
+    uint16_t route_port;
     bool v6only, wildcard;
     uint8_t scheme, kind;
-    struct ipkey addr; /* HOST_ADDR */
+};
+
+/* Texts of the drafts, one after the other. */
+#define BLOCK_BYTES 65536
+
+struct block {
+    struct block *next;
+    size_t used;
+    char text[BLOCK_BYTES];
+};
+
+struct route_builder {
+    struct draft *drafts;
+    size_t count, size;
+    uint32_t order;
+    struct block *blocks; /* the newest first */
+    bool failed;
 };
 
 /* How much of each there is. */
 struct sizes {
     size_t ports, scopes, hosts, paths, leaves, text;
 };
-
-struct ipkey route_ipkey(const struct addr *a)
-{
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    struct ipkey k = {.family = (uint8_t)a->sa.sa_family};
-    const uint8_t *ip = (const uint8_t *)&a->v6.sin6_addr;
-    switch (a->sa.sa_family) {
-    case AF_INET:
-        k.size = 4;
-        memcpy(k.ip, &a->v4.sin_addr, 4);
-        break;
-    case AF_INET6:
-        if (memcmp(ip, mapped, sizeof mapped) == 0) {
-            k.family = AF_INET;
-            k.size = 4;
-            memcpy(k.ip, ip + sizeof mapped, 4);
-        } else {
-            k.size = 16;
-            memcpy(k.ip, ip, 16);
-        }
-        break;
-    case AF_UNIX:
-        k.path = a->un.sun_path;
-        k.size = (uint8_t)strnlen(k.path, sizeof a->un.sun_path);
-        break;
-    default:
-        k.family = AF_UNSPEC;
-    }
-    return k;
-}
-
-int route_text_cmp(struct str a, struct str b)
-{
-    size_t n = a.n < b.n ? a.n : b.n;
-    int d = n > 0 ? memcmp(a.p, b.p, n) : 0;
-    return d ? d : (a.n > b.n) - (a.n < b.n);
-}
-
-int route_ipkey_cmp(const struct ipkey *a, const struct ipkey *b)
-{
-    if (a->family != b->family)
-        return a->family < b->family ? -1 : 1;
-    if (a->family == AF_UNIX)
-        return route_text_cmp((struct str){a->path, a->size}, (struct str){b->path, b->size});
-    return memcmp(a->ip, b->ip, sizeof a->ip);
-}
-
-/* Two multiplications for eight bytes. The seed keeps registered names from being chosen so that
- * they all collide. */
-uint64_t route_hash(uint64_t seed, struct str host)
-{
-    const uint64_t odd = 0x9e3779b97f4a7c15u; /* 2^64 divided by the golden ratio */
-    uint64_t h = seed ^ host.n;
-    for (size_t i = 0; i < host.n; i += 8) {
-        uint64_t v = 0;
-        if (host.n - i >= 8)
-            memcpy(&v, host.p + i, 8);
-        else
-            for (size_t j = i; j < host.n; j++)
-                v = v << 8 | (uint8_t)host.p[j];
-        h = (h ^ v) * odd;
-        h = (h ^ h >> 32) * odd;
-    }
-    return h;
-}
-
-uint64_t route_hash_key(uint64_t hash, uint32_t scope, enum route_scheme scheme,
-                        enum host_kind kind)
-{
-    uint64_t key = (uint64_t)scope << 16 | (uint64_t)scheme << 8 | (uint64_t)kind;
-    hash = (hash ^ key) * 0xd6e8feb86659fd93u;
-    return hash ^ hash >> 32;
-}
 
 /* A secret that costs no system call: the kernel gives every process 16 random bytes. */
 static uint64_t seed_make(void)
@@ -105,12 +51,6 @@ static uint64_t seed_make(void)
     if (random)
         memcpy(&seed, random, sizeof seed);
     return seed;
-}
-
-bool route_ipkey_is_wildcard(const struct ipkey *k)
-{
-    static const uint8_t zero[16];
-    return (k->family == AF_INET || k->family == AF_INET6) && memcmp(k->ip, zero, 16) == 0;
 }
 
 static struct str entry_path(const struct route *r)
@@ -127,30 +67,98 @@ static uint64_t head_of(struct str s)
     return v;
 }
 
-static struct draft draft_make(const struct route_entry *e, uint32_t order)
+struct route_builder *route_builder_new(void)
 {
-    const struct route *r = &e->route;
-    struct draft d = {.bound = route_ipkey(&e->bound),
-                      .path = entry_path(r),
-                      .entry = e,
-                      .order = order,
-                      .port = addr_port(&e->bound),
-                      .scheme = (uint8_t)r->scheme,
-                      .kind = (uint8_t)r->kind};
-    d.wildcard = route_ipkey_is_wildcard(&d.bound);
-    d.v6only = d.wildcard && d.bound.family == AF_INET6 && e->v6only;
-    if (r->kind == HOST_ADDR)
-        d.addr = route_ipkey(&r->addr);
-    if (r->kind == HOST_NAME || r->kind == HOST_LABEL)
-        d.host = (struct str){r->host, strnlen(r->host, sizeof r->host)};
-    d.host_head = head_of(d.host);
-    return d;
+    return calloc(1, sizeof(struct route_builder));
 }
 
-/* Where the host's bytes are. Not kept in the draft, which moves while it is sorted. */
-static struct str draft_host(const struct draft *d)
+void route_builder_free(struct route_builder *b)
 {
-    return d->kind == HOST_ADDR ? (struct str){(const char *)d->addr.ip, d->addr.size} : d->host;
+    if (!b)
+        return;
+    for (struct block *k; (k = b->blocks);) {
+        b->blocks = k->next;
+        free(k);
+    }
+    free(b->drafts);
+    free(b);
+}
+
+/* A copy that ends in NUL. A text of a route is always shorter than a block. */
+static const char *text_keep(struct route_builder *b, struct str s)
+{
+    struct block *k = b->blocks;
+    if (!k || k->used + s.n + 1 > BLOCK_BYTES) {
+        k = malloc(sizeof *k);
+        if (!k) {
+            b->failed = true;
+            return "";
+        }
+        k->next = b->blocks;
+        k->used = 0;
+        b->blocks = k;
+    }
+    char *copy = k->text + k->used;
+    if (s.n > 0)
+        memcpy(copy, s.p, s.n);
+    copy[s.n] = 0;
+    k->used += s.n + 1;
+    return copy;
+}
+
+static struct draft *draft_room(struct route_builder *b)
+{
+    if (b->count < b->size)
+        return &b->drafts[b->count];
+    size_t size = b->size ? 2 * b->size : 64;
+    struct draft *more = reallocarray(b->drafts, size, sizeof *more);
+    if (!more) {
+        b->failed = true;
+        return NULL;
+    }
+    b->drafts = more;
+    b->size = size;
+    return &more[b->count];
+}
+
+/* What a host category is looked up by: the name, or the bytes of an address, or nothing. */
+static struct str host_keep(struct route_builder *b, const struct route *r)
+{
+    struct str host = {r->host, strnlen(r->host, sizeof r->host)};
+    struct ipkey ip = route_ipkey(&r->addr);
+    if (r->kind == HOST_ADDR)
+        host = (struct str){(const char *)ip.ip, ip.size};
+    else if (r->kind != HOST_NAME && r->kind != HOST_LABEL)
+        host.n = 0;
+    return (struct str){text_keep(b, host), host.n};
+}
+
+static void draft_add(struct route_builder *b, const struct route_entry *e)
+{
+    const struct route *r = &e->route;
+    struct str path = entry_path(r);
+    struct str word = {route_word(r), strnlen(route_word(r), ROUTE_USER_MAX)};
+    struct draft *d = draft_room(b);
+    if (!d)
+        return;
+    *d = (struct draft){.bound = route_ipkey(&e->bound),
+                        .host = host_keep(b, r),
+                        .path = {text_keep(b, path), path.n},
+                        .word = text_keep(b, word),
+                        .from = r->from,
+                        .claim = e->claim,
+                        .app = e->app,
+                        .order = b->order++,
+                        .port = addr_port(&e->bound),
+                        .route_port = r->port,
+                        .scheme = (uint8_t)r->scheme,
+                        .kind = (uint8_t)r->kind};
+    if (d->bound.path)
+        d->bound.path = text_keep(b, (struct str){d->bound.path, d->bound.size});
+    d->wildcard = route_ipkey_is_wildcard(&d->bound);
+    d->v6only = d->wildcard && d->bound.family == AF_INET6 && e->v6only;
+    d->host_head = head_of(d->host);
+    b->count++;
 }
 
 static int u64_cmp(uint64_t a, uint64_t b)
@@ -172,22 +180,21 @@ static int host_cmp(const struct draft *a, const struct draft *b)
         return a->kind - b->kind;
     if (a->host_head != b->host_head)
         return u64_cmp(a->host_head, b->host_head);
-    return route_text_cmp(draft_host(a), draft_host(b));
+    return route_text_cmp(a->host, b->host);
 }
 
-static uint32_t from_rank(const struct route *r)
+static uint32_t from_rank(const struct draft *d)
 {
-    return r->from.family == AF_UNSPEC ? 0 : r->from.bits + 1u;
+    return d->from.family == AF_UNSPEC ? 0 : d->from.bits + 1u;
 }
 
 /* Among equal hosts and paths: the longer source prefix, then a word over none, then who came
  * first. */
 static int leaf_cmp(const struct draft *a, const struct draft *b)
 {
-    const struct route *x = &a->entry->route, *y = &b->entry->route;
-    int d = u64_cmp(from_rank(y), from_rank(x));
+    int d = u64_cmp(from_rank(b), from_rank(a));
     if (d == 0)
-        d = (route_word(y)[0] != 0) - (route_word(x)[0] != 0);
+        d = (b->word[0] != 0) - (a->word[0] != 0);
     return d ? d : u64_cmp(a->order, b->order);
 }
 
@@ -236,10 +243,15 @@ static bool entry_is_usable(const struct route_entry *e)
            (r->kind != HOST_ADDR || is_ip(&r->addr));
 }
 
-static size_t leaf_text(const struct route *r)
+void route_builder_add(struct route_builder *b, const struct route_entry *e)
 {
-    return (r->from.family == AF_UNSPEC ? 0 : sizeof r->from.ip) +
-           strnlen(route_word(r), ROUTE_USER_MAX);
+    if (entry_is_usable(e))
+        draft_add(b, e);
+}
+
+static size_t leaf_text(const struct draft *d)
+{
+    return (d->from.family == AF_UNSPEC ? 0 : sizeof d->from.ip) + strlen(d->word);
 }
 
 static struct sizes drafts_count(const struct draft *d, size_t n)
@@ -256,7 +268,7 @@ static struct sizes drafts_count(const struct draft *d, size_t n)
             __attribute__((fallthrough));
         case LEVEL_HOST:
             s.hosts++;
-            s.text += draft_host(&d[i]).n;
+            s.text += d[i].host.n;
             __attribute__((fallthrough));
         case LEVEL_PATH:
             s.paths++;
@@ -264,7 +276,7 @@ static struct sizes drafts_count(const struct draft *d, size_t n)
             __attribute__((fallthrough));
         case LEVEL_LEAF:
             s.leaves++;
-            s.text += leaf_text(&d[i].entry->route);
+            s.text += leaf_text(&d[i]);
         }
     }
     return s;
@@ -351,8 +363,8 @@ static void put_scope(struct build *b, const struct draft *d)
     struct route_scope *s = &t->scopes[i];
     *s = (struct route_scope){.ip = d->bound,
                               .host = t->host_count,
-                              .solo_app = d->entry->app,
-                              .solo_claim = d->entry->claim,
+                              .solo_app = d->app,
+                              .solo_claim = d->claim,
                               .port = d->port,
                               .v6only = d->v6only,
                               .wildcard = d->wildcard};
@@ -373,14 +385,13 @@ static void put_scope(struct build *b, const struct draft *d)
 static void put_host(struct build *b, const struct draft *d)
 {
     struct route_table *t = b->t;
-    struct str host = draft_host(d);
     uint32_t scope = t->scope_count - 1;
     t->scopes[scope].kinds[d->scheme] |= (uint8_t)(1 << d->kind);
-    t->hosts[t->host_count++] = (struct route_host){.text = put_text(b, host),
+    t->hosts[t->host_count++] = (struct route_host){.text = put_text(b, d->host),
                                                     .path = t->path_count,
                                                     .leaf = t->leaf_count,
                                                     .scope = scope,
-                                                    .len = (uint16_t)host.n,
+                                                    .len = (uint16_t)d->host.n,
                                                     .scheme = d->scheme,
                                                     .kind = d->kind};
 }
@@ -409,13 +420,12 @@ static void put_path(struct build *b, const struct draft *d)
 static void put_leaf(struct build *b, const struct draft *d)
 {
     struct route_table *t = b->t;
-    const struct route_entry *e = d->entry;
-    const struct prefix *from = &e->route.from;
-    struct str word = str_of(route_word(&e->route));
-    struct route_leaf leaf = {.claim = e->claim,
-                              .app = e->app,
+    const struct prefix *from = &d->from;
+    struct str word = str_of(d->word);
+    struct route_leaf leaf = {.claim = d->claim,
+                              .app = d->app,
                               .extra = b->used,
-                              .port = e->route.port,
+                              .port = d->route_port,
                               .from_family = (uint8_t)from->family,
                               .from_bits = from->bits,
                               .word = (uint8_t)word.n};
@@ -424,7 +434,7 @@ static void put_leaf(struct build *b, const struct draft *d)
     (void)put_text(b, word);
     t->leaves[t->leaf_count++] = leaf;
     struct route_scope *s = &t->scopes[t->scope_count - 1];
-    s->mixed |= e->app != s->solo_app;
+    s->mixed |= d->app != s->solo_app;
     s->has_from |= from->family != AF_UNSPEC;
     s->tcp_from |= d->scheme == SCHEME_TCP && from->family != AF_UNSPEC;
     s->tcp_addr |= d->scheme == SCHEME_TCP && d->kind == HOST_ADDR;
@@ -495,26 +505,29 @@ static void index_fill(struct route_table *t)
     }
 }
 
+struct route_table *route_builder_finish(struct route_builder *b)
+{
+    if (b->failed)
+        return NULL;
+    if (b->count > 0)
+        qsort(b->drafts, b->count, sizeof *b->drafts, draft_cmp);
+    struct sizes sizes = drafts_count(b->drafts, b->count);
+    struct route_table *t = table_alloc(&sizes);
+    if (!t)
+        return NULL;
+    table_fill(t, b->drafts, b->count);
+    keys_fill(t);
+    index_fill(t);
+    return t;
+}
+
 struct route_table *route_table_new(const struct route_entry *entries, size_t count)
 {
-    struct draft *drafts = calloc(count ? count : 1, sizeof *drafts);
-    if (!drafts || count > UINT32_MAX) {
-        free(drafts);
-        return NULL;
-    }
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++)
-        if (entry_is_usable(&entries[i]))
-            drafts[n++] = draft_make(&entries[i], (uint32_t)i);
-    qsort(drafts, n, sizeof *drafts, draft_cmp);
-    struct sizes sizes = drafts_count(drafts, n);
-    struct route_table *t = table_alloc(&sizes);
-    if (t) {
-        table_fill(t, drafts, n);
-        keys_fill(t);
-        index_fill(t);
-    }
-    free(drafts);
+    struct route_builder *b = route_builder_new();
+    for (size_t i = 0; b && i < count; i++)
+        route_builder_add(b, &entries[i]);
+    struct route_table *t = b ? route_builder_finish(b) : NULL;
+    route_builder_free(b);
     return t;
 }
 

@@ -100,6 +100,13 @@ struct route_query {
  * far as needed. NULL when memory is short. */
 struct route_table;
 struct route_table *route_table_new(const struct route_entry *entries, size_t count);
+/* The same, of entries that come one by one, which may go as soon as they are added. finish: NULL
+ * when memory was or is short; the builder has to be freed all the same. */
+struct route_builder;
+struct route_builder *route_builder_new(void);
+void route_builder_add(struct route_builder *b, const struct route_entry *e);
+struct route_table *route_builder_finish(struct route_builder *b);
+void route_builder_free(struct route_builder *b);
 void route_table_free(struct route_table *t);
 size_t route_table_bytes(const struct route_table *t); /* memory held, for statistics */
 
