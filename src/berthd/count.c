@@ -55,8 +55,8 @@ static size_t places_find(const struct pool *p, uint16_t *ports, const char **pa
                           size_t *ret_path_count)
 {
     size_t port_count = 0, path_count = 0;
-    list_for_each(b, &p->app->binds, struct bind, app_link){
-        list_for_each(c, &b->claims, struct claim, link){uint16_t port = addr_port(&c->listener->bound);
+    list_for_each(b, &p->app->binds, struct bind, app_link){list_for_each(
+        c, &b->claims, struct claim, link){uint16_t port = addr_port(&c->listener->bound);
     bool known = false;
     for (size_t i = 0; i < port_count; i++)
         known |= ports[i] == port;
@@ -178,8 +178,24 @@ void worker_signal(struct worker *w, int signal)
     marks_done(&m);
 }
 
+/* Who holds a queue of the worker is of the worker, whatever it has done to its session and to its
+ * environment. */
+static pid_t holder_other(const struct worker *w)
+{
+    list_for_each(b, &w->binds, struct bind, app_link)
+    {
+        pid_t pid = 0;
+        if (holders_find(w->pool->server, b->inode, &pid, 1) > 0 && pid != w->pid)
+            return pid;
+    }
+    return 0;
+}
+
 pid_t worker_background(const struct worker *w)
 {
+    pid_t holder = holder_other(w);
+    if (holder > 0)
+        return holder;
     struct worker_marks m = {0};
     struct proctree tree = {0};
     pid_t found = 0;

@@ -71,8 +71,8 @@ static struct shared_listener *listener_new(const struct bind *b, const struct a
     l->v6only = bound->sa.sa_family == AF_INET6;
     l->proxy = b->app->flags & APPMSG_PROXY;
     l->fd_count = s->threads;
-    *ret_err = descriptors_left(b->base) ? listen_open(&l->bound, alone, l->fds, l->fd_count)
-                                         : -EMFILE;
+    *ret_err =
+        descriptors_left(b->base) ? listen_open(&l->bound, alone, l->fds, l->fd_count) : -EMFILE;
     /* What we closed a moment ago may still be open in dispatch. */
     if (*ret_err == -EADDRINUSE && dispatch_settle(s))
         *ret_err = listen_open(&l->bound, alone, l->fds, l->fd_count);

@@ -25,7 +25,9 @@ static struct app *app_by_name(const struct server *s, const char *name)
 static int no_log(const struct server *s, const char *name, char reason[COMMAND_REASON_MAX])
 {
     const struct app *a = app_by_name(s, name);
-    if (a)
+    if (a && a->pool)
+        (void)snprintf(reason, COMMAND_REASON_MAX, "%s has written nothing yet", name);
+    else if (a)
         (void)snprintf(reason, COMMAND_REASON_MAX,
                        "%s was started by `berth run`: its output is in the terminal, or wherever "
                        "whoever started it sent it (pid %d); only programs that berthd starts "

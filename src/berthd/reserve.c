@@ -129,12 +129,13 @@ int reserve_admit_route(struct server *s, const struct route *r, uid_t uid, char
     return v && v->uid != uid ? refuse_reserved(s, v, r, uid, reason) : 0;
 }
 
-/* A reservation without a port is for the name, not for every port below 1024: only for its
- * scheme's own. */
+/* A reservation without a port is for the name, not for every port below 1024: only for those of
+ * the web, of which each may see both protocols. */
 static bool grants_port(const struct reservation *r, uint16_t port)
 {
-    uint16_t own = r->route.scheme == SCHEME_HTTP ? 80 : r->route.scheme == SCHEME_TLS ? 443 : 0;
-    return port >= PORT_ANYBODY || r->route.port == port || (r->route.port == 0 && own == port);
+    bool web = r->route.scheme == SCHEME_HTTP || r->route.scheme == SCHEME_TLS;
+    bool usual = web && (port == 80 || port == 443);
+    return port >= PORT_ANYBODY || r->route.port == port || (r->route.port == 0 && usual);
 }
 
 /* The address of its own in 127.0.0.0/8 that every application gets (claim.c): it takes nothing
@@ -213,8 +214,8 @@ int reserve_admit_claim(const struct bind *b, const struct route *r, const struc
         return 0;
     if (v)
         return refuse_unreserved(s, r, uid,
-                                 "a reservation without a port is for port 80 (http), 443 (tls) "
-                                 "and those from 1024 on",
+                                 "a reservation without a port is for the ports 80 and 443 and "
+                                 "those from 1024 on",
                                  reason);
     return admit_unreserved(s, r, bound, uid, reason);
 }

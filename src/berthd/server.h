@@ -269,7 +269,8 @@ const struct claim *claim_serving(struct server *s, const struct route *r,
 
 /* listener.c */
 /* The one for the address, opened when nobody had it. The caller has it until he unrefs it. */
-int listener_get(const struct bind *b, const struct addr *bound, struct shared_listener **ret_listener, char reason[REASON_MAX]);
+int listener_get(const struct bind *b, const struct addr *bound,
+                 struct shared_listener **ret_listener, char reason[REASON_MAX]);
 void listener_unref(struct server *s, struct shared_listener *l);
 /* Puts it where it is looked for. */
 void listener_list(struct server *s, struct shared_listener *l);
