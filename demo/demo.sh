@@ -270,7 +270,7 @@ while kill -0 "$load" 2>/dev/null; do
     "$berth" restart api 2>&1 | indent
     restarts=$((restarts + 1))
 done
-loaded "all workers were replaced, $restarts times; no request failed"
+loaded "all workers were replaced (restarts: $restarts); no request failed"
 
 under_load 4
 first=$(value dispatch_pid)

@@ -22,7 +22,8 @@ static const char stop_help[] =
     "started\n"
     "again its names answer that it is stopped. One from `berth run` goes altogether.\n"
     "Without: ends this user's berthd, with the workers that it started, and frees its ports.\n"
-    "Programs of `berth run` go on running; they are reached again as soon as the next `berth run`\n"
+    "Programs of `berth run` go on running; they are reached again as soon as the next `berth "
+    "run`\n"
     "has started a berthd.\n\n"
     "  --no-wait   return when berthd has understood\n";
 static const char reload_help[] =

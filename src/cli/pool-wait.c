@@ -84,8 +84,8 @@ static void speak(const char *name, const json_t *pool, int waited)
 {
     struct counts c = count(pool);
     if (waited % SPEAK_MS == 0 && waited > 0)
-        (void)fprintf(stderr, "%s: %zu ready, %zu starting, %d s\n", name, c.ready, c.starting,
-                      waited / 1000);
+        (void)fprintf(stderr, "%s: %zu ready, %zu starting, %zu finishing, %d s\n", name, c.ready,
+                      c.starting, c.replaced, waited / 1000);
 }
 
 long long pool_failures(const char *name)
