@@ -97,6 +97,8 @@ int open_send(struct worker *w, struct queue *q, struct conn *c, const struct co
     int r = deliver_send(w, q, c, j, e);
     if (r == 0)
         deliver_count(w, q, c, j);
+    if (r == 0)
+        window_sent(&q->window);
     if (r == 0 && e) {
         open_change(w, q, 0);
         return 0;
@@ -193,8 +195,11 @@ static size_t pool_tick(struct worker *w, struct pool *p, size_t left, uint64_t 
 {
     size_t closed = 0;
     left -= check(w, p->queue, left, &closed);
-    for (size_t i = 0; i < p->member_count; i++)
-        left -= check(w, p->members[i].queue, left, &closed);
+    for (size_t i = 0; i < p->member_count; i++) {
+        struct queue *q = p->members[i].queue;
+        left -= check(w, q, left, &closed);
+        window_tick(&q->window, q->write_fd, w->now_ms);
+    }
     if (closed > 0 && p->queue->parked > 0)
         w->pools_due = true;
     *open += open_sum(p);
