@@ -190,16 +190,27 @@ void open_refresh(struct worker *w, const struct pool *p)
         left = check_level(w, p, level, left);
 }
 
+static void windows_tick(struct worker *w, struct pool *p)
+{
+    uint64_t best = 0;
+    for (size_t i = 0; i < p->member_count; i++) {
+        struct queue *q = p->members[i].queue;
+        uint64_t pace = window_tick(&q->window, q->write_fd, w->now_ms);
+        if (pace > best)
+            best = pace;
+    }
+    for (size_t i = 0; i < p->member_count; i++)
+        window_adapt(&p->members[i].queue->window, best);
+}
+
 /* All queues of one pool; what is left of the budget. */
 static size_t pool_tick(struct worker *w, struct pool *p, size_t left, uint64_t *open)
 {
     size_t closed = 0;
     left -= check(w, p->queue, left, &closed);
-    for (size_t i = 0; i < p->member_count; i++) {
-        struct queue *q = p->members[i].queue;
-        left -= check(w, q, left, &closed);
-        window_tick(&q->window, q->write_fd, w->now_ms);
-    }
+    for (size_t i = 0; i < p->member_count; i++)
+        left -= check(w, p->members[i].queue, left, &closed);
+    windows_tick(w, p);
     if (closed > 0 && p->queue->parked > 0)
         w->pools_due = true;
     *open += open_sum(p);

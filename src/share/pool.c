@@ -40,11 +40,14 @@ static struct member *least_busy(const struct pool *p, const bool *tried, size_t
 }
 
 /* Has so much to take that others may become idle before it has taken one more? */
-static bool is_full(struct worker *w, const struct pool *p, const struct queue *q)
+static bool is_full(struct worker *w, const struct pool *p, struct queue *q)
 {
-    return p->member_count > 1 && open_is_tracked(w, q) &&
-           atomic_load_explicit(&q->open, memory_order_relaxed) > 0 &&
-           window_is_full(&q->window, q->write_fd);
+    if (p->member_count == 1 || !open_is_tracked(w, q))
+        return false;
+    if (atomic_load_explicit(&q->open, memory_order_relaxed) > 0)
+        return window_is_full(&q->window, q->write_fd);
+    window_idle(&q->window);
+    return false;
 }
 
 /* Counts the connection to the member in the same step, so that two threads do not both take the
@@ -74,11 +77,8 @@ int members_give(struct worker *w, const struct pool *p, struct conn *c,
     bool tried[POOL_MEMBERS_MAX] = {false};
     for (struct member *m; (m = member_choose(w, p, tried));) {
         tried[m - p->members] = true;
-        if (open_send(w, m->queue, c, j) < 0)
-            continue;
-        if (c->parked && m->queue->open == 1)
-            window_starved(&m->queue->window);
-        return 0;
+        if (open_send(w, m->queue, c, j) == 0)
+            return 0;
     }
     return -EAGAIN;
 }
