@@ -3,6 +3,7 @@
 #include "sandbox/sandbox.h"
 
 #include <grp.h>
+#include <linux/sockios.h>
 #include <pwd.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -91,10 +92,12 @@ int sandbox_dispatch(void)
     if (r == 0)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-    /* How much is parked in a queue; no other request of any driver. */
-    if (r == 0)
+    /* How much is parked in a queue, and how much waits in a member's; no other request of any
+     * driver. */
+    const scmp_datum_t requests[] = {FIONREAD, SIOCOUTQ};
+    for (size_t i = 0; r == 0 && i < sizeof requests / sizeof *requests; i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+                             SCMP_A1(SCMP_CMP_EQ, requests[i]));
     if (r == 0)
         r = seccomp_load(ctx);
     seccomp_release(ctx);

@@ -97,6 +97,8 @@ int open_send(struct worker *w, struct queue *q, struct conn *c, const struct co
     int r = deliver_send(w, q, c, j, e);
     if (r == 0)
         deliver_count(w, q, c, j);
+    if (r == 0)
+        window_sent(&q->window);
     if (r == 0 && e) {
         open_change(w, q, 0);
         return 0;
@@ -188,6 +190,19 @@ void open_refresh(struct worker *w, const struct pool *p)
         left = check_level(w, p, level, left);
 }
 
+static void windows_tick(struct worker *w, struct pool *p)
+{
+    uint64_t best = 0;
+    for (size_t i = 0; i < p->member_count; i++) {
+        struct queue *q = p->members[i].queue;
+        uint64_t pace = window_tick(&q->window, q->write_fd, w->now_ms);
+        if (pace > best)
+            best = pace;
+    }
+    for (size_t i = 0; i < p->member_count; i++)
+        window_adapt(&p->members[i].queue->window, best);
+}
+
 /* All queues of one pool; what is left of the budget. */
 static size_t pool_tick(struct worker *w, struct pool *p, size_t left, uint64_t *open)
 {
@@ -195,6 +210,7 @@ static size_t pool_tick(struct worker *w, struct pool *p, size_t left, uint64_t 
     left -= check(w, p->queue, left, &closed);
     for (size_t i = 0; i < p->member_count; i++)
         left -= check(w, p->members[i].queue, left, &closed);
+    windows_tick(w, p);
     if (closed > 0 && p->queue->parked > 0)
         w->pools_due = true;
     *open += open_sum(p);

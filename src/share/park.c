@@ -286,9 +286,11 @@ static bool pool_serves(const struct pool *p)
     return false;
 }
 
+/* What another dispatch parked is found when our own are gone: to count means to go through all
+ * that is parked. */
 static void recount(struct worker *w, struct queue *base)
 {
-    if (!base->recount)
+    if (!base->recount || base->parked > 0)
         return;
     base->recount = false;
     (void)pthread_mutex_lock(&base->lock);
@@ -312,7 +314,7 @@ static void pool_run(struct worker *w, struct pool *p)
             soon(&w->pools_ms, base->rest_ms);
         return;
     }
-    if (pass_run(w, p)) {
+    if (pass_run(w, p) || (base->recount && base->parked <= 0)) {
         w->pools_due = true;
         return;
     }

@@ -1,5 +1,6 @@
 /* Pools: a connection goes to the member with the fewest open ones; while no member can take it, or
- * the pool has as many open as it may, it is parked (park.c). What a member has not taken when it
+ * all have as many to take as they may (window.c), or the pool has as many open as it may, it is
+ * parked (park.c). What a member has not taken when it
  * holds or goes is given to the others. */
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -38,9 +39,20 @@ static struct member *least_busy(const struct pool *p, const bool *tried, size_t
     return best;
 }
 
+/* Has so much to take that others may become idle before it has taken one more? */
+static bool is_full(struct worker *w, const struct pool *p, struct queue *q)
+{
+    if (p->member_count == 1 || !open_is_tracked(w, q))
+        return false;
+    if (atomic_load_explicit(&q->open, memory_order_relaxed) > 0)
+        return window_is_full(&q->window, q->write_fd);
+    window_idle(&q->window);
+    return false;
+}
+
 /* Counts the connection to the member in the same step, so that two threads do not both take the
- * same one for idle. */
-static struct member *member_choose(struct worker *w, const struct pool *p, const bool *tried)
+ * same one for idle. Who is full counts as tried. */
+static struct member *member_choose(struct worker *w, const struct pool *p, bool *tried)
 {
     uint64_t open = 0;
     size_t first = p->member_count ? atomic_fetch_add(&p->queue->turn, 1) % p->member_count : 0;
@@ -49,10 +61,14 @@ static struct member *member_choose(struct worker *w, const struct pool *p, cons
         open_refresh(w, p);
         m = least_busy(p, tried, first, &open);
     }
-    while (m && open_is_tracked(w, m->queue) &&
-           !atomic_compare_exchange_weak(&m->queue->open, &open, open + 1))
-        m = least_busy(p, tried, first, &open);
-    return m;
+    for (; m; m = least_busy(p, tried, first, &open)) {
+        if (is_full(w, p, m->queue))
+            tried[m - p->members] = true;
+        else if (!open_is_tracked(w, m->queue) ||
+                 atomic_compare_exchange_weak(&m->queue->open, &open, open + 1))
+            return m;
+    }
+    return NULL;
 }
 
 int members_give(struct worker *w, const struct pool *p, struct conn *c,
@@ -60,9 +76,9 @@ int members_give(struct worker *w, const struct pool *p, struct conn *c,
 {
     bool tried[POOL_MEMBERS_MAX] = {false};
     for (struct member *m; (m = member_choose(w, p, tried));) {
+        tried[m - p->members] = true;
         if (open_send(w, m->queue, c, j) == 0)
             return 0;
-        tried[m - p->members] = true;
     }
     return -EAGAIN;
 }
@@ -126,7 +142,8 @@ bool pool_can_take(struct worker *w, const struct pool *p)
     if (open_limit(w, p, NULL))
         return false;
     for (size_t i = 0; i < p->member_count; i++)
-        if (p->members[i].serves && has_room(p->members[i].queue))
+        if (p->members[i].serves && !is_full(w, p, p->members[i].queue) &&
+            has_room(p->members[i].queue))
             return true;
     return false;
 }

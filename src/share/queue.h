@@ -13,6 +13,7 @@
 #include "share/ledger.h"
 #include "share/option.h"
 #include "share/source.h"
+#include "share/window.h"
 
 #define QUEUE_OPTIONS_MAX 32
 /* Connections that wait in dispatch for one queue, beyond what the kernel holds in it. */
@@ -44,6 +45,7 @@ struct queue {
      * with a limit of such connections. */
     _Atomic uint64_t open;
     struct ledger ledger;
+    struct window window; /* a member's */
     _Atomic(struct sources *) sources; /* a pool's with a limit for each source; owned */
 
     /* The steward of the pools alone: registered in its epoll set, and for which snapshot. */
