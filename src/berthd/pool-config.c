@@ -1,6 +1,7 @@
 /* Pools from the configuration. A change is read as a whole, compared with what is in force, and
  * then made, pool by pool; what did not change is not touched. With one mistake anywhere nothing
  * changes at all. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -165,6 +166,8 @@ int config_reload(struct server *s, bool dry_run, char **ret_text)
     config_globals(s);
     s->holding = false;
     (void)dispatch_commit(s);
+    /* The old configuration leaves holes as large as itself. */
+    (void)malloc_trim(0);
     log_info("reloaded apps=%zu", next->conf->app_count);
     return 0;
 }

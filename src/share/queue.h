@@ -45,7 +45,7 @@ struct queue {
      * with a limit of such connections. */
     _Atomic uint64_t open;
     struct ledger ledger;
-    struct window window; /* a member's */
+    struct window window;              /* a member's */
     _Atomic(struct sources *) sources; /* a pool's with a limit for each source; owned */
 
     /* The steward of the pools alone: registered in its epoll set, and for which snapshot. */
