@@ -24,6 +24,7 @@ struct queue *queue_new_consume(uint32_t id, uint32_t flags, int write_fd, int r
     q->source.kind = SOURCE_POOL;
     (void)pthread_mutex_init(&q->lock, NULL);
     ledger_init(&q->ledger);
+    window_init(&q->window);
     if (flags & DISPATCH_POOL)
         q->parked = queue_parked(q);
     else

@@ -14,6 +14,8 @@
  * taken goes last, a byte of it even after the writing end is said to have room. */
 #define MESSAGE_CHARGE 768
 #define MORE_MAX       1024
+/* While no other is known to be quicker: a short burst is shared out evenly. */
+#define MORE_LEVEL 15
 
 /* The charge is known at once; FIONREAD would go through all that waits, under the queue's lock. */
 static uint32_t untaken(int write_fd)
@@ -22,6 +24,11 @@ static uint32_t untaken(int write_fd)
     if (ioctl(write_fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
         return 0;
     return (uint32_t)bytes / MESSAGE_CHARGE;
+}
+
+void window_init(struct window *n)
+{
+    *n = (struct window){.more = MORE_LEVEL};
 }
 
 bool window_is_full(struct window *n, int write_fd)
@@ -67,6 +74,8 @@ void window_adapt(struct window *n, uint64_t best)
     uint64_t least = (uint64_t)atomic_load_explicit(&n->more, memory_order_relaxed) * 7 / 8;
     if (2 * n->pace >= best && more < least)
         more = least;
+    if (2 * n->pace >= best && more < MORE_LEVEL)
+        more = MORE_LEVEL;
     atomic_store_explicit(&n->more, more < MORE_MAX ? (uint32_t)more : MORE_MAX,
                           memory_order_relaxed);
 }

@@ -18,6 +18,7 @@ struct window {
     uint64_t pace; /* taken in a second */
 };
 
+void window_init(struct window *n);
 /* `write_fd` is the writing end of the member's queue. */
 bool window_is_full(struct window *n, int write_fd);
 /* Its program has nothing to do. When it was full before we are too slow for so small a window. */

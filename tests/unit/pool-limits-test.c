@@ -78,26 +78,26 @@ TEST("nobody is given a connection while another member has nothing to do")
     pool_done(&r);
 }
 
-TEST("who comes while all have one to take is parked, and goes to who takes first, in order")
+TEST("who comes while all have enough to take is parked, and goes to who takes first, in order")
 {
-    enum { CLIENTS = 12 };
+    enum { EACH = 16, BOTH = 2 * EACH, CLIENTS = BOTH + 10 };
     struct pool_rig r;
     int clients[CLIENTS], held[CLIENTS];
     open_with(&r, plain, 2);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < BOTH; i++) {
         clients[i] = client_ask(&r.at, ASK);
-        EVENTUALLY(board_get(&pool_board(&r, 1 + (uint32_t)i)->open) == 1);
+        EVENTUALLY(board_get(&pool_board(&r, 1 + i % 2)->open) == i / 2 + 1);
     }
-    pool_park(&r, clients + 2, CLIENTS - 2);
-    /* The first member takes nothing: it keeps the one that it was given. */
-    for (int i = 1; i < CLIENTS; i++) {
+    pool_park(&r, clients + BOTH, CLIENTS - BOTH);
+    /* The first member takes nothing: it keeps those that it was given, and gets no more. */
+    for (int i = 1; i < CLIENTS; i += i < BOTH - 1 ? 2 : 1) {
         held[i] = take_from(&r, 1);
         CHECK(is_from(held[i], clients[i]));
     }
     EVENTUALLY(board_get(&pool_board(&r, 0)->parked) == 0);
-    CHECK_INT(board_get(&pool_board(&r, 1)->open), 1);
-    held[0] = take_from(&r, 0);
-    CHECK(is_from(held[0], clients[0]));
+    CHECK_INT(board_get(&pool_board(&r, 1)->open), EACH);
+    for (int i = 0; i < BOTH; i += 2)
+        held[i] = take_from(&r, 0);
     clients_close(held, CLIENTS);
     clients_close(clients, CLIENTS);
     pool_done(&r);

@@ -20,6 +20,7 @@ static void rig_open(struct rig *r)
     int pair[2];
     CHECK_INT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     *r = (struct rig){.write_fd = pair[0], .read_fd = pair[1]};
+    window_init(&r->window);
     (void)window_tick(&r->window, r->write_fd, 1000);
 }
 
@@ -54,10 +55,12 @@ static int room(struct rig *r)
     return n;
 }
 
-TEST("of who has shown no pace one may wait")
+TEST("of who has shown no pace one may wait while others are quick, and some while none is")
 {
     struct rig r;
     rig_open(&r);
+    CHECK_INT(room(&r), 16);
+    window_adapt(&r.window, 1000);
     CHECK_INT(room(&r), 1);
     put(&r, 1);
     CHECK(window_is_full(&r.window, r.write_fd));
@@ -98,6 +101,7 @@ TEST("who was full and still became idle may have more")
 {
     struct rig r;
     rig_open(&r);
+    window_adapt(&r.window, 1000);
     window_idle(&r.window);
     CHECK_INT(room(&r), 1);
     window_idle(&r.window);
@@ -122,6 +126,7 @@ TEST("when a full member is said to have room again it has")
     struct rig r;
     pthread_t taker;
     rig_open(&r);
+    window_adapt(&r.window, 1000);
     CLEANUP_FD int set = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event e = {.events = EPOLLOUT | EPOLLET};
     CHECK_INT(epoll_ctl(set, EPOLL_CTL_ADD, r.write_fd, &e), 0);
