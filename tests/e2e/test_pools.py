@@ -299,7 +299,9 @@ def test_what_waits_for_a_worker_that_stalls_goes_to_the_next(pools):
         clients = [stack.enter_context(waiting_client(target)) for _ in range(5)]
         answers = [c.receive() for c in clients]
     assert all(r.status == 200 for r in answers), answers
-    assert old not in {json.loads(r.body)["pid"] for r in answers}
+    # Its accept() may have been waiting already when it was told: that one it takes.
+    pids = [json.loads(r.body)["pid"] for r in answers]
+    assert pids.count(old) <= 1, pids
 
 
 # What the program sees ----------------------------------------------------------------------------
