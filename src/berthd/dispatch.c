@@ -301,6 +301,9 @@ static void exec_dispatch(const struct server *s, int channel)
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Of the shell that berthd may have been started from it shares neither signals nor, where the
+     * kernel divides time among sessions, time. */
+    (void)setsid();
     /* Above where they go to first: neither must overwrite the other. */
     int from[] = {channel, s->successor_fd, s->left[0], s->left[1]};
     static const int to[] = {CHANNEL_FD, SUCCESSOR_FD, LEFT_READ_FD, LEFT_WRITE_FD};

@@ -155,7 +155,9 @@ TEST("a program has a session and group of its own, and no signal is blocked or 
     (void)signal(SIGPIPE, SIG_IGN);
     shell_init(&s,
                "set -- $(cut -d' ' -f 1,5,6 /proc/$$/stat); [ $1 = $2 ] && [ $1 = $3 ] && echo own;"
-               "grep -E 'Sig(Blk|Ign)' /proc/$$/status | tr -d '\\t\\n'");
+               "grep -E 'Sig(Blk|Ign)' /proc/$$/status | tr -d '\\t\\n' |"
+               /* 32 and 33 are libc's own, which sigaction() does not touch. */
+               "sed 's/Ign:0000000[01][08]0000000$/Ign:0000000000000000/'");
     CHECK_TEXT(shell_run(&s), "own\nSigBlk:0000000000000000SigIgn:0000000000000000");
     sigset_t after;
     (void)sigprocmask(SIG_SETMASK, &before, &after);
