@@ -136,6 +136,12 @@ def test_a_worker_without_memory_ends_alone(pools, good):
     assert facts(good) and facts(target)["pid"] == pid
 
 
+def waiting(pools, name):
+    """Connections that no worker has taken."""
+    report = pools.report(name)
+    return report["parked"] + sum(w["waiting"] for w in report["workers"])
+
+
 def test_a_killed_worker_loses_only_what_it_had_accepted(pools):
     target = pools.define("two", words=["single"], workers=2, start="always", stall_timeout="off")
     pools.up()
@@ -145,7 +151,7 @@ def test_a_killed_worker_loses_only_what_it_had_accepted(pools):
         for i, client in enumerate(clients):
             client.send("/slow/0.5" if i < 2 else "/", close=True)
             time.sleep(0)
-        wait_until(lambda: sum(w["waiting"] for w in pools.workers("two")) >= 8, 10, "a queue")
+        wait_until(lambda: waiting(pools, "two") >= 8, 10, "a queue")
         os.kill(first, signal.SIGKILL)
         lost, pids = 0, []
         for client in clients:
