@@ -16,70 +16,91 @@
  * this part of berthd's time, and no more. */
 #define COUNT_SHARE  20
 #define COUNT_MS_MIN 200
-/* "BERTH_INSTANCE=" and the secret in hexadecimal: every process of the worker has it. */
-#define MARK_MAX (16 + 2 * APPMSG_INSTANCE)
+/* "BERTH_INSTANCE=" and the secret: every process of the worker has it in its environment. */
+#define MARK_MAX (16 + APPMSG_INSTANCE_TEXT)
 
-struct worker_marks {
-    struct proctree_root *roots;
-    char (*marks)[MARK_MAX];
-    size_t count;
-};
-
-static int marks_make(const struct pool *p, struct worker_marks *m)
+static size_t worker_total(const struct pool *p)
 {
     size_t n = 0;
     list_for_each(w, &p->workers, struct worker, link) n++;
-    m->roots = calloc(n + 1, sizeof *m->roots);
-    m->marks = calloc(n + 1, sizeof *m->marks);
-    m->count = 0;
-    if (!m->roots || !m->marks)
-        return -ENOMEM;
+    return n;
+}
+
+/* Its place among the pool's, which is the number of its root in the tree. */
+static uint32_t worker_index(const struct worker *w)
+{
+    uint32_t i = 0;
+    list_for_each(other, &w->pool->workers, struct worker, link)
+    {
+        if (other == w)
+            break;
+        i++;
+    }
+    return i;
+}
+
+/* All processes of the pool's workers. */
+static int tree_read(const struct pool *p, struct proctree *ret_tree)
+{
+    size_t total = worker_total(p), n = 0;
+    struct proctree_root *roots = calloc(total + 1, sizeof *roots);
+    char(*marks)[MARK_MAX] = calloc(total + 1, sizeof *marks);
+    char hex[APPMSG_INSTANCE_TEXT];
+    int r = roots && marks ? 0 : -ENOMEM;
     list_for_each(w, &p->workers, struct worker, link)
     {
-        char *mark = m->marks[m->count];
-        size_t used = (size_t)snprintf(mark, MARK_MAX, "BERTH_INSTANCE=");
-        for (size_t i = 0; i < APPMSG_INSTANCE; i++)
-            (void)snprintf(mark + used + 2 * i, 3, "%02x", w->instance[i]);
-        m->roots[m->count++] = (struct proctree_root){.pid = w->pid, .mark = mark};
+        if (r < 0)
+            break;
+        (void)snprintf(marks[n], MARK_MAX, "BERTH_INSTANCE=%s",
+                       appmsg_instance_format(w->instance, hex));
+        roots[n] = (struct proctree_root){.pid = w->pid, .mark = marks[n]};
+        n++;
     }
-    return 0;
+    if (r == 0)
+        r = proctree_read(roots, n, ret_tree);
+    free(roots);
+    free(marks);
+    return r;
 }
 
-static void marks_done(struct worker_marks *m)
-{
-    free(m->roots);
-    free(m->marks);
-}
-
-static size_t places_find(const struct pool *p, uint16_t *ports, const char **paths,
-                          size_t *ret_path_count)
-{
-    size_t port_count = 0, path_count = 0;
-    list_for_each(b, &p->app->binds, struct bind, app_link){list_for_each(
-        c, &b->claims, struct claim, link){uint16_t port = addr_port(&c->listener->bound);
-    bool known = false;
-    for (size_t i = 0; i < port_count; i++)
-        known |= ports[i] == port;
-    if (port && !known && port_count < PLACES_MAX)
-        ports[port_count++] = port;
-    if (c->listener->bound.sa.sa_family == AF_UNIX && path_count < PLACES_MAX)
-        paths[path_count++] = c->listener->bound.un.sun_path;
-}
-}
-*ret_path_count = path_count;
-return port_count;
-}
-
-static int count(struct pool *p, const struct worker_marks *m, struct proctree *tree)
-{
+/* Where the pool's connections come in. */
+struct places {
     uint16_t ports[PLACES_MAX];
     const char *paths[PLACES_MAX];
-    struct opencount_places places = {.ports = ports, .paths = paths};
-    uint32_t *open = calloc(m->count + 1, sizeof *open);
+    struct opencount_places at;
+};
+
+static void place_add(struct places *p, const struct addr *bound)
+{
+    uint16_t port = addr_port(bound);
+    if (bound->sa.sa_family == AF_UNIX && p->at.path_count < PLACES_MAX)
+        p->paths[p->at.path_count++] = bound->un.sun_path;
+    for (size_t i = 0; i < p->at.port_count; i++)
+        if (p->ports[i] == port)
+            return;
+    if (port && p->at.port_count < PLACES_MAX)
+        p->ports[p->at.port_count++] = port;
+}
+
+static void places_find(const struct pool *p, struct places *ret_places)
+{
+    ret_places->at =
+        (struct opencount_places){.ports = ret_places->ports, .paths = ret_places->paths};
+    list_for_each(b, &p->app->binds, struct bind, app_link)
+    {
+        list_for_each(c, &b->claims, struct claim, link) place_add(ret_places, &c->listener->bound);
+    }
+}
+
+static int count(struct pool *p, struct proctree *tree)
+{
+    struct places places;
+    size_t total = worker_total(p);
+    uint32_t *open = calloc(total + 1, sizeof *open);
     if (!open)
         return -ENOMEM;
-    places.port_count = places_find(p, ports, paths, &places.path_count);
-    int r = opencount(&places, tree, open, m->count);
+    places_find(p, &places);
+    int r = opencount(&places.at, tree, open, total);
     uint32_t i = 0;
     list_for_each(w, &p->workers, struct worker, link)
     {
@@ -103,17 +124,13 @@ void workers_count(struct pool *p)
     if (list_empty(&p->workers))
         return;
     (void)clock_gettime(CLOCK_MONOTONIC, &from);
-    struct worker_marks m = {0};
     struct proctree tree = {0};
-    int r = marks_make(p, &m);
+    int r = tree_read(p, &tree);
     if (r == 0)
-        r = proctree_read(m.roots, m.count, &tree);
-    if (r == 0)
-        r = count(p, &m, &tree);
+        r = count(p, &tree);
     if (r < 0)
         log_debug("connections not counted app=%s err=%d", p->conf->name, -r);
     proctree_done(&tree);
-    marks_done(&m);
     (void)clock_gettime(CLOCK_MONOTONIC, &to);
     uint64_t cost_ms =
         (uint64_t)((to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
@@ -141,41 +158,25 @@ static void open_tell(void *ctx, const struct opencount_conn *c)
 
 void workers_open_tell(struct pool *p)
 {
-    struct worker_marks m = {0};
     struct proctree tree = {0};
-    uint16_t ports[PLACES_MAX];
-    const char *paths[PLACES_MAX];
-    struct opencount_places places = {.ports = ports, .paths = paths};
+    struct places places;
     if (list_empty(&p->workers))
         return;
-    places.port_count = places_find(p, ports, paths, &places.path_count);
-    int r = marks_make(p, &m);
+    places_find(p, &places);
+    int r = tree_read(p, &tree);
     if (r == 0)
-        r = proctree_read(m.roots, m.count, &tree);
-    if (r == 0)
-        r = opencount_each(&places, &tree, open_tell, p);
+        r = opencount_each(&places.at, &tree, open_tell, p);
     if (r < 0)
         log_debug("open connections not told app=%s err=%d", p->conf->name, -r);
     proctree_done(&tree);
-    marks_done(&m);
 }
 
 void worker_signal(struct worker *w, int signal)
 {
-    struct worker_marks m = {0};
     struct proctree tree = {0};
-    uint32_t index = 0;
-    if (marks_make(w->pool, &m) == 0 && proctree_read(m.roots, m.count, &tree) == 0) {
-        list_for_each(other, &w->pool->workers, struct worker, link)
-        {
-            if (other == w)
-                break;
-            index++;
-        }
-        (void)proctree_kill(&tree, index, signal);
-    }
+    if (tree_read(w->pool, &tree) == 0)
+        (void)proctree_kill(&tree, worker_index(w), signal);
     proctree_done(&tree);
-    marks_done(&m);
 }
 
 /* Who holds a queue of the worker is of the worker, whatever it has done to its session and to its
@@ -196,21 +197,13 @@ pid_t worker_background(const struct worker *w)
     pid_t holder = holder_other(w);
     if (holder > 0)
         return holder;
-    struct worker_marks m = {0};
     struct proctree tree = {0};
     pid_t found = 0;
-    uint32_t index = 0;
-    list_for_each(other, &w->pool->workers, struct worker, link)
-    {
-        if (other == w)
-            break;
-        index++;
-    }
-    if (marks_make(w->pool, &m) == 0 && proctree_read(m.roots, m.count, &tree) == 0)
+    uint32_t index = worker_index(w);
+    if (tree_read(w->pool, &tree) == 0)
         for (size_t i = 0; i < tree.count && !found; i++)
             if (tree.list[i].root == index && tree.list[i].pid != w->pid)
                 found = tree.list[i].pid;
     proctree_done(&tree);
-    marks_done(&m);
     return found;
 }

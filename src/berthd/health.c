@@ -180,9 +180,8 @@ void health_starting(struct worker *w)
 /* Connections that wait for it, and none of them taken for a long time. */
 static bool is_stalled(struct worker *w, uint64_t now_ms)
 {
-    uint64_t waiting = 0, taken = worker_taken(w);
-    list_for_each(b, &w->binds, struct bind, app_link) waiting += bind_waiting(b);
-    if (waiting == 0 || taken != w->taken)
+    uint64_t taken = worker_taken(w);
+    if (worker_waiting(w) == 0 || taken != w->taken)
         w->taken_ms = now_ms;
     w->taken = taken;
     return w->pool->conf->stall_timeout_ms > 0 &&

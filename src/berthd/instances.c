@@ -28,8 +28,7 @@ static int file_open(int flags)
 static void line_format(const uint8_t instance[APPMSG_INSTANCE], uid_t uid,
                         char line[LINE_BYTES + 1])
 {
-    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
-        (void)snprintf(line + 2 * i, 3, "%02x", instance[i]);
+    (void)appmsg_instance_format(instance, line);
     (void)snprintf(line + SECRET_BYTES, 13, " %010u\n", uid);
 }
 

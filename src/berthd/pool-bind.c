@@ -302,14 +302,37 @@ size_t bind_waiting(const struct bind *b)
     return b->flags & APPMSG_RICH ? bytes > 0 : (size_t)(bytes / each);
 }
 
+static uint64_t member_delivered(const struct bind *b)
+{
+    struct board *board = b->server->board;
+    return board ? board_get(&board->queues[b->id].delivered) - b->delivered_before : 0;
+}
+
 static uint64_t member_taken(const struct bind *b)
 {
-    if (!b->server->board)
-        return 0;
-    uint64_t waiting = bind_waiting(b),
-             delivered =
-                 board_get(&b->server->board->queues[b->id].delivered) - b->delivered_before;
+    uint64_t waiting = bind_waiting(b), delivered = member_delivered(b);
     return delivered > waiting ? delivered - waiting : 0;
+}
+
+uint64_t worker_delivered(const struct worker *w)
+{
+    uint64_t n = 0;
+    list_for_each(b, &w->binds, struct bind, app_link) n += member_delivered(b);
+    return n;
+}
+
+size_t worker_waiting(const struct worker *w)
+{
+    size_t n = 0;
+    list_for_each(b, &w->binds, struct bind, app_link) n += bind_waiting(b);
+    return n;
+}
+
+size_t pool_parked(const struct pool *p)
+{
+    size_t n = 0;
+    list_for_each(b, &p->app->binds, struct bind, app_link) n += bind_waiting(b);
+    return n;
 }
 
 void pool_member_gone(struct bind *member)

@@ -13,20 +13,11 @@ static json_int_t calendar_ms(uint64_t monotonic_ms)
 
 static json_t *worker_json(const struct worker *w)
 {
-    size_t waiting = 0;
-    uint64_t delivered = 0;
-    struct board *board = w->pool->server->board;
-    list_for_each(b, &w->binds, struct bind, app_link)
-    {
-        waiting += bind_waiting(b);
-        if (board)
-            delivered += board_get(&board->queues[b->id].delivered) - b->delivered_before;
-    }
-    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s}", "number",
+    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s}", "number",
                      (int)w->number, "pid", (int)w->pid, "state", worker_state_text(w->state),
-                     "open", (json_int_t)w->open, "waiting", (json_int_t)waiting, "connections",
-                     (json_int_t)delivered, "memory", (json_int_t)w->memory, "cpu_ms",
-                     (json_int_t)w->cpu_ms, "started_ms", calendar_ms(w->started_ms), "replaced",
+                     "open", (json_int_t)w->open, "waiting", (json_int_t)worker_waiting(w),
+                     "connections", (json_int_t)worker_delivered(w), "memory",
+                     (json_int_t)w->memory, "started_ms", calendar_ms(w->started_ms), "replaced",
                      w->replaced, "why", w->why, "status", w->status);
 }
 
@@ -67,7 +58,7 @@ void pool_measure(struct pool *p, struct metrics_app *ret_app)
     {
         ret_app->open += w->open;
         ret_app->memory += w->memory;
-        list_for_each(b, &w->binds, struct bind, app_link) ret_app->waiting += bind_waiting(b);
+        ret_app->waiting += worker_waiting(w);
     }
     for (size_t i = 0; i < WORKER_STATES; i++)
         ret_app->workers[i] = (struct metrics_count){worker_state_text((enum worker_state)i),

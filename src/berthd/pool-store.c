@@ -12,24 +12,10 @@
 #include "ipc/runtime.h"
 #include "launch/proctree.h"
 
-static char *hex_format(const uint8_t instance[APPMSG_INSTANCE], char buf[2 * APPMSG_INSTANCE + 1])
+static bool instance_read(const json_t *j, uint8_t ret_instance[APPMSG_INSTANCE])
 {
-    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
-        (void)snprintf(buf + 2 * i, 3, "%02x", instance[i]);
-    return buf;
-}
-
-static bool hex_parse(const char *text, uint8_t ret_instance[APPMSG_INSTANCE])
-{
-    unsigned byte;
-    if (!text || strlen(text) != 2 * APPMSG_INSTANCE)
-        return false;
-    for (size_t i = 0; i < APPMSG_INSTANCE; i++) {
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
-            return false;
-        ret_instance[i] = (uint8_t)byte;
-    }
-    return true;
+    const char *text = json_string_value(json_object_get(j, "instance"));
+    return text && appmsg_instance_parse(str_of(text), ret_instance);
 }
 
 /* With its number it is one process for ever. 0: there is none. */
@@ -41,10 +27,11 @@ static json_int_t process_start(pid_t pid)
 
 static json_t *worker_json(const struct worker *w)
 {
-    char hex[2 * APPMSG_INSTANCE + 1];
+    char hex[APPMSG_INSTANCE_TEXT];
     return json_pack("{s:i, s:i, s:I, s:s, s:i, s:s}", "number", (int)w->number, "pid", (int)w->pid,
-                     "start", process_start(w->pid), "instance", hex_format(w->instance, hex),
-                     "state", (int)w->state, "why", w->why);
+                     "start", process_start(w->pid), "instance",
+                     appmsg_instance_format(w->instance, hex), "state", (int)w->state, "why",
+                     w->why);
 }
 
 /* Variables and paths are bytes, JSON is Unicode: each byte becomes the character of its number. */
@@ -102,13 +89,13 @@ static json_t *definition_json(const struct pool *p)
 
 static json_t *pool_json(const struct pool *p)
 {
-    char hex[2 * APPMSG_INSTANCE + 1];
+    char hex[APPMSG_INSTANCE_TEXT];
     json_t *workers = json_array();
     list_for_each(w, &p->workers, struct worker, link)(void)
         json_array_append_new(workers, worker_json(w));
     json_t *j = json_pack("{s:s, s:s, s:b, s:o}", "name", p->conf->name, "instance",
-                          hex_format(p->app->instance, hex), "stopped", p->state == POOL_STOPPED,
-                          "workers", workers);
+                          appmsg_instance_format(p->app->instance, hex), "stopped",
+                          p->state == POOL_STOPPED, "workers", workers);
     if (j && p->leaving)
         (void)json_object_set_new(j, "leaving", json_true());
     if (j && (p->by_hand || p->leaving))
@@ -170,8 +157,7 @@ static void worker_load(struct pool *p, const json_t *j)
     pid_t pid = (pid_t)json_integer_value(json_object_get(j, "pid"));
     json_int_t start = json_integer_value(json_object_get(j, "start"));
     uint8_t instance[APPMSG_INSTANCE];
-    if (pid <= 0 || start == 0 || process_start(pid) != start ||
-        !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
+    if (pid <= 0 || start == 0 || process_start(pid) != start || !instance_read(j, instance))
         return;
     struct worker *w = worker_new(p, (uint32_t)json_integer_value(json_object_get(j, "number")));
     if (!w)
@@ -248,7 +234,7 @@ void pool_store_load(struct server *s)
         const json_t *j = json_array_get(all, i), *workers = json_object_get(j, "workers");
         const char *name = json_string_value(json_object_get(j, "name"));
         uint8_t instance[APPMSG_INSTANCE];
-        if (!name || !hex_parse(json_string_value(json_object_get(j, "instance")), instance))
+        if (!name || !instance_read(j, instance))
             continue;
         /* One of `berth run` is another pool than one that the configuration has by now. */
         struct pool *configured = pool_find(s, name);

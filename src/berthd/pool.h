@@ -107,7 +107,6 @@ struct worker {
     uint64_t taken_before;    /* connections out of queues that it has no more */
     uint64_t taken, taken_ms; /* connections out of its queues, and when that changed */
     uint64_t memory;          /* bytes, as sampled last */
-    uint64_t cpu_ms;          /* of all its processes, as sampled last */
     size_t open;              /* connections, as counted last */
     char status[128];         /* sd_notify */
     struct probe probe;
@@ -176,6 +175,10 @@ void pool_tell(struct pool *p);
 void worker_tell(struct worker *w);
 /* Connections that wait: parked, and those in the members. */
 size_t bind_waiting(const struct bind *b);
+size_t pool_parked(const struct pool *p);
+size_t worker_waiting(const struct worker *w);
+/* Connections that were given to its members. */
+uint64_t worker_delivered(const struct worker *w);
 /* A queue of the worker's goes. */
 void pool_member_gone(struct bind *member);
 /* Connections that its program took out of its queues. */

@@ -18,29 +18,6 @@
 #define COUNT_MS_MIN 200
 #define COUNT_MS_MAX 30000
 
-static uint64_t delivered_by(const struct worker *w)
-{
-    struct board *board = w->pool->server->board;
-    uint64_t n = 0;
-    list_for_each(b, &w->binds, struct bind, app_link) if (board) n +=
-        board_get(&board->queues[b->id].delivered) - b->delivered_before;
-    return n;
-}
-
-static size_t waiting_for(const struct worker *w)
-{
-    size_t n = 0;
-    list_for_each(b, &w->binds, struct bind, app_link) n += bind_waiting(b);
-    return n;
-}
-
-static size_t parked(const struct pool *p)
-{
-    size_t n = 0;
-    list_for_each(b, &p->app->binds, struct bind, app_link) n += bind_waiting(b);
-    return n;
-}
-
 static bool clock_passed(const struct pool *p, int64_t minute_before, int64_t minute)
 {
     for (size_t i = 0; i < p->conf->recycle_at.count; i++) {
@@ -92,7 +69,7 @@ static const char *worker_due(const struct worker *w, uint64_t now_ms)
     const struct conf_app *c = w->pool->conf;
     if (c->recycle_after_ms && now_ms - w->ready_ms >= c->recycle_after_ms)
         return "recycle_after";
-    if (c->recycle_connections && delivered_by(w) >= c->recycle_connections)
+    if (c->recycle_connections && worker_delivered(w) >= c->recycle_connections)
         return "recycle_connections";
     if (c->recycle_memory && w->memory >= c->recycle_memory)
         return "recycle_memory";
@@ -126,11 +103,11 @@ static void workers_scale(struct pool *p, uint64_t now_ms)
     list_for_each(w, &p->workers, struct worker, link)
     {
         if (w->state == WORKER_READY)
-            all_busy &= waiting_for(w) > 0;
+            all_busy &= worker_waiting(w) > 0;
         if (w->state == WORKER_STARTING)
             all_busy = false;
     }
-    if ((all_busy || parked(p) > 0) && p->wanted < p->conf->workers.high &&
+    if ((all_busy || pool_parked(p) > 0) && p->wanted < p->conf->workers.high &&
         pool_count(p, WORKER_STARTING) == 0 && pool_count(p, WORKER_READY) > 0) {
         p->wanted++;
         p->surplus_ms = now_ms;
@@ -157,7 +134,7 @@ static size_t open_total(const struct pool *p)
 static uint64_t delivered_total(const struct pool *p)
 {
     uint64_t n = 0;
-    list_for_each(w, &p->workers, struct worker, link) n += delivered_by(w);
+    list_for_each(w, &p->workers, struct worker, link) n += worker_delivered(w);
     return n;
 }
 
@@ -176,7 +153,7 @@ static void count_due(struct pool *p, uint64_t now_ms)
 static void pool_idle_check(struct pool *p, uint64_t now_ms)
 {
     uint64_t delivered = delivered_total(p);
-    if (delivered != p->delivered_seen || open_total(p) > 0 || parked(p) > 0 ||
+    if (delivered != p->delivered_seen || open_total(p) > 0 || pool_parked(p) > 0 ||
         pool_count(p, WORKER_READY) == 0)
         p->busy_ms = now_ms;
     p->delivered_seen = delivered;

@@ -26,19 +26,9 @@ unsigned conf_app_compare(const struct conf_app *a, const struct conf_app *b)
     return compare(CONF_SECTION_APP, a, b);
 }
 
-unsigned conf_global_compare(const struct conf_global *a, const struct conf_global *b)
-{
-    return compare(CONF_SECTION_BERTH, a, b);
-}
-
 bool conf_app_equal(const struct conf_app *a, const struct conf_app *b)
 {
     return strcmp(a->name, b->name) == 0 && conf_app_compare(a, b) == 0;
-}
-
-bool conf_reserve_equal(const struct conf_reserve *a, const struct conf_reserve *b)
-{
-    return strcmp(a->route, b->route) == 0 && compare(CONF_SECTION_RESERVE, a, b) == 0;
 }
 
 /* The difference as text */

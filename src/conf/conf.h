@@ -185,9 +185,7 @@ enum conf_change {
 
 /* Bits of enum conf_change: 0 when nothing differs. Where they are written is not compared. */
 unsigned conf_app_compare(const struct conf_app *a, const struct conf_app *b);
-unsigned conf_global_compare(const struct conf_global *a, const struct conf_global *b);
 bool conf_app_equal(const struct conf_app *a, const struct conf_app *b);
-bool conf_reserve_equal(const struct conf_reserve *a, const struct conf_reserve *b);
 
 /* One line for each difference, as `berth reload --dry-run` prints them. Returns the bits of all,
  * or -ENOMEM. */

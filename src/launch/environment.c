@@ -153,12 +153,10 @@ static void preload(struct environment *e, const char *library)
 
 void environment_app(struct environment *e, const struct environment_app *app)
 {
-    char hex[2 * APPMSG_INSTANCE + 1];
-    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
-        (void)snprintf(hex + 2 * i, 3, "%02x", app->instance[i]);
+    char hex[APPMSG_INSTANCE_TEXT];
     environment_set(e, "BERTH_CONTROL", app->control);
     environment_set(e, "BERTH_APP", app->name);
-    environment_set(e, "BERTH_INSTANCE", hex);
+    environment_set(e, "BERTH_INSTANCE", appmsg_instance_format(app->instance, hex));
     environment_set(e, "BERTH_COMMAND", app->command);
     environment_set(e, "BERTH_FLAGS", app->proxy ? "proxy" : "");
     set_list(e, "BERTH_ROUTES", app->routes, app->route_count);

@@ -161,6 +161,30 @@ int appmsg_decode(struct appmsg *ret_msg, const void *buf, size_t n)
     return 0;
 }
 
+char *appmsg_instance_format(const uint8_t instance[APPMSG_INSTANCE],
+                             char buf[APPMSG_INSTANCE_TEXT])
+{
+    for (size_t i = 0; i < APPMSG_INSTANCE; i++)
+        (void)snprintf(buf + 2 * i, 3, "%02x", instance[i]);
+    return buf;
+}
+
+bool appmsg_instance_parse(struct str text, uint8_t ret_instance[APPMSG_INSTANCE])
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t bytes[APPMSG_INSTANCE] = {0};
+    if (text.n != 2 * sizeof bytes)
+        return false;
+    for (size_t i = 0; i < text.n; i++) {
+        const char *at = strchr(digits, ascii_lower(text.p[i]));
+        if (!at || !*at)
+            return false;
+        bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | (at - digits));
+    }
+    memcpy(ret_instance, bytes, sizeof bytes);
+    return true;
+}
+
 /* "berth/1/" v6only "/" family port ip "/" queue "-" nonce, all in hexadecimal of fixed width. */
 #define NAME_FORMAT "berth/1/%01x/%02x%04x%s/%08x-%08x"
 

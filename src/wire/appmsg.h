@@ -36,6 +36,13 @@
 #define APPMSG_OPTION_MAX 64
 #define APPMSG_CONN_MAX   2048
 
+/* In hexadecimal, as environments and files hold it. */
+#define APPMSG_INSTANCE_TEXT (2 * APPMSG_INSTANCE + 1)
+char *appmsg_instance_format(const uint8_t instance[APPMSG_INSTANCE],
+                             char buf[APPMSG_INSTANCE_TEXT]);
+/* False for anything but exactly so many digits. */
+bool appmsg_instance_parse(struct str text, uint8_t ret_instance[APPMSG_INSTANCE]);
+
 enum appmsg_type {
     APPMSG_APP = 1,
     APPMSG_BIND,

@@ -45,22 +45,6 @@ static const char *var_value(const struct env *env, const char *name)
     return NULL;
 }
 
-static bool hex_decode(struct str hex, uint8_t *ret_bytes, size_t size)
-{
-    static const char digits[] = "0123456789abcdef";
-    if (hex.n != 2 * size)
-        return false;
-    uint8_t bytes[APPMSG_INSTANCE] = {0};
-    for (size_t i = 0; i < hex.n; i++) {
-        const char *at = strchr(digits, ascii_lower(hex.p[i]));
-        if (!at || !*at)
-            return false;
-        bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | (at - digits));
-    }
-    memcpy(ret_bytes, bytes, size);
-    return true;
-}
-
 /* Takes the next word off *rest. */
 static bool word_next(struct str *rest, struct str *ret_word)
 {
@@ -87,7 +71,7 @@ static bool hello_encode(struct env *env)
     struct appmsg m = {.type = APPMSG_APP,
                        .name = str_of(var_value(env, "BERTH_APP")),
                        .command = str_of(var_value(env, "BERTH_COMMAND"))};
-    if (!hex_decode(str_of(var_value(env, "BERTH_INSTANCE")), m.instance, sizeof m.instance))
+    if (!appmsg_instance_parse(str_of(var_value(env, "BERTH_INSTANCE")), m.instance))
         return false;
     m.route_count =
         words_split(str_of(var_value(env, "BERTH_ROUTES")), m.routes, APPMSG_ROUTES_MAX);
