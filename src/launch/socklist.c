@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/rd.h"
-#include "launch/diag.h"
+#include "ipc/diag.h"
 
 #define DUMP_TRIES 3
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/fd.h"
-#include "launch/diag.h"
+#include "ipc/diag.h"
 
 #define SOCKLIST_PORTS_MAX 256
 

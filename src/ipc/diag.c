@@ -1,5 +1,5 @@
 /* Talks to the kernel over NETLINK_SOCK_DIAG. The netlink socket lives only as long as the call. */
-#include "launch/diag.h"
+#include "ipc/diag.h"
 
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
