@@ -14,7 +14,6 @@
 #include "rendezvous/presence.h"
 
 #define LINK_SERVER_MAX 300 /* characters of HOST:PORT with its NUL */
-#define LINK_DATA_HEAD  8   /* bytes of relay data before its payload */
 
 enum link_transport { LINK_NONE, LINK_UDP, LINK_TLS };
 
