@@ -6,7 +6,7 @@
  * never holds up another.
  *
  *   lookup:  presence_lookup()  -> found()
- *   caller:  presence_call()    -> calling() -> answered(), or failed() instead of either
+ *   caller:  presence_call()    -> calling() and answered(), in either order, or failed()
  *   callee:  invited()          -> presence_answer() -> start()
  *
  * Everything that is asked is bounded in number and in time, and each question ends with exactly
@@ -14,8 +14,8 @@
  * but presence_free(). */
 
 #include "keys/keys.h"
+#include "wire/offer.h"
 #include "wire/rdvmsg.h"
-#include "wire/record.h"
 
 #define PRESENCE_SERVERS_MAX  8
 #define PRESENCE_LOOKUPS_MAX  64
@@ -23,8 +23,6 @@
 #define PRESENCE_INVITES_MAX  64 /* calls from others that are remembered */
 #define PRESENCE_CHANNELS_MAX 256
 #define PRESENCE_ALLOW_MAX    128
-#define PRESENCE_TICKET       16
-#define PRESENCE_OFFER_MAX    640 /* bytes, sealed */
 /* "Not at all": no deadline, no server. */
 #define PRESENCE_NEVER     UINT64_MAX
 #define PRESENCE_NO_SERVER UINT32_MAX
@@ -48,7 +46,7 @@ struct presence_way {
 struct presence_channel {
     struct presence_way way;
     uint32_t number; /* what stands in relay data, in both directions */
-    uint8_t ticket[PRESENCE_TICKET];
+    uint8_t ticket[RDVMSG_TICKET];
 };
 
 /* Our own call has a number and a channel: relay data may be sent at once. */
@@ -64,9 +62,9 @@ struct presence_answered {
     uint64_t call;
     struct key callee;
     uint32_t server;
-    uint32_t wait_us; /* fire so long after this event */
-    struct addr seen; /* where the server sees the callee */
-    struct str offer; /* sealed by the callee for us; valid during the event */
+    uint32_t wait_us;   /* fire so long after this event */
+    struct addr seen;   /* where the server sees the callee; port 0: over TCP */
+    struct offer offer; /* the callee's own words */
 };
 
 /* Somebody that the allow-list lets in calls us. */
@@ -75,11 +73,12 @@ struct presence_invite {
     struct key caller;
     struct presence_channel channel;
     bool relayed;
-    struct addr seen; /* where the server sees the caller */
-    struct str offer; /* sealed by the caller for us; valid during the event */
+    struct addr seen;   /* where the server sees the caller; port 0: over TCP */
+    struct offer offer; /* the caller's own words */
 };
 
-/* To be fired at the caller: the other half of `answered`. */
+/* To be fired at the caller: the other half of `answered`. Comes again when the caller has missed
+ * its half, and both are to fire again. */
 struct presence_start {
     uint64_t call;
     struct key caller;
@@ -90,9 +89,9 @@ struct presence_start {
 
 /* What a lookup found: the best that any server has. */
 struct presence_found {
-    enum rdv_reason reason; /* RDV_OK, and then the rest; RDV_BUSY when no server answered */
+    enum rdv_reason reason; /* RDV_OK, and then the rest; RDV_BUSY when no server answers */
     struct key key;
-    uint32_t servers;  /* a bit for each server at which the peer is registered now */
+    uint32_t servers;  /* a bit for each server at which the peer is registered */
     uint32_t age_s;    /* since its last sign of life */
     uint64_t claimed;  /* since when the name is held (Unix time); 0 for a lookup by key */
     struct str record; /* signed and checked, empty when nobody is registered; during the event */
@@ -123,8 +122,8 @@ struct presence_host {
     void (*found)(void *ctx, void *user, const struct presence_found *f);
     void (*calling)(void *ctx, void *user, const struct presence_calling *c);
     void (*answered)(void *ctx, void *user, const struct presence_answered *a);
-    /* No server could bring the call to the callee, or it did not answer in time (RDV_BUSY when
-     * nothing was heard at all), or it declined: the reason. The channel is closed already. */
+    /* The call has come to nothing: why a server or the callee refused it, or RDV_OK when nobody
+     * did but no answer came in time. A channel that calling() showed is closed already. */
     void (*failed)(void *ctx, void *user, uint64_t call, enum rdv_reason reason);
     void (*invited)(void *ctx, const struct presence_invite *i);
     void (*start)(void *ctx, const struct presence_start *s);
@@ -163,21 +162,18 @@ int presence_allow(struct presence *p, const struct key *keys, size_t n, bool an
 int presence_lookup(struct presence *p, struct str name, const struct key *key,
                     void *user) WARN_UNUSED;
 /* Calls through the servers of the mask, as presence_found has it (0: all), the nearest first, one
- * after the other until one of them has the callee. `call` is random and names the attempt; the
- * offer is sealed (rendezvous/sealed.h) and copied. -EAGAIN, -EMSGSIZE. */
-struct presence_call {
-    uint64_t call;
-    struct key callee;
-    uint32_t servers;
-    struct str offer;
-};
-int presence_call(struct presence *p, const struct presence_call *c, void *user) WARN_UNUSED;
+ * after the other until one of them has the callee. The offer is sealed here; its `call` and
+ * `unix_ms` are filled in. ret_call is a random number that names the attempt. No event comes
+ * before the next presence_tick(). -EAGAIN: too many at once; -EINVAL: nothing can be sealed to
+ * this key. */
+int presence_call(struct presence *p, const struct key *callee, uint32_t servers,
+                  const struct offer *offer, void *user, uint64_t *ret_call) WARN_UNUSED;
 /* Forgets the call: no event of it comes any more. Its channel stays open. */
 void presence_call_end(struct presence *p, uint64_t call);
-/* The answer to an invitation: RDV_OK with an offer, or why not. Sent again whenever the invitation
- * comes again. -ENOENT when it is forgotten already, -EMSGSIZE. */
+/* The answer to an invitation (to a copy of it): with an offer, or RDV_DECLINED without. Sent again
+ * whenever the invitation comes again. -ENOENT when it is forgotten already. */
 int presence_answer(struct presence *p, const struct presence_invite *invite,
-                    enum rdv_reason reason, struct str offer) WARN_UNUSED;
+                    enum rdv_reason reason, const struct offer *offer) WARN_UNUSED;
 /* A channel is kept open until it is closed here or reported closed. */
 void presence_channel_close(struct presence *p, const struct presence_channel *c);
 
