@@ -22,7 +22,7 @@
 #define RDVMSG_VERSION   1
 #define RDVMSG_HEAD      12
 #define RDVMSG_MAX       1200 /* fits into one packet everywhere */
-#define RDVMSG_HELLO_MIN 64   /* as long as its answer at least */
+#define RDVMSG_HELLO_MIN 64   /* as long as its answer at least; OPEN, too */
 #define RDVMSG_COOKIE    16
 #define RDVMSG_KEY       32
 #define RDVMSG_SIGNATURE 64
@@ -125,7 +125,7 @@ struct rdvmsg {
     struct str offer;              /* sealed: not for the server to read */
     uint8_t flags;                 /* ALLOW */
     struct str allowed;            /* so many times RDVMSG_ALLOWED bytes */
-    size_t pad_to;                 /* encoding HELLO, LOOKUP and LIST: zeros up to this length */
+    size_t pad_to; /* encoding HELLO, LOOKUP, LIST and OPEN: zeros up to this length */
 };
 
 /* Length, or -EMSGSIZE. */

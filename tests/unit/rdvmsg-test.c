@@ -160,7 +160,8 @@ TEST("no truncated or lengthened message is taken, and none is read past its end
             CHECK_INT(rdvmsg_decode(&d, at, i), -EBADMSG);
             guard_free(at, i);
         }
-        bool padded = t == RDVMSG_HELLO || t == RDVMSG_LOOKUP || t == RDVMSG_LIST;
+        bool padded =
+            t == RDVMSG_HELLO || t == RDVMSG_LOOKUP || t == RDVMSG_LIST || t == RDVMSG_OPEN;
         buf[n] = 0;
         CHECK_INT(rdvmsg_decode(&d, buf, n + 1), padded ? 0 : -EBADMSG);
     }
