@@ -347,7 +347,8 @@ static void record_fill(struct net *n, struct record *r)
     *r = (struct record){.service_count = s->publication_count};
     for (size_t i = 0; i < s->publication_count; i++)
         r->services[i] = (struct record_service){.name = str_of(s->publications[i].service),
-                                                 .transport = RECORD_TCP};
+                                                 .transport = RECORD_TCP,
+                                                 .port = s->publications[i].port};
 }
 
 void net_publish(struct net *n)
@@ -384,8 +385,8 @@ static int presence_start(struct net *n)
 {
     const char *servers[PRESENCE_SERVERS_MAX];
     char path[4096];
-    struct link_config config = {.servers = servers, .count = n->server_count,
-                                 .known_servers = path};
+    struct link_config config = {
+        .servers = servers, .count = n->server_count, .known_servers = path};
     for (uint32_t i = 0; i < n->server_count; i++)
         servers[i] = n->servers[i];
     int r = key_place("known_servers", path, sizeof path);
@@ -502,8 +503,7 @@ void net_stop(struct net *n)
 static bool is_offered(const struct ifaddrs *i)
 {
     const struct sockaddr *sa = i->ifa_addr;
-    if (!sa || !(i->ifa_flags & IFF_UP) ||
-        (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
+    if (!sa || !(i->ifa_flags & IFF_UP) || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
         return false;
     /* A link-local address means nothing without the interface, which is the other side's. */
     return sa->sa_family != AF_INET6 ||
@@ -527,13 +527,13 @@ static size_t hosts_add(struct net *n, struct record_candidate *c, size_t count,
         if (!is_offered(i))
             continue;
         bool v6 = i->ifa_addr->sa_family == AF_INET6;
-        struct addr a = addr_from(i->ifa_addr, v6 ? sizeof(struct sockaddr_in6)
-                                                  : sizeof(struct sockaddr_in));
+        struct addr a =
+            addr_from(i->ifa_addr, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
         addr_set_port(&a, n->udp.port);
         if (addr_is_loopback(&a) != loopback || (v6 && !n->udp.v6) || is_there(c, count, &a))
             continue;
-        c[count++] = (struct record_candidate){
-            .kind = RECORD_HOST, .transport = RECORD_UDP, .addr = a};
+        c[count++] =
+            (struct record_candidate){.kind = RECORD_HOST, .transport = RECORD_UDP, .addr = a};
     }
     freeifaddrs(all);
     return count;

@@ -4,9 +4,11 @@
  * are paths of sessions here. */
 
 #include "peerd/link.h"
+#include "peerd/state.h"
 #include "peerd/udp.h"
 #include "session/alarm.h"
 #include "session/session.h"
+#include "wire/offer.h"
 
 /* Path ids of sessions: the UDP socket, and from here on the relay channels. */
 #define NET_PATH_UDP     0
@@ -48,8 +50,7 @@ void net_publish(struct net *n);
 /* presence_tick(), soon: after any call of a presence function. */
 void net_kick(struct net *n);
 
-struct channel *net_channel_add(struct net *n, const struct presence_channel *at,
-                                struct remote *r);
+struct channel *net_channel_add(struct net *n, const struct presence_channel *at, struct remote *r);
 void net_channel_close(struct net *n, struct channel *c);
 struct quic_path net_channel_path(const struct net *n, const struct channel *c);
 /* NULL: no such channel (any more). */

@@ -122,9 +122,9 @@ char *state_format(const struct state *s)
         (void)json_array_append_new(servers, json_string(s->servers[i]));
     for (size_t i = 0; i < s->publication_count; i++) {
         const struct publication *p = &s->publications[i];
-        (void)json_array_append_new(services,
-                                    json_pack("{s:s, s:s, s:b, s:b}", "service", p->service, "to",
-                                              p->to, "proxy", p->proxy, "anyone", p->anyone));
+        (void)json_array_append_new(
+            services, json_pack("{s:s, s:s, s:i, s:b, s:b}", "service", p->service, "to", p->to,
+                                "port", (int)p->port, "proxy", p->proxy, "anyone", p->anyone));
     }
     for (size_t i = 0; i < s->allowed_count; i++) {
         const struct allowed *a = &s->allowed[i];
@@ -142,11 +142,13 @@ char *state_format(const struct state *s)
 
 static int publication_read(struct state *s, const json_t *j)
 {
-    struct publication p = {.proxy = json_is_true(json_object_get(j, "proxy")),
+    json_int_t port = json_integer_value(json_object_get(j, "port"));
+    struct publication p = {.port = (uint16_t)port,
+                            .proxy = json_is_true(json_object_get(j, "proxy")),
                             .anyone = json_is_true(json_object_get(j, "anyone"))};
     if (!text_copy(p.service, sizeof p.service, json_string_value(json_object_get(j, "service"))) ||
         !text_copy(p.to, sizeof p.to, json_string_value(json_object_get(j, "to"))) ||
-        !record_name_valid(str_of(p.service)))
+        !record_name_valid(str_of(p.service)) || port < 0 || port > UINT16_MAX)
         return -EBADMSG;
     return state_publish(s, &p);
 }

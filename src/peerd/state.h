@@ -22,6 +22,7 @@ struct allowed {
 struct publication {
     char service[RECORD_NAME_MAX + 1];
     char to[ADDR_TEXT_MAX]; /* an upstream's address; empty: whoever has the route */
+    uint16_t port;          /* the service's usual one, for people; 0: not known */
     bool proxy;             /* the upstream expects a PROXY header */
     bool anyone;            /* no list */
     uint64_t streams, refused;

@@ -1,0 +1,30 @@
+#pragma once
+/* berth-peer as a source of connections for berthd's dispatch. Attached while something is
+ * published and a berthd runs; when that one or dispatch dies, attached anew. */
+
+#include "loop/loop.h"
+#include "peerd/incoming.h"
+#include "peerd/state.h"
+
+struct source {
+    struct peerd *peerd;
+    int fd;      /* owned; our end towards dispatch; -EBADF: not attached */
+    int control; /* owned; the connection to berthd that keeps it; -EBADF: none */
+    struct watch watch, control_watch;
+    struct timer retry;
+    unsigned tries;
+    uint32_t last_id;
+    struct incoming_seen *seen; /* owned; a ring */
+    size_t seen_next;
+};
+
+int source_init(struct source *s, struct peerd *p) WARN_UNUSED;
+void source_done(struct source *s);
+/* After a change of what is published: attaches, or lets go. */
+void source_update(struct source *s);
+/* The service is published no more: its route in berthd, if it was ours, goes. */
+void source_unroute(struct source *s, const struct publication *p);
+bool source_ready(const struct source *s);
+/* Gives the socket, which is consumed, with who is behind it to dispatch; incoming_answered()
+ * follows. -EAGAIN: too many wait there. */
+int source_send_consume(struct source *s, const struct incoming *in, int fd) WARN_UNUSED;
