@@ -26,7 +26,7 @@ int streammsg_encode(const struct streammsg *m, void *buf, size_t size)
         wr_bytes(&w, m->key, sizeof m->key);
         short_encode(&w, m->service);
         short_encode(&w, m->name);
-    } else {
+    } else if (m->type == STREAMMSG_ANSWER) {
         wr_u8(&w, m->result);
     }
     return wr_ok(&w) ? (int)w.used : -EMSGSIZE;
@@ -48,7 +48,7 @@ int streammsg_decode(struct streammsg *ret_msg, const void *buf, size_t n)
         m.name = rd_vec(&r, 1);
         if (!wire_name_valid(m.service) || (m.name.n > 0 && !wire_name_valid(m.name)))
             return -EBADMSG;
-    } else {
+    } else if (type == STREAMMSG_ANSWER) {
         m.result = rd_u8(&r);
     }
     if (!rd_ok(&r) || r.left != 0)

@@ -2,8 +2,11 @@
 /* What berth-peer and dispatch say to each other on a source, which is a SOCK_SEQPACKET pair that
  * berthd makes (APPMSG_SOURCE). One packet is one message. docs/PROTOCOL.md shows the bytes.
  *
- *   berth-peer → dispatch   STREAM with one descriptor: a connected TCP socket, blocking, without a
- *                           byte read, whose other end is berth-peer's. Who dialled whom
+ *   berth-peer → dispatch   STREAM with one descriptor: a TCP socket that it has accepted at
+ *                           STREAMMSG_IP, blocking, without a byte read, whose other end is
+ *                           berth-peer's. Who dialled whom
+ *                           CLOSED: its own copies of all sockets sent so far are closed. Only then
+ *                           they are delivered: a program that closes its copy must be the last
  *   dispatch → berth-peer   ANSWER, one for each STREAM, in their order: taken, or why not */
 
 #include <stdbool.h>
@@ -16,7 +19,19 @@
 #define STREAMMSG_MAX 256
 #define STREAMMSG_KEY 32
 
-enum streammsg_type { STREAMMSG_STREAM = 1, STREAMMSG_ANSWER, STREAMMSG_TYPE_COUNT };
+/* The address at which berth-peer accepts its own connections: the local one of every socket that
+ * it hands over. By it streams are told from other connections of a program (launch/opencount.h).
+ */
+#define STREAMMSG_IP ((const uint8_t[]){127, 7, 7, 7})
+/* Handed over and not delivered yet, of one source. */
+#define STREAMMSG_HELD_MAX 32
+
+enum streammsg_type {
+    STREAMMSG_STREAM = 1,
+    STREAMMSG_ANSWER,
+    STREAMMSG_CLOSED,
+    STREAMMSG_TYPE_COUNT,
+};
 
 enum {
     /* ANSWER: the program expects a PROXY header (version 2, with the parts of wire/proxy.h) in
@@ -26,7 +41,7 @@ enum {
 
 struct streammsg {
     enum streammsg_type type;
-    uint32_t id; /* chosen by who sends the STREAM; its ANSWER has the same */
+    uint32_t id; /* chosen by who sends the STREAM; its ANSWER has the same. CLOSED: not used */
     uint8_t flags;
     uint8_t key[STREAMMSG_KEY]; /* STREAM: of the peer that dialled */
     struct str service;         /* STREAM: what it dialled */
