@@ -65,9 +65,9 @@ static int change(int argc, char **argv)
             (void)fputs(help, stdout);
             return CLI_OK;
         }
-        status = c == 'r' ? peer_server_add(verb, &where, optarg)
-                          : cli_usage(verb, "'%s' is no option, or lacks its value",
-                                      argv[optind - 1]);
+        status = c == 'r'
+                     ? peer_server_add(verb, &where, optarg)
+                     : cli_usage(verb, "'%s' is no option, or lacks its value", argv[optind - 1]);
     }
     if (status == CLI_OK && optind == argc)
         status = cli_usage(verb, "whom? a NAME or KEY");

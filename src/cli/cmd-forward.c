@@ -199,8 +199,8 @@ static int service_forward(const struct options *o, const struct found *found, c
                            size_t i, struct forward *ret_forward)
 {
     const struct record_service *s = &found->record.services[i];
-    struct forward f = {.fd = -EBADF, .control = -EBADF,
-                        .addr = address_for(&found->key, s->name, s->port)};
+    struct forward f = {
+        .fd = -EBADF, .control = -EBADF, .addr = address_for(&found->key, s->name, s->port)};
     char text[ADDR_TEXT_MAX];
     (void)snprintf(f.target, sizeof f.target, "%s/" STR_FMT, peer, STR_ARG(s->name));
     int r = listen_near(&f);
@@ -261,12 +261,10 @@ static int forward_end(const char *where)
 
 int cmd_forward(int argc, char **argv)
 {
-    static const struct option options[] = {{"all", no_argument, NULL, 'a'},
-                                            {"detach", no_argument, NULL, 'd'},
-                                            {"end", no_argument, NULL, 'e'},
-                                            {"rendezvous", required_argument, NULL, 'r'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"all", no_argument, NULL, 'a'},  {"detach", no_argument, NULL, 'd'},
+        {"end", no_argument, NULL, 'e'},  {"rendezvous", required_argument, NULL, 'r'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     struct options o = {.all = false};
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {

@@ -99,7 +99,8 @@ static void list_print(const json_t *j)
     }
     (void)printf("%s%-16s %-24s %8s %8s  %s%s\n", cli_style(stdout, STYLE_BOLD), "SERVICE", "TO",
                  "DIALLED", "REFUSED", "ALLOWED", cli_style(stdout, STYLE_NONE));
-    json_array_foreach (services, i, s) {
+    json_array_foreach(services, i, s)
+    {
         const char *to = json_string_value(json_object_get(s, "to"));
         (void)printf("%-16s %-24s %8lld %8lld  ", json_string_value(json_object_get(s, "service")),
                      *to ? to : "(a program)",
@@ -108,7 +109,8 @@ static void list_print(const json_t *j)
         bool anyone = json_is_true(json_object_get(s, "anyone"));
         const json_t *allowed = json_object_get(s, "allowed");
         (void)printf("%s", anyone ? "anyone" : json_array_size(allowed) ? "" : "nobody");
-        json_array_foreach (allowed, k, a) {
+        json_array_foreach(allowed, k, a)
+        {
             const char *name = json_string_value(json_object_get(a, "name"));
             (void)printf("%s%s", k || anyone ? ", " : "",
                          *name ? name : json_string_value(json_object_get(a, "key")));
@@ -121,7 +123,8 @@ static void servers_print(const json_t *j)
 {
     size_t i;
     const json_t *s;
-    json_array_foreach (json_object_get(j, "servers"), i, s) {
+    json_array_foreach(json_object_get(j, "servers"), i, s)
+    {
         const char *seen = json_string_value(json_object_get(s, "seen"));
         const char *reason = json_string_value(json_object_get(s, "reason"));
         const char *trouble = json_string_value(json_object_get(s, "trouble"));
@@ -161,9 +164,8 @@ static bool is_registered(const json_t *j)
 {
     size_t i;
     const json_t *s;
-    json_array_foreach (json_object_get(j, "servers"), i, s)
-        if (json_is_true(json_object_get(s, "allow_known")))
-            return true;
+    json_array_foreach(json_object_get(j, "servers"), i,
+                       s) if (json_is_true(json_object_get(s, "allow_known"))) return true;
     return false;
 }
 

@@ -106,7 +106,8 @@ int peerd_or_servers(const char *verb, struct rendezvous *where)
     json_t *j = fd >= 0 && daemon_command(fd, argv, -EBADF, NULL, &text) == 0
                     ? json_loads(text, 0, NULL)
                     : NULL;
-    json_array_foreach (json_object_get(j, "servers"), i, s) {
+    json_array_foreach(json_object_get(j, "servers"), i, s)
+    {
         /* Kept until the command ends. */
         char *name = strdup(json_string_value(json_object_get(s, "server")));
         if (name && where->count < RENDEZVOUS_MAX)
