@@ -11,7 +11,7 @@
  *
  * Everything that is asked is bounded in number and in time, and each question ends with exactly
  * one found(), answered() or failed(). Functions of this module may be called from within events,
- * but presence_free(). */
+ * but presence_tick() and presence_free(). */
 
 #include "keys/keys.h"
 #include "wire/offer.h"
@@ -54,7 +54,6 @@ struct presence_calling {
     uint64_t call;
     struct key callee;
     struct presence_channel channel;
-    bool relayed; /* false: this server has no relay for us, and `channel` means nothing */
 };
 
 /* The callee's answer to our call. */
@@ -72,7 +71,6 @@ struct presence_invite {
     uint64_t call;
     struct key caller;
     struct presence_channel channel;
-    bool relayed;
     struct addr seen;   /* where the server sees the caller; port 0: over TCP */
     struct offer offer; /* the caller's own words */
 };
