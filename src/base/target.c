@@ -30,6 +30,8 @@ int target_place_parse(const char *text, struct target_place *ret_place)
     const char *colon = strrchr(text, ':');
     if (addr_parse(text, &p.addr) == 0) {
         bool is_path = p.addr.sa.sa_family == AF_UNIX;
+        if (is_path && p.addr.un.sun_path[0] != '/')
+            return -EINVAL;
         if (!is_path && (addr_port(&p.addr) == 0 || addr_is_wildcard(&p.addr)))
             return -EINVAL;
         *ret_place = p;
