@@ -198,7 +198,12 @@ static void publish(struct ask *ask)
         ask_fail(ask, -ENOSPC, "%d services are published already", STATE_PUBLICATIONS_MAX);
         return;
     }
-    if (allow_all(ask, p.service) == 0)
+    if (allow_all(ask, p.service) < 0)
+        return;
+    int r = source_route(&p);
+    if (r < 0 && r != -ENOENT && r != -ECONNREFUSED)
+        ask_fail(ask, r, "berthd does not take the route peer://%s: %s", p.service, strerror(-r));
+    else
         changed(ask);
 }
 
@@ -221,7 +226,7 @@ static void unpublish(struct ask *ask)
     struct publication *p = publication_wanted(ask);
     if (!p)
         return;
-    source_unroute(&ask->peerd->source, p);
+    source_unroute(p);
     state_unpublish(&ask->peerd->state, p);
     all_denied(ask->peerd);
     changed(ask);

@@ -185,10 +185,6 @@ void remote_calling(struct remote *r, const struct presence_calling *c)
     struct net *n = &r->peerd->net;
     if (c->call != r->call)
         return;
-    if (!c->relayed) {
-        trail_add(&r->trail, "%s has no relay for us", n->servers[c->channel.way.server]);
-        return;
-    }
     struct channel *old = r->channel;
     r->channel = net_channel_add(n, &c->channel, r);
     if (!r->channel)
@@ -266,10 +262,10 @@ static void invite_answer(struct remote *r, const struct presence_invite *i)
 {
     struct net *n = &r->peerd->net;
     struct offer o;
-    trail_add(&r->trail, "it calls%s", i->relayed ? ", relayed" : "");
+    trail_add(&r->trail, "it calls through %s", n->servers[i->channel.way.server]);
     path_offer(r, &i->offer, &i->seen);
     offer_fill(r, &o);
-    if (i->relayed && !net_channel_add(n, &i->channel, r))
+    if (!net_channel_add(n, &i->channel, r))
         trail_add(&r->trail, "no place for another relay channel");
     if (presence_answer(n->presence, i, RDV_OK, &o) < 0)
         trail_add(&r->trail, "the call could not be answered");

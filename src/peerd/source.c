@@ -1,8 +1,11 @@
 /* Attaches to berthd by its control socket, hands streams to dispatch and takes the answers. */
 #include "peerd/source.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include "base/log.h"
 #include "ipc/fdmsg.h"
@@ -32,9 +35,7 @@ static void retry_later(struct source *s)
 static void let_go(struct source *s)
 {
     loop_unwatch(&s->peerd->loop, &s->watch);
-    loop_unwatch(&s->peerd->loop, &s->control_watch);
     s->fd = fd_close(s->fd);
-    s->control = fd_close(s->control);
     incoming_lost(s->peerd);
 }
 
@@ -74,54 +75,108 @@ static void source_readable(struct watch *w, uint32_t events)
         lost(s, "dispatch went away");
 }
 
-/* berthd says nothing here: what comes is its end. */
-static void control_readable(struct watch *w, uint32_t events)
+static int connect_berthd(void)
 {
-    (void)events;
-    lost(container_of(w, struct source, control_watch), "berthd went away");
+    const struct timeval tv = {.tv_sec = ANSWER_S};
+    int fd = runtime_connect(RUNTIME_CONTROL);
+    if (fd >= 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+    return fd;
 }
 
-/* The question on the control socket; the answer brings our end of the pair. */
-static int ask(int control, int *ret_fd)
+/* One question; the answer may bring a descriptor. */
+static int ask(int control, const struct appmsg *m, int send_fd, int *ret_fd)
 {
     uint8_t buf[APPMSG_MAX];
     struct appmsg reply;
     int fd = -EBADF;
     size_t count = 0;
-    const struct timeval tv = {.tv_sec = ANSWER_S};
-    (void)setsockopt(control, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
-    int n = appmsg_encode(&(struct appmsg){.type = APPMSG_SOURCE}, buf, sizeof buf);
-    int r = n < 0 ? n : fdmsg_send(control, buf, (size_t)n, NULL, 0, 0);
+    int n = appmsg_encode(m, buf, sizeof buf);
+    int r = n < 0 ? n : fdmsg_send(control, buf, (size_t)n, &send_fd, send_fd >= 0, 0);
     if (r < 0)
         return r;
     ssize_t got = fdmsg_recv(control, buf, sizeof buf, &fd, 1, &count, 0);
     CLEANUP_FD int came = count ? fd : -EBADF;
     if (got <= 0 || appmsg_decode(&reply, buf, (size_t)got) < 0)
-        return -EPROTO;
-    if (reply.type != APPMSG_OK || came < 0)
-        return reply.type == APPMSG_ERROR ? -reply.err : -EPROTO;
-    *ret_fd = fd_take(&came);
+        return got == -EAGAIN ? -ETIMEDOUT : -EPROTO;
+    if (reply.type == APPMSG_ERROR) {
+        log_debug("berthd refuses reason=" STR_FMT, STR_ARG(reply.text));
+        return reply.err > 0 ? -reply.err : -EPROTO;
+    }
+    if (ret_fd)
+        *ret_fd = fd_take(&came);
     return 0;
 }
 
 static int attach(struct source *s)
 {
     CLEANUP_FD int fd = -EBADF;
-    CLEANUP_FD int control = runtime_connect(RUNTIME_CONTROL);
-    int r = control < 0 ? control : ask(control, &fd);
+    CLEANUP_FD int control = connect_berthd();
+    int r =
+        control < 0 ? control : ask(control, &(struct appmsg){.type = APPMSG_SOURCE}, -EBADF, &fd);
     if (r == 0)
-        r = loop_watch(&s->peerd->loop, &s->watch, fd, EPOLLIN);
-    if (r == 0)
-        r = loop_watch(&s->peerd->loop, &s->control_watch, control, EPOLLIN | EPOLLRDHUP);
-    if (r < 0) {
-        loop_unwatch(&s->peerd->loop, &s->watch);
+        r = fd < 0 ? -EPROTO : loop_watch(&s->peerd->loop, &s->watch, fd, EPOLLIN);
+    if (r < 0)
         return r;
-    }
     s->fd = fd_take(&fd);
-    s->control = fd_take(&control);
     s->tries = 0;
     log_info("attached to berthd");
     return 0;
+}
+
+/* The section of a configuration by which berthd knows an upstream. */
+static int definition_make(const struct publication *p)
+{
+    CLEANUP_FD int fd = memfd_create("berth-peer-route", MFD_CLOEXEC);
+    char text[512];
+    int n = snprintf(text, sizeof text, "[app peer-%s]\nroute = peer://%s\nto = %s\n%s", p->service,
+                     p->service, p->to, p->proxy ? "send_proxy = v2\n" : "");
+    if (fd < 0 || write(fd, text, (size_t)n + 1) != n + 1)
+        return fd < 0 ? -errno : -EIO;
+    return fd_take(&fd);
+}
+
+static int route_add(const struct publication *p)
+{
+    CLEANUP_FD int control = connect_berthd();
+    CLEANUP_FD int definition = control < 0 ? -EBADF : definition_make(p);
+    if (control < 0 || definition < 0)
+        return control < 0 ? control : definition;
+    return ask(control, &(struct appmsg){.type = APPMSG_COMMAND, .name = STR("run")}, definition,
+               NULL);
+}
+
+void source_unroute(const struct publication *p)
+{
+    char name[64];
+    CLEANUP_FD int control = *p->to ? connect_berthd() : -EBADF;
+    if (control < 0)
+        return;
+    int n = snprintf(name, sizeof name, "peer-%s", p->service);
+    const struct appmsg m = {
+        .type = APPMSG_COMMAND, .name = STR("halt"), .text = {name, (size_t)n + 1}};
+    int r = ask(control, &m, -EBADF, NULL);
+    log_debug("route removed service=%s err=%d", p->service, -r);
+}
+
+int source_route(const struct publication *p)
+{
+    source_unroute(p);
+    int r = *p->to ? route_add(p) : 0;
+    if (r < 0)
+        log_warn("no route in berthd service=%s err=%s", p->service, strerror(-r));
+    return r;
+}
+
+/* A berthd that is another one than before may not have them. */
+static void routes_add(const struct state *st)
+{
+    for (size_t i = 0; i < st->publication_count; i++) {
+        const struct publication *p = &st->publications[i];
+        int r = *p->to ? route_add(p) : 0;
+        if (r < 0 && r != -EEXIST)
+            log_warn("no route in berthd service=%s err=%s", p->service, strerror(-r));
+    }
 }
 
 void source_update(struct source *s)
@@ -131,17 +186,15 @@ void source_update(struct source *s)
         let_go(s);
         return;
     }
-    int r = s->fd < 0 ? attach(s) : 0;
-    if (r == 0)
+    if (s->fd >= 0)
         return;
+    int r = attach(s);
+    if (r == 0) {
+        routes_add(&s->peerd->state);
+        return;
+    }
     log_debug("not attached to berthd err=%s", strerror(-r));
     retry_later(s);
-}
-
-void source_unroute(struct source *s, const struct publication *p)
-{
-    (void)s;
-    (void)p;
 }
 
 static void retry_fired(struct timer *t)
@@ -151,12 +204,8 @@ static void retry_fired(struct timer *t)
 
 int source_init(struct source *s, struct peerd *p)
 {
-    *s = (struct source){.peerd = p,
-                         .fd = -EBADF,
-                         .control = -EBADF,
-                         .watch = {-EBADF, source_readable},
-                         .control_watch = {-EBADF, control_readable},
-                         .retry.fire = retry_fired};
+    *s = (struct source){
+        .peerd = p, .fd = -EBADF, .watch = {-EBADF, source_readable}, .retry.fire = retry_fired};
     s->seen = calloc(INCOMING_SEEN, sizeof *s->seen);
     return s->seen ? 0 : -ENOMEM;
 }

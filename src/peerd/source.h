@@ -8,9 +8,8 @@
 
 struct source {
     struct peerd *peerd;
-    int fd;      /* owned; our end towards dispatch; -EBADF: not attached */
-    int control; /* owned; the connection to berthd that keeps it; -EBADF: none */
-    struct watch watch, control_watch;
+    int fd; /* owned; our end towards dispatch; -EBADF: not attached */
+    struct watch watch;
     struct timer retry;
     unsigned tries;
     uint32_t last_id;
@@ -22,8 +21,10 @@ int source_init(struct source *s, struct peerd *p) WARN_UNUSED;
 void source_done(struct source *s);
 /* After a change of what is published: attaches, or lets go. */
 void source_update(struct source *s);
-/* The service is published no more: its route in berthd, if it was ours, goes. */
-void source_unroute(struct source *s, const struct publication *p);
+/* A service at an address has a route of ours in berthd, `peer://SERVICE`; these make and remove
+ * it. -ENOENT: no berthd runs; otherwise berthd's error, with a sentence in the log. */
+int source_route(const struct publication *p) WARN_UNUSED;
+void source_unroute(const struct publication *p);
 bool source_ready(const struct source *s);
 /* Gives the socket, which is consumed, with who is behind it to dispatch; incoming_answered()
  * follows. -EAGAIN: too many wait there. */
