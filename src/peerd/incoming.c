@@ -55,8 +55,6 @@ static int hand_over(struct peerd *p, struct incoming *in)
 {
     struct pair pair;
     struct addr from = pair_address(&in->key);
-    if (!source_ready(&p->source))
-        return -ENOTCONN;
     int r = pair_make(&from, &pair);
     if (r < 0)
         return r;
@@ -64,6 +62,24 @@ static int hand_over(struct peerd *p, struct incoming *in)
     in->ours = pair.ours_addr;
     in->theirs = pair.theirs_addr;
     return source_send_consume(&p->source, in, pair.theirs);
+}
+
+/* As many as dispatch takes at once, in their order. */
+static void waiting_send(struct peerd *p)
+{
+    list_for_each(in, &p->incoming, struct incoming, link)
+    {
+        if (!source_has_room(&p->source))
+            return;
+        if (in->fd >= 0)
+            continue;
+        int r = hand_over(p, in);
+        if (r == 0)
+            continue;
+        log_warn("stream not handed over service=%s err=%s", in->service, strerror(-r));
+        refuse(p, in->stream, str_of(in->service), STREAM_UNREACHABLE);
+        incoming_free(in);
+    }
 }
 
 void incoming_open(struct peerd *p, struct session_stream *st, struct str service)
@@ -75,17 +91,11 @@ void incoming_open(struct peerd *p, struct session_stream *st, struct str servic
         refuse(p, st, service, !pub && may_some ? STREAM_NO_SERVICE : STREAM_NOT_ALLOWED);
         return;
     }
-    struct incoming *in = incoming_new(p, st, service);
-    if (!in) {
-        refuse(p, st, service, STREAM_BUSY);
-        return;
-    }
-    int r = hand_over(p, in);
-    if (r == 0)
-        return;
-    log_info("stream not handed over service=%s err=%s", in->service, strerror(-r));
-    refuse(p, st, service, r == -EAGAIN ? STREAM_BUSY : STREAM_UNREACHABLE);
-    incoming_free(in);
+    struct incoming *in = source_ready(&p->source) ? incoming_new(p, st, service) : NULL;
+    if (in)
+        waiting_send(p);
+    else
+        refuse(p, st, service, source_ready(&p->source) ? STREAM_BUSY : STREAM_UNREACHABLE);
 }
 
 static struct incoming *incoming_find(struct peerd *p, uint32_t id)
@@ -127,6 +137,7 @@ void incoming_answered(struct peerd *p, uint32_t id, unsigned result, bool proxy
     if (result != 0) {
         refuse(p, in->stream, str_of(in->service), STREAM_UNREACHABLE);
         incoming_free(in);
+        waiting_send(p);
         return;
     }
     if (pub)
@@ -136,6 +147,7 @@ void incoming_answered(struct peerd *p, uint32_t id, unsigned result, bool proxy
     remember(p, in);
     session_take(in->stream, fd_take(&in->fd));
     incoming_free(in);
+    waiting_send(p);
 }
 
 void incoming_lost(struct peerd *p)

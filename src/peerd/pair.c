@@ -4,6 +4,8 @@
 
 #include <netinet/tcp.h>
 
+#include "wire/streammsg.h"
+
 #define STRANGERS_MAX 16
 
 struct addr pair_address(const struct key *key)
@@ -45,9 +47,8 @@ static int accept_own(int listener, const struct addr *own)
 
 int pair_make(const struct addr *from, struct pair *ret_pair)
 {
-    static const uint8_t loopback[4] = {127, 0, 0, 1};
     const int one = 1;
-    struct addr any = addr_make(AF_INET, loopback, 0);
+    struct addr any = addr_make(AF_INET, STREAMMSG_IP, 0);
     struct pair p = {-EBADF, -EBADF, .ours_addr = *from};
     CLEANUP_FD int listener = bound(&any, &p.theirs_addr);
     CLEANUP_FD int ours = bound(from, &p.ours_addr);

@@ -9,7 +9,7 @@
 struct addr pair_address(const struct key *key);
 
 struct pair {
-    int ours, theirs; /* owned by the caller; both blocking */
+    int ours, theirs; /* owned by the caller; both blocking; theirs is accepted at STREAMMSG_IP */
     struct addr ours_addr, theirs_addr;
 };
 /* Listens for a moment. Our end is bound to `from`. Negative errno. */

@@ -36,6 +36,7 @@ static void let_go(struct source *s)
 {
     loop_unwatch(&s->peerd->loop, &s->watch);
     s->fd = fd_close(s->fd);
+    s->unanswered = 0;
     incoming_lost(s->peerd);
 }
 
@@ -60,6 +61,7 @@ static int answer_take(struct source *s)
         (void)fd_close(fd);
     if (n <= 0 || streammsg_decode(&m, buf, (size_t)n) < 0 || m.type != STREAMMSG_ANSWER)
         return -EPIPE;
+    s->unanswered -= s->unanswered > 0;
     incoming_answered(s->peerd, m.id, m.result, m.flags & STREAMMSG_PROXY);
     return 0;
 }
@@ -223,6 +225,12 @@ bool source_ready(const struct source *s)
     return s->fd >= 0;
 }
 
+bool source_has_room(const struct source *s)
+{
+    return s->fd >= 0 && s->unanswered < STREAMMSG_HELD_MAX;
+}
+
+/* The message that says that our copy is closed goes behind: dispatch waits for it. */
 int source_send_consume(struct source *s, const struct incoming *in, int fd)
 {
     uint8_t buf[STREAMMSG_MAX];
@@ -233,5 +241,14 @@ int source_send_consume(struct source *s, const struct incoming *in, int fd)
                           .name = str_of(in->name)};
     memcpy(m.key, in->key.b, sizeof m.key);
     int n = streammsg_encode(&m, buf, sizeof buf);
-    return n < 0 ? n : fdmsg_send(s->fd, buf, (size_t)n, &owned, 1, MSG_DONTWAIT);
+    int r = n < 0 ? n : fdmsg_send(s->fd, buf, (size_t)n, &owned, 1, MSG_DONTWAIT);
+    if (r < 0)
+        return r;
+    s->unanswered++;
+    owned = fd_close(owned);
+    n = streammsg_encode(&(struct streammsg){.type = STREAMMSG_CLOSED}, buf, sizeof buf);
+    r = n < 0 ? n : fdmsg_send(s->fd, buf, (size_t)n, NULL, 0, MSG_DONTWAIT);
+    if (r < 0)
+        log_warn("dispatch not told that a socket is closed err=%s", strerror(-r));
+    return 0;
 }

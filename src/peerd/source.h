@@ -12,6 +12,7 @@ struct source {
     struct watch watch;
     struct timer retry;
     unsigned tries;
+    unsigned unanswered; /* streams that dispatch has and has not answered */
     uint32_t last_id;
     struct incoming_seen *seen; /* owned; a ring */
     size_t seen_next;
@@ -26,6 +27,8 @@ void source_update(struct source *s);
 int source_route(const struct publication *p) WARN_UNUSED;
 void source_unroute(const struct publication *p);
 bool source_ready(const struct source *s);
+/* Dispatch takes only so many at once. */
+bool source_has_room(const struct source *s);
 /* Gives the socket, which is consumed, with who is behind it to dispatch; incoming_answered()
  * follows. -EAGAIN: too many wait there. */
 int source_send_consume(struct source *s, const struct incoming *in, int fd) WARN_UNUSED;
