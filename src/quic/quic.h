@@ -43,6 +43,14 @@ struct quic_data {
     bool fin; /* the stream ends behind these bytes */
 };
 
+enum quic_sent {
+    QUIC_SENT,
+    QUIC_BLOCKED, /* not now: not to be offered until `room`, unless it is the connection that is
+                     full */
+    QUIC_STOPPED, /* never: the peer reads no more. Only who sends hears of it, or `stream_closed`
+                   */
+};
+
 /* All are called with `ctx` of quic_new() first. `stream` is the pointer given to
  * quic_stream_set(), NULL before. */
 struct quic_hooks {
@@ -77,22 +85,21 @@ struct quic_hooks {
                  bool fin);
     /* The oldest n bytes that were sent are not needed any more. */
     void (*acked)(void *ctx, struct quic_conn *c, void *stream, size_t n);
-    /* The stream or the connection takes more again; stream NULL: ask all of them. */
+    /* The stream takes more again. */
     void (*room)(void *ctx, struct quic_conn *c, void *stream);
     /* The peer sends no more and what it sent is void. */
     void (*reset)(void *ctx, struct quic_conn *c, void *stream, uint64_t code);
-    /* The peer reads no more. */
-    void (*stopped)(void *ctx, struct quic_conn *c, void *stream, uint64_t code);
-    /* Both directions have ended and everything is acknowledged; nothing of it follows. */
+    /* Both directions have ended, or were given up, and everything is acknowledged. The last event
+     * of a stream. */
     void (*stream_closed)(void *ctx, struct quic_conn *c, void *stream);
 
     /* What to send next, asked while packets are written. */
     struct quic_data (*next)(void *ctx, struct quic_conn *c);
-    /* n bytes of it are on their way (0 is possible: only the end), or, with `blocked`, the stream
-     * may not send now and is not to be offered until `room`. */
+    /* What became of it: n bytes are on their way (0 is possible: only the end). */
     void (*sent)(void *ctx, struct quic_conn *c, const struct quic_data *data, size_t n,
-                 bool blocked);
-    /* The packets of one quic_input() were all read; their effects may go on now. */
+                 enum quic_sent how);
+    /* All packets of one quic_input() were read, or packets were written: streams may be reset and
+     * stopped, which they may not in the hooks above. */
     void (*read)(void *ctx, struct quic_conn *c);
 };
 
@@ -121,6 +128,10 @@ int quic_new(const struct quic_hooks *hooks, void *ctx, const struct identity *i
              struct quic **ret_quic) WARN_UNUSED;
 /* Says goodbye on every connection first. Accepts NULL. */
 void quic_free(struct quic *q);
+/* Between these two nothing is written, no connection ends and no timer is set; they nest. Every
+ * call below is between two of its own. */
+void quic_begin(struct quic *q);
+void quic_end(struct quic *q);
 bool quic_is_quic(const void *bytes, size_t n);
 /* Packets of `segment` bytes each, as UDP_GRO gives them (segment = n for one). */
 void quic_input(struct quic *q, const struct quic_path *from, const void *bytes, size_t n,
@@ -133,7 +144,7 @@ void quic_count(const struct quic *q, struct quic_counters *ret_counters);
 /* Begins a handshake with exactly this key. -ENOMEM, -ENOBUFS for too many. */
 int quic_connect(struct quic *q, const struct key *peer, const struct quic_path *path, void *user,
                  struct quic_conn **ret_conn) WARN_UNUSED;
-/* Ends a connection: `closed` follows at once. */
+/* Ends a connection: `closed` follows at once or, inside of a hook, when that has returned. */
 void quic_close(struct quic_conn *c, uint64_t code, const char *reason);
 void quic_set(struct quic_conn *c, void *user);
 void *quic_user(const struct quic_conn *c);
@@ -141,9 +152,10 @@ void *quic_user(const struct quic_conn *c);
 const struct key *quic_peer(const struct quic_conn *c);
 bool quic_is_client(const struct quic_conn *c);
 /* A ping whenever nothing was sent or received for so long; 0: none, and an idle connection ends
- * after QUIC_IDLE_MS. */
+ * after QUIC_IDLE_MS. Of a new one: QUIC_KEEP_ALIVE_MS. */
 void quic_keep_alive(struct quic_conn *c, uint64_t after_ms);
-#define QUIC_IDLE_MS 60000
+#define QUIC_IDLE_MS       60000
+#define QUIC_KEEP_ALIVE_MS 15000
 /* The way goes over to this path when it has answered; of the two sides only the one that connected
  * may move, the other one follows. `at_once` when the old path is dead. -EPERM, -EAGAIN: not
  * confirmed yet, or no spare connection ID at this moment, -EALREADY: it is the path. */
@@ -162,8 +174,9 @@ void quic_stat(const struct quic_conn *c, struct quic_stats *ret_stats);
  * hook `streams` says when. */
 int quic_stream_open(struct quic_conn *c, void *stream, int64_t *ret_id) WARN_UNUSED;
 void quic_stream_set(struct quic_conn *c, int64_t id, void *stream);
-/* So many bytes may be given to this stream now, by its own limit, the connection's and the
- * network's. */
+/* So many bytes may be sent now by all streams together, and by this one alone: above it waits for
+ * the peer (the hook `room` says when it goes on). */
+size_t quic_room(const struct quic_conn *c);
 size_t quic_stream_room(const struct quic_conn *c, int64_t id);
 /* About as much as is sent at once. */
 size_t quic_quantum(const struct quic_conn *c);

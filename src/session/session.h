@@ -17,8 +17,6 @@ struct session;
 struct session_stream;
 
 #define SESSION_SERVICE_MAX 63
-/* A stream that was opened must say within this time what it is for, and get its answer. */
-#define SESSION_OPEN_MS 30000
 /* Streams of one session that wait because the peer allows no more at once. */
 #define SESSION_WAITING_MAX 1024
 
@@ -120,7 +118,7 @@ struct endpoint *session_endpoint(const struct session *s);
 void session_set_user(struct session *s, void *user);
 void *session_user(const struct session *s);
 /* Pings when nothing was heard for so long, so that the path stays open in NATs; 0: none, and the
- * session ends after QUIC_IDLE_MS without a stream's data. 15,000 is the beginning. */
+ * session ends after QUIC_IDLE_MS without a packet. It begins with QUIC_KEEP_ALIVE_MS. */
 void session_keep_alive(struct session *s, uint64_t after_ms);
 
 /* Moves to another path, in mid-transfer and without losing a byte. With `at_once` packets go there
