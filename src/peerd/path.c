@@ -10,12 +10,13 @@
 #include "peerd/remote.h"
 
 /* A path over which nothing comes for so long is dead, when something was asked. */
-#define DEAD_MS  5500
-#define LOOK_MS  1000
-#define AGAIN_MS 1100
-#define REST_MS  60000
-#define PING_MS  2000
-#define CALM_MS  15000
+#define DEAD_MS       5500
+#define LOOK_MS       1000
+#define AGAIN_MS      1100
+#define FALL_AGAIN_MS 200
+#define REST_MS       60000
+#define PING_MS       2000
+#define CALM_MS       15000
 
 const char *path_result_word(enum path_result result)
 {
@@ -88,20 +89,39 @@ static void step(struct remote *r)
 }
 
 /* Back to the relay, at once; without one a new channel is asked for. */
-static void fall_back(struct remote *r)
+static void fall(struct remote *r)
 {
-    struct net *n = &r->peerd->net;
+    struct quic_path path;
+    if (!may_move(r)) {
+        r->path.stage = PATH_NONE;
+        return;
+    }
+    if (!r->channel) {
+        rest(r);
+        remote_recall(r);
+        return;
+    }
+    path = net_channel_path(&r->peerd->net, r->channel);
+    r->path.stage = PATH_FALLING;
+    if (session_move(r->session, &path, true) == -EAGAIN)
+        timer_set(r, FALL_AGAIN_MS);
+    else
+        rest(r);
+}
+
+/* Whatever was under way is void: another relay channel than before. */
+void path_relay(struct remote *r)
+{
+    fall(r);
+}
+
+static void direct_died(struct remote *r)
+{
     char label[KEY_TEXT_MAX];
     log_info("direct path dead peer=%s", remote_label(r, label));
     trail_add(&r->trail, "the direct path died: back to the relay");
     r->path.falls++;
-    rest(r);
-    if (r->channel) {
-        struct quic_path path = net_channel_path(n, r->channel);
-        (void)session_move(r->session, &path, true);
-    } else {
-        remote_recall(r);
-    }
+    fall(r);
 }
 
 /* Only where something is under way silence means anything. */
@@ -121,7 +141,7 @@ static void look(struct remote *r)
         p->heard_ms = now;
     }
     if (now - p->heard_ms > DEAD_MS)
-        fall_back(r);
+        direct_died(r);
     else
         timer_set(r, LOOK_MS);
 }
@@ -132,6 +152,8 @@ static void timer_fired(struct timer *t)
     struct remote *r = container_of(p, struct remote, path);
     if (p->stage == PATH_DIRECT)
         look(r);
+    else if (p->stage == PATH_FALLING)
+        fall(r);
     else if (p->stage == PATH_TRYING || p->stage == PATH_RESTING)
         step(r);
 }

@@ -15,6 +15,7 @@ enum path_stage {
     PATH_NONE,    /* nothing is known to try */
     PATH_TRYING,  /* an address is being validated */
     PATH_DIRECT,  /* and has answered */
+    PATH_FALLING, /* it has died, and the way back is not open yet */
     PATH_RESTING, /* none answered; later again */
 };
 
@@ -45,6 +46,8 @@ void path_offer(struct remote *r, const struct offer *o, const struct addr *seen
 void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
+/* To the relay, at once. */
+void path_relay(struct remote *r);
 /* The answer of a path's validation. */
 void path_answered(struct remote *r, const struct quic_path *path, bool ok);
 /* A datagram that is neither QUIC nor a server's. */

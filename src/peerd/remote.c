@@ -195,7 +195,7 @@ void remote_calling(struct remote *r, const struct presence_calling *c)
     if (!r->session)
         connect_over(r, &path, "over the relay");
     else if (session_is_client(r->session) && !path_is_direct(r) && !goes_over(r->session, &path))
-        (void)session_move(r->session, &path, true);
+        path_relay(r);
     if (old && old != r->channel && old->remote == r)
         net_channel_close(n, old);
 }
@@ -276,8 +276,8 @@ void remote_invited(struct peerd *p, const struct presence_invite *i)
     struct remote *r = remote_may_connect(p, &i->caller) ? remote_get(p, &i->caller, "") : NULL;
     if (r)
         invite_answer(r, i);
-    else
-        (void)presence_answer(p->net.presence, i, RDV_DECLINED, NULL);
+    else if (presence_answer(p->net.presence, i, RDV_DECLINED, NULL) < 0)
+        log_debug("a call could not be declined");
     net_kick(&p->net);
 }
 
