@@ -211,8 +211,9 @@ static void message(struct connection *c, struct str bytes)
     uint8_t out[RDVMSG_MAX];
     if (relay_looks(bytes.p, bytes.n)) {
         c->relays = true;
-        const struct relayed d = {place_make(&in.from, &in.via), (uint8_t *)bytes.p, bytes.n, 0};
-        forward(w, &d);
+        const struct relayed d = {place_make(&in.from, &in.via), (uint8_t *)bytes.p, bytes.n,
+                                  bytes.n};
+        (void)forward(w, &d);
         return;
     }
     size_t n = worker_handle(w, &in, out);

@@ -161,7 +161,8 @@ static socklen_t name_set(struct sockaddr_in6 *name, const struct place *to)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)name;
     if (to->family == 6) {
-        *name = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(to->port)};
+        *name = (struct sockaddr_in6){
+            .sin6_family = AF_INET6, .sin6_port = htons(to->port), .sin6_scope_id = to->scope};
         memcpy(&name->sin6_addr, to->ip, 16);
         return sizeof *name;
     }
@@ -304,15 +305,15 @@ static void buffer_handle(struct udp *u, size_t i)
         in.via.local = local.len ? locals_number(&u->worker->hub->locals, &local) : 0;
     }
     uint8_t *bytes = io->bytes + i * IN_STRIDE;
-    if (relay_looks(bytes, n)) {
-        const struct relayed d = {place_make(&in.from, &in.via), bytes, n, segment};
-        forward(u->worker, &d);
-        return;
-    }
     size_t step = segment ? segment : n;
-    for (size_t at = 0; at < n; at += step) {
-        in.bytes = (struct str){(const char *)bytes + at, n - at < step ? n - at : step};
-        answer(u, &in);
+    for (size_t at = 0, size; at < n; at += size) {
+        size = n - at < step ? n - at : step;
+        in.bytes = (struct str){(const char *)bytes + at, size};
+        const struct relayed d = {place_make(&in.from, &in.via), bytes + at, n - at, step};
+        if (relay_looks(bytes + at, size))
+            size = forward(u->worker, &d);
+        else
+            answer(u, &in);
     }
 }
 

@@ -173,7 +173,9 @@ struct relayed {
     uint8_t *bytes;
     size_t n, segment;
 };
-void forward(struct worker *w, const struct relayed *d);
+/* Up to the first that is no relayed packet, which the first of them is; how many bytes these are.
+ */
+size_t forward(struct worker *w, const struct relayed *d);
 /* For each datagram of a batch, before it is forwarded; and before that, is the batch a full one?
  */
 void shares_begin(struct shares *s, bool full);

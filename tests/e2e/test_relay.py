@@ -99,6 +99,18 @@ def test_packets_of_one_buffer_stay_apart_and_in_order(world):
     assert c.relayed() == (at_c.channel, b"the end")
 
 
+def test_a_message_behind_packets_in_one_buffer_is_answered(world):
+    server = world.server()
+    a, b = peer(world, server), peer(world, server)
+    calling, invite = connect(a, b)
+    one = [relay_packet(calling.channel, bytes([i]) * 192) for i in range(5)]
+    a.asker.socket.sendmsg([b"".join(one) + message(HELLO, bytes(52))],
+                           [(17, 103, struct.pack("H", 200))])
+    assert a.asker.receive()[2] == COOKIE
+    assert [b.relayed()[1][:1] for _ in range(5)] == [bytes([i]) for i in range(5)]
+    assert invite.channel == calling.channel ^ 1
+
+
 # Who may do what ----------------------------------------------------------------------------------
 
 
