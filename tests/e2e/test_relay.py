@@ -223,6 +223,12 @@ def test_the_relay_is_not_aimed_at_who_has_not_proven_an_address(world):
     assert victim.open(calling.channel, calling.ticket)[2] == OPENED
 
 
+def room(server, size):
+    """So much more memory may it use; sanitizers keep what was freed for a while."""
+    with open(os.path.join(server.build, "berth-rendezvous"), "rb") as f:
+        return size + (256 << 20 if b"__asan_init" in f.read() else 0)
+
+
 # Limits -------------------------------------------------------------------------------------------
 
 
@@ -286,7 +292,7 @@ def test_who_does_not_read_what_is_relayed_loses_it_and_costs_little(world, over
         return server.counters()["relay.lost"] > 500
 
     wait_until(full, 60, "lost packets")
-    assert server.memory() - before < 8 << 20
+    assert server.memory() - before < room(server, 8 << 20)
     a.relay(to_c.channel, b"others get theirs")
     assert c.relayed() == (at_c.channel, b"others get theirs")
     channel, payload = b.relayed()  # whole packets, and no piece of one
@@ -374,7 +380,7 @@ def test_damaged_and_unfinished_handshakes_are_closed_and_harm_nobody(world):
     before = server.memory()
     for _ in range(30):
         Asker(server.port, tls=True).close()
-    assert server.memory() - before < 4 << 20
+    assert server.memory() - before < room(server, 4 << 20)
 
 
 # The end ------------------------------------------------------------------------------------------
