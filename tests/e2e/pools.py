@@ -80,7 +80,6 @@ class Pools:
     def up(self, *options):
         self.options = options
         self.stage.serve("--config", self.folder, *options)
-        self.stage.ls()  # answered when all pools have their listeners
         return self
 
     def ask(self, *words, good=True):

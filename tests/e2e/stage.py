@@ -131,7 +131,8 @@ class Stage:
 
     def serve(self, *options, limit=()):
         """Starts this stage's berthd by hand, in the foreground, with options of its own; `limit` is a
-        command before it."""
+        command before it. When this returns it has opened everything: the control socket is the
+        first of all, and answers last."""
         proc = Proc(self._wrap([*limit, self.tool("berthd"), *map(str, options)]),
                     os.path.join(self.files, "berthd.log"), self.env, "/")
         self.by_hand.append(proc)
@@ -144,7 +145,9 @@ class Stage:
                 return False
             return True
 
-        wait_until(takes, 10, "a control socket")
+        wait_until(takes, 30, "a control socket")
+        done = self.berth("ls")
+        assert done.returncode == 0, f"berthd does not answer: {done.stderr}{proc.output()}"
 
     def control_path(self, name="control"):
         return os.path.join(self.runtime, name)
