@@ -80,7 +80,7 @@ class Stage:
     def tool(self, name="berth"):
         return os.path.join(self.build, name)
 
-    def berth(self, *args, timeout=20, env=None):
+    def berth(self, *args, timeout=60, env=None):
         """Runs one berth command to its end; the caller judges the exit status."""
         return subprocess.run(self._wrap([self.tool(), *map(str, args)]), capture_output=True,
                               text=True, timeout=timeout, check=False, cwd="/",
@@ -152,7 +152,7 @@ class Stage:
     def control_path(self, name="control"):
         return os.path.join(self.runtime, name)
 
-    def control(self, name="control", timeout=5.0):
+    def control(self, name="control", timeout=30.0):
         """A connection to one of berth's sockets, as any local process can make it."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.settimeout(timeout)
