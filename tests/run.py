@@ -20,10 +20,11 @@ import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 E2E = ROOT / "tests" / "e2e"
+NATLAB = ROOT / "tests" / "natlab"
 SANITIZERS = ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized", "-Db_lundef=false"]
 # What is not about our own daemons' memory is tested once.
-PLAIN_ONLY = {"test_bench", "test_completion", "test_conf", "test_programs", "test_shim", "test_shim_claims",
-              "test_systemd", "test_why"}
+PLAIN_ONLY = {"test_bench", "test_completion", "test_conf", "test_lab", "test_programs", "test_shim",
+              "test_shim_claims", "test_systemd", "test_why"}
 BUILD_SECONDS, UNIT_SECONDS, FILE_SECONDS = 900, 600, 600
 SHOWN_BYTES = 6000
 UNSTEADY_MAX, UNSTEADY_SHOWN_BYTES = 5, 2500
@@ -171,7 +172,7 @@ class Build:
         if count.failed:
             return count
         count.add(self.units())
-        for path in sorted(E2E.glob("test_*.py")):
+        for path in sorted(E2E.glob("test_*.py")) + sorted(NATLAB.glob("test_*.py")):
             if self.options and path.stem in PLAIN_ONLY:
                 continue
             count.add(self.end_to_end(path))
