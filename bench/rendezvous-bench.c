@@ -71,16 +71,18 @@ static void memory(size_t peers)
 {
     uint8_t buf[RECORD_MAX] = {0}, out[RECORD_MAX];
     struct addr from;
+    const struct rdv_via via = {.socket = 0};
     uint64_t known, put_count = 0;
     uint32_t age;
     size_t before = resident(), size = 0;
     struct registry *r = registry_new(peers, 90);
     if (!r || addr_parse("192.0.2.1:4711", &from) < 0)
         exit(1);
+    const struct place at = place_make(&from, &via);
     double start = now_s();
     for (size_t i = 0; i < peers; i++) {
         size = record_make(buf, spread(i), NULL);
-        put_count += registry_put(r, (struct str){(char *)buf, size}, &from, 1, &known) == 0;
+        put_count += registry_put(r, (struct str){(char *)buf, size}, &at, 1, &known) == 0;
     }
     double put = now_s() - start;
     size_t used = resident() - before;

@@ -18,5 +18,12 @@ enum rdv_reason handle_refresh(struct rdv *r, struct request *q, struct rdvmsg *
 enum rdv_reason handle_lookup(struct rdv *r, struct request *q, struct rdvmsg *answer);
 enum rdv_reason handle_name(struct rdv *r, struct request *q, struct rdvmsg *answer);
 
+enum rdv_reason handle_allow(struct rdv *r, struct request *q, struct rdvmsg *answer);
+enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *answer);
+enum rdv_reason handle_answer(struct rdv *r, struct request *q, struct rdvmsg *answer);
+enum rdv_reason handle_open(struct rdv *r, struct request *q, struct rdvmsg *answer);
+
+/* Answers with a cookie instead. */
+void cookie_answer(const struct rdv *r, const struct request *q, struct rdvmsg *answer);
 /* May this sender have another signature checked? RDV_OK, RDV_RATE_LIMITED or RDV_BUSY. */
 enum rdv_reason signature_allowed(struct rdv *r, struct request *q);

@@ -41,6 +41,8 @@ struct limits *limits_new(uint32_t signatures)
     l->kinds[LIMIT_STUN].all_burst = 5000;
     l->kinds[LIMIT_ACCEPT].rate = 10;
     l->kinds[LIMIT_ACCEPT].burst = 100;
+    l->kinds[LIMIT_CALL].rate = signatures;
+    l->kinds[LIMIT_CALL].burst = 4 * signatures;
     return l;
 }
 

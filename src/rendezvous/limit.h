@@ -9,6 +9,7 @@ enum limit_kind {
     LIMIT_SIGNATURE, /* checked for one source */
     LIMIT_STUN,      /* answers longer than their request, to one network */
     LIMIT_ACCEPT,    /* TCP connections from one source */
+    LIMIT_CALL,      /* calls and answers from one source */
     LIMIT_KIND_COUNT,
 };
 

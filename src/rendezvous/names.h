@@ -7,6 +7,7 @@
 
 #include "base/addr.h"
 #include "base/list.h"
+#include "rendezvous/place.h"
 #include "wire/rdvmsg.h"
 #include "wire/record.h"
 
@@ -24,13 +25,6 @@ int names_put(struct names *n, struct str name, const uint8_t key[RDVMSG_KEY],
 void names_remove(struct names *n, struct str name);
 size_t names_count(struct names *n);
 bool names_full(struct names *n);
-
-/* How a request came, so that its answer can go back the same way. */
-struct rdv_via {
-    uint64_t connection; /* 0: a datagram; otherwise TCP, which proves the address */
-    uint32_t socket;     /* the serving thread's own numbers */
-    struct addr local;   /* where a datagram was sent to; without a family: not known */
-};
 
 /* On disk ------------------------------------------------------------------ */
 

@@ -51,6 +51,7 @@ static enum rdv_reason reason_of(enum registry_result result)
 enum rdv_reason handle_register(struct rdv *r, struct request *q, struct rdvmsg *answer)
 {
     struct record rec;
+    const struct place at = place_make(&q->in->from, &q->in->via);
     enum rdv_reason reason = signed_record_decode(q->m->record, &rec);
     if (reason == RDV_OK)
         reason = time_check(&rec, q->in->unix_s);
@@ -58,8 +59,7 @@ enum rdv_reason handle_register(struct rdv *r, struct request *q, struct rdvmsg 
         reason = signatures_check(r, q, &rec);
     if (reason != RDV_OK)
         return reason;
-    reason = reason_of(
-        registry_put(r->shared->registry, q->m->record, &q->in->from, q->now_s, &q->number));
+    reason = reason_of(registry_put(r->shared->registry, q->m->record, &at, q->now_s, &q->number));
     if (reason != RDV_OK)
         return reason;
     answer->type = RDVMSG_REGISTERED;
@@ -74,7 +74,8 @@ enum rdv_reason handle_refresh(struct rdv *r, struct request *q, struct rdvmsg *
 {
     if (!secrets_token_good(&r->secrets, q->m->key, &q->in->from, q->m->token, answer->token))
         return RDV_BAD_TOKEN;
-    if (!registry_refresh(r->shared->registry, q->m->key, &q->in->from, q->now_s, &answer->number))
+    const struct place at = place_make(&q->in->from, &q->in->via);
+    if (!registry_refresh(r->shared->registry, q->m->key, &at, q->now_s, &answer->number))
         return RDV_NOT_REGISTERED;
     answer->type = RDVMSG_REFRESHED;
     answer->lifetime_s = r->shared->lease_s;

@@ -1,7 +1,7 @@
 /* The registry in the server's own memory: shards by hash, each with a lock and a table of its own,
  * so that threads seldom meet and a growing table holds up one request in 256 at most. A lease is
- * one allocation: where and when its owner was seen, and the signed record as it came, which has
- * the key and the sequence in it.
+ * one allocation: where and when its owner was seen, the signed record as it came, which has the
+ * key and the sequence in it, and behind it the list of who may call.
  *
  * All leases are equally long, so a timer wheel would only add pointers to every lease: expired
  * ones are passed over when they are met, and a sweep through the shards frees them. */
@@ -21,11 +21,11 @@
 #define RECORD_LEAST (SEQUENCE_AT + 8)
 
 struct lease {
+    struct place place;
     uint32_t renewed_s;
     uint16_t size;
-    uint16_t port;
-    uint8_t family;
-    uint8_t ip[16];
+    bool anyone;           /* may call */
+    uint8_t allowed_count; /* REGISTRY_ALLOWED bytes each, behind the record */
     uint8_t record[];
 };
 
@@ -115,30 +115,34 @@ static void shard_unlock(struct shard *s)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
+/* Signed: another thread's clock may be a little ahead. */
 static bool is_alive(const struct registry *r, const struct lease *l, uint32_t now_s)
 {
-    return l && now_s - l->renewed_s < r->lease_s;
+    return l && (int32_t)(now_s - l->renewed_s) < (int32_t)r->lease_s;
 }
 
-static void seen(struct lease *l, const struct addr *from, uint32_t now_s)
+static void seen(struct lease *l, const struct place *at, uint32_t now_s)
 {
     l->renewed_s = now_s;
-    l->port = addr_port(from);
-    l->family = (uint8_t)from->sa.sa_family;
-    if (l->family == AF_INET6)
-        memcpy(l->ip, &from->v6.sin6_addr, 16);
-    else
-        memcpy(l->ip, &from->v4.sin_addr, 4);
+    l->place = *at;
 }
 
-static struct lease *lease_new(struct str record)
+static struct lease *lease_new(struct str record, struct str allowed)
 {
-    struct lease *l = calloc(1, offsetof(struct lease, record) + record.n);
+    struct lease *l = calloc(1, offsetof(struct lease, record) + record.n + allowed.n);
     if (l) {
         l->size = (uint16_t)record.n;
+        l->allowed_count = (uint8_t)(allowed.n / REGISTRY_ALLOWED);
         memcpy(l->record, record.p, record.n);
+        memcpy(l->record + record.n, allowed.p, allowed.n);
     }
     return l;
+}
+
+static struct str lease_allowed(const struct lease *l)
+{
+    return (struct str){(const char *)l->record + l->size,
+                        (size_t)l->allowed_count * REGISTRY_ALLOWED};
 }
 
 /* What the known lease says about a record for the same key. */
@@ -163,27 +167,33 @@ static enum registry_result insert(struct registry *r, struct shard *s, struct l
     return REGISTRY_FULL;
 }
 
-/* With the shard locked: the record is new, or newer than what is known. */
-static enum registry_result store(struct registry *r, struct shard *s, struct lease *known,
-                                  struct str record, struct lease **ret_lease)
+static void replace(struct registry *r, struct shard *s, struct lease *known, struct lease *l)
 {
-    struct lease *l = lease_new(record);
-    uint64_t hash = hash_of(r->hash_key, record_key(record));
+    table_replace(&s->leases, &r->type, l, hash_of(r->hash_key, key_of(l)));
+    free(known);
+}
+
+/* With the shard locked: the record is new, or newer than what is known. The list of who may call
+ * goes on with a lease that is alive. */
+static enum registry_result store(struct registry *r, struct shard *s, struct lease *known,
+                                  bool alive, struct str record, struct lease **ret_lease)
+{
+    struct lease *l = lease_new(record, alive ? lease_allowed(known) : STR(""));
     if (!l)
         return REGISTRY_FULL;
+    l->anyone = alive && known->anyone;
     if (!known) {
-        enum registry_result result = insert(r, s, l, hash);
+        enum registry_result result = insert(r, s, l, hash_of(r->hash_key, record_key(record)));
         if (result != REGISTRY_OK)
             return result;
     } else {
-        table_replace(&s->leases, &r->type, l, hash);
-        free(known);
+        replace(r, s, known, l);
     }
     *ret_lease = l;
     return REGISTRY_OK;
 }
 
-enum registry_result registry_put(struct registry *r, struct str record, const struct addr *from,
+enum registry_result registry_put(struct registry *r, struct str record, const struct place *at,
                                   uint32_t now_s, uint64_t *ret_known)
 {
     if (record.n < RECORD_LEAST || record.n > RECORD_MAX)
@@ -191,13 +201,12 @@ enum registry_result registry_put(struct registry *r, struct str record, const s
     uint64_t hash = hash_of(r->hash_key, record_key(record));
     struct shard *s = shard_lock(r, hash);
     struct lease *l = table_find(&s->leases, &r->type, record_key(record), hash);
-    enum registry_result result = REGISTRY_OK;
-    if (is_alive(r, l, now_s))
-        result = compare(l, record);
-    if (result == REGISTRY_OK && !(l && str_eq(record, lease_record(l))))
-        result = store(r, s, l, record, &l);
+    bool alive = is_alive(r, l, now_s);
+    enum registry_result result = alive ? compare(l, record) : REGISTRY_OK;
+    if (result == REGISTRY_OK && !(alive && str_eq(record, lease_record(l))))
+        result = store(r, s, l, alive, record, &l);
     if (result == REGISTRY_OK)
-        seen(l, from, now_s);
+        seen(l, at, now_s);
     *ret_known = l ? record_sequence(lease_record(l)) : 0;
     shard_unlock(s);
     return result;
@@ -215,7 +224,7 @@ bool registry_has(struct registry *r, struct str record, uint32_t now_s)
     return same;
 }
 
-bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const struct addr *from,
+bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const struct place *at,
                       uint32_t now_s, uint64_t *ret_sequence)
 {
     struct str k = {(const char *)key, RECORD_KEY};
@@ -224,11 +233,59 @@ bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const s
     struct lease *l = table_find(&s->leases, &r->type, k, hash);
     bool alive = is_alive(r, l, now_s);
     if (alive) {
-        seen(l, from, now_s);
+        seen(l, at, now_s);
         *ret_sequence = record_sequence(lease_record(l));
     }
     shard_unlock(s);
     return alive;
+}
+
+bool registry_allow(struct registry *r, const uint8_t key[RECORD_KEY], bool anyone,
+                    struct str allowed, uint32_t now_s)
+{
+    struct str k = {(const char *)key, RECORD_KEY};
+    struct shard *s = shard_lock(r, hash_of(r->hash_key, k));
+    struct lease *l = table_find(&s->leases, &r->type, k, hash_of(r->hash_key, k));
+    bool alive = is_alive(r, l, now_s);
+    if (alive && !str_eq(allowed, lease_allowed(l))) {
+        struct lease *other = lease_new(lease_record(l), allowed);
+        alive = other != NULL;
+        if (alive) {
+            seen(other, &l->place, l->renewed_s);
+            replace(r, s, l, other);
+            l = other;
+        }
+    }
+    if (alive)
+        l->anyone = anyone;
+    shard_unlock(s);
+    return alive;
+}
+
+static bool is_allowed(const struct lease *l, const uint8_t caller[RECORD_KEY])
+{
+    struct str list = lease_allowed(l);
+    for (size_t i = 0; i < list.n; i += REGISTRY_ALLOWED)
+        if (memcmp(list.p + i, caller, REGISTRY_ALLOWED) == 0)
+            return true;
+    return l->anyone;
+}
+
+enum registry_access registry_access(struct registry *r, const uint8_t key[RECORD_KEY],
+                                     const uint8_t caller[RECORD_KEY], uint32_t now_s,
+                                     struct place *ret_place)
+{
+    struct str k = {(const char *)key, RECORD_KEY};
+    uint64_t hash = hash_of(r->hash_key, k);
+    struct shard *s = shard_lock(r, hash);
+    const struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    enum registry_access access = REGISTRY_NOT_THERE;
+    if (is_alive(r, l, now_s))
+        access = is_allowed(l, caller) ? REGISTRY_MAY_CALL : REGISTRY_MAY_NOT;
+    if (access == REGISTRY_MAY_CALL)
+        *ret_place = l->place;
+    shard_unlock(s);
+    return access;
 }
 
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,

@@ -1,9 +1,10 @@
 #pragma once
 /* Who is registered: for each key the newest signed record, where the server saw its owner, and the
  * lease that each sign of life renews. Soft state: it is lost when the server ends, and peers
- * register again. Safe for any number of threads. */
+ * register again. A key's list of who may call it is part of that. Safe for any number of threads.
+ */
 
-#include "base/addr.h"
+#include "rendezvous/place.h"
 #include "wire/record.h"
 
 struct registry;
@@ -21,13 +22,23 @@ struct registry *registry_new(size_t peers_max, uint32_t lease_s);
 void registry_free(struct registry *r);
 
 /* A signed record that has been checked. ret_known is the sequence of what is known afterwards. */
-enum registry_result registry_put(struct registry *r, struct str record, const struct addr *from,
+enum registry_result registry_put(struct registry *r, struct str record, const struct place *at,
                                   uint32_t now_s, uint64_t *ret_known);
 /* Are these the very bytes that are known for this key? Their signature was checked then. */
 bool registry_has(struct registry *r, struct str record, uint32_t now_s);
 /* A sign of life. False when nobody with this key is registered. */
-bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const struct addr *from,
+bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const struct place *at,
                       uint32_t now_s, uint64_t *ret_sequence);
+/* Who may call this key from now on: anyone, or those whose keys begin with one of the
+ * REGISTRY_ALLOWED bytes each. Until it has said so: nobody. False when it is not registered. */
+#define REGISTRY_ALLOWED 8
+bool registry_allow(struct registry *r, const uint8_t key[RECORD_KEY], bool anyone,
+                    struct str allowed, uint32_t now_s);
+enum registry_access { REGISTRY_MAY_CALL, REGISTRY_MAY_NOT, REGISTRY_NOT_THERE };
+/* May the caller call this key, and where is it? */
+enum registry_access registry_access(struct registry *r, const uint8_t key[RECORD_KEY],
+                                     const uint8_t caller[RECORD_KEY], uint32_t now_s,
+                                     struct place *ret_place);
 /* Copies the record and returns its length, 0 when there is none. */
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
                     uint8_t buf[RECORD_MAX], uint32_t *ret_age_s);

@@ -13,6 +13,8 @@ static const struct {
     [RDVMSG_REGISTER] = {handle_register, true}, [RDVMSG_REFRESH] = {handle_refresh, false},
     [RDVMSG_LOOKUP] = {handle_lookup, false},    [RDVMSG_CLAIM] = {handle_name, true},
     [RDVMSG_RELEASE] = {handle_name, true},      [RDVMSG_LIST] = {handle_name, true},
+    [RDVMSG_ALLOW] = {handle_allow, false},      [RDVMSG_CALL] = {handle_call, false},
+    [RDVMSG_ANSWER] = {handle_answer, false},    [RDVMSG_OPEN] = {handle_open, false},
 };
 
 /* Only this thread writes; another reads it for the log. */
@@ -37,7 +39,7 @@ void rdv_done(struct rdv *r)
     r->limits = NULL;
 }
 
-static void cookie_answer(const struct rdv *r, const struct request *q, struct rdvmsg *answer)
+void cookie_answer(const struct rdv *r, const struct request *q, struct rdvmsg *answer)
 {
     answer->type = RDVMSG_COOKIE_IS;
     answer->lifetime_s = SECRETS_PERIOD_S;
@@ -76,8 +78,9 @@ static size_t ours_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_M
     answer.type = 0;
     answer.transaction = m->transaction;
     answer.pad_to = 0;
-    bool cookie_good = (m->type == RDVMSG_LOOKUP || handlers[m->type].needs_proof) &&
-                       secrets_cookie_good(&r->secrets, &q->in->from, m->cookie);
+    bool has_cookie =
+        m->type == RDVMSG_LOOKUP || m->type == RDVMSG_OPEN || handlers[m->type].needs_proof;
+    bool cookie_good = has_cookie && secrets_cookie_good(&r->secrets, &q->in->from, m->cookie);
     q->proven = cookie_good || q->in->via.connection != 0;
     if (m->type == RDVMSG_HELLO || (handlers[m->type].needs_proof && !cookie_good)) {
         cookie_answer(r, q, &answer);
@@ -169,6 +172,7 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
     struct rdvmsg m;
     struct request q;
     r->send_from = in->via.socket;
+    r->push.n = 0;
     if (stun_looks(in->bytes.p, in->bytes.n)) {
         size_t n = stun_handle(r, in, out);
         if (n == 0)

@@ -1,11 +1,12 @@
 #pragma once
 /* What a rendezvous server answers: a message, its sender and the time come in, the answer goes
- * out. No sockets and no clock. One struct rdv for each thread; they share registry, names and
- * store. */
+ * out, and sometimes a message for another peer. No sockets and no clock. One struct rdv for each
+ * thread; they share registry, names and store. */
 
 #include "rendezvous/limit.h"
 #include "rendezvous/names.h"
 #include "rendezvous/registry.h"
+#include "rendezvous/relay.h"
 #include "rendezvous/secrets.h"
 
 /* A record may be good for a week at most: so long a caller may be shown a stale one. */
@@ -22,6 +23,8 @@ struct rdv_stun {
 struct rdv_shared {
     struct rdv_stun stun;
     struct registry *registry;
+    struct relay *relay;
+    struct addr relay_addr; /* what peers are told; without a family: this server */
     struct names *names;
     struct names_store *store;
     uint8_t master[SECRETS_MASTER];
@@ -36,6 +39,18 @@ struct rdv_counters {
     uint64_t stun;
     uint64_t withheld; /* would have been longer than what came from an unproven address */
     uint64_t dropped;  /* neither STUN nor ours, or over the limit for STUN */
+    uint64_t pushed[RDVMSG_TYPE_COUNT];
+    uint64_t relayed, relayed_bytes;
+    uint64_t relay_limited; /* packets: over a limit */
+    uint64_t relay_unfair;  /* packets: of a pair that took more than its share of a busy thread */
+    uint64_t relay_lost;    /* packets: the other side was not there, or did not take them */
+};
+
+/* A message for another peer than the one who sent something. */
+struct rdv_push {
+    struct place to;
+    size_t n; /* 0: none */
+    uint8_t bytes[RDVMSG_MAX];
 };
 
 struct rdv {
@@ -44,6 +59,7 @@ struct rdv {
     struct limits *limits;
     struct names_outbox outbox;
     struct rdv_counters counters;
+    struct rdv_push push;    /* from the last call, to be sent now */
     uint32_t send_from;      /* the socket that the last answer to a datagram leaves from */
     enum rdv_reason refused; /* by the last call; RDV_OK: nothing was */
 };
@@ -57,7 +73,8 @@ struct rdv_input {
 
 int rdv_init(struct rdv *r, const struct rdv_shared *shared) WARN_UNUSED;
 void rdv_done(struct rdv *r);
-/* Length of the answer; 0: none, or a later one through the outbox. */
+/* Length of the answer; 0: none, or a later one through the outbox. Afterwards push may hold a
+ * message for somebody else. */
 size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
 /* The answer to a job that came back. */
 size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX]);

@@ -29,23 +29,31 @@ struct options {
     const char *state;
     size_t threads, peers_max, names_max;
     uint32_t lease_s, rate;
+    struct relay_limits relay;
+    bool show_key;
 };
 
 struct server {
     struct rdv_shared shared;
     struct sockets sockets[THREADS_MAX];
+    struct hub hub;
     struct worker *workers[THREADS_MAX];
     size_t worker_count;
     struct rdv_counters logged;
+    bool draining;
 };
 
 static const char usage[] =
     "Usage: berth-rendezvous --listen ADDRESS:PORT --state DIR [OPTION]...\n"
     "Keeps the registry of peers: their signed records while they are there, and who holds which\n"
-    "name for good. Answers STUN on the same UDP port, and the same protocol over TCP.\n"
+    "name for good. Introduces peers that call each other, and relays what they send while they "
+    "do\n"
+    "not reach each other. Answers STUN on the same UDP port, and the same protocol over TCP and\n"
+    "TLS.\n"
     "\n"
     "  --listen ADDRESS:PORT   for UDP and TCP; may be given several times\n"
-    "  --state DIR             where names.db is kept; made when it is not there\n"
+    "  --state DIR             where names.db and key are kept; made when it is not there\n"
+    "  --show-key              print the server's key, and end\n"
     "  --stun-other ADDRESS:PORT  a second address of this host and a second port, so that clients "
     "can\n"
     "                          find out how their NAT behaves (RFC 5780)\n"
@@ -55,12 +63,19 @@ static const char usage[] =
     "  --names-max N           at most so many names (default 1000000)\n"
     "  --rate N                registrations and claims a second from one address, for each "
     "thread\n"
-    "                          (default 50; 0: no limit)\n"
+    "                          (default 50; 0: no limit), and as many calls\n"
+    "  --relay-pairs N         calls and relayed pairs at a time (default 100000)\n"
+    "  --relay-pairs-key N     of them with the same caller (default 256)\n"
+    "  --relay-rate KIB        KiB a second that are relayed for one caller (default 16384; 0: no "
+    "limit)\n"
+    "  --relay-rate-all KIB    the same for all (default 0)\n"
     "  --log LEVEL             error, warn, info or debug (default info)\n"
     "  --help, --version\n"
     "\n"
     "As root it becomes the user who owns DIR (nobody where that is root), with DIR as its root\n"
-    "folder. SIGUSR1 logs the counters.\n";
+    "folder. SIGUSR1 logs the counters. After SIGUSR2 it takes no new calls and ends when the "
+    "last\n"
+    "pair has ended.\n";
 
 enum {
     OPT_LISTEN = 1,
@@ -71,23 +86,34 @@ enum {
     OPT_PEERS,
     OPT_NAMES,
     OPT_RATE,
+    OPT_PAIRS,
+    OPT_PAIRS_KEY,
+    OPT_RELAY_RATE,
+    OPT_RELAY_ALL,
+    OPT_SHOW,
     OPT_LOG,
     OPT_HELP,
     OPT_VERSION
 };
 
-static const struct option long_options[] = {{"listen", required_argument, NULL, OPT_LISTEN},
-                                             {"state", required_argument, NULL, OPT_STATE},
-                                             {"stun-other", required_argument, NULL, OPT_OTHER},
-                                             {"threads", required_argument, NULL, OPT_THREADS},
-                                             {"lease", required_argument, NULL, OPT_LEASE},
-                                             {"peers-max", required_argument, NULL, OPT_PEERS},
-                                             {"names-max", required_argument, NULL, OPT_NAMES},
-                                             {"rate", required_argument, NULL, OPT_RATE},
-                                             {"log", required_argument, NULL, OPT_LOG},
-                                             {"help", no_argument, NULL, OPT_HELP},
-                                             {"version", no_argument, NULL, OPT_VERSION},
-                                             {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"state", required_argument, NULL, OPT_STATE},
+    {"stun-other", required_argument, NULL, OPT_OTHER},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"lease", required_argument, NULL, OPT_LEASE},
+    {"peers-max", required_argument, NULL, OPT_PEERS},
+    {"names-max", required_argument, NULL, OPT_NAMES},
+    {"rate", required_argument, NULL, OPT_RATE},
+    {"relay-pairs", required_argument, NULL, OPT_PAIRS},
+    {"relay-pairs-key", required_argument, NULL, OPT_PAIRS_KEY},
+    {"relay-rate", required_argument, NULL, OPT_RELAY_RATE},
+    {"relay-rate-all", required_argument, NULL, OPT_RELAY_ALL},
+    {"show-key", no_argument, NULL, OPT_SHOW},
+    {"log", required_argument, NULL, OPT_LOG},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0}};
 
 static int complain(const char *format, const char *what)
 {
@@ -151,6 +177,32 @@ static int log_set(const char *word)
     return 0;
 }
 
+static int kib(const char *text, uint64_t *ret_bytes)
+{
+    size_t v = 0;
+    int r = number(text, 0, (size_t)1 << 30, &v);
+    if (r == 0)
+        *ret_bytes = (uint64_t)v << 10;
+    return r;
+}
+
+/* 0: go on; 1: done; negative: usage. */
+static int relay_option_take(struct options *o, int c, const char *value)
+{
+    switch (c) {
+    case OPT_PAIRS:
+        return number(value, 0, RELAY_PAIRS_MAX, &o->relay.pairs);
+    case OPT_PAIRS_KEY:
+        return number(value, 1, RELAY_PAIRS_MAX, &o->relay.pairs_key);
+    case OPT_RELAY_RATE:
+        return kib(value, &o->relay.rate_key);
+    case OPT_RELAY_ALL:
+        return kib(value, &o->relay.rate_all);
+    default:
+        return -EINVAL;
+    }
+}
+
 /* 0: go on; 1: done; negative: usage. */
 static int option_take(struct options *o, int c, const char *value)
 {
@@ -172,6 +224,9 @@ static int option_take(struct options *o, int c, const char *value)
         return number(value, 1, (size_t)1 << 32, &o->names_max);
     case OPT_RATE:
         return number32(value, 0, 100000, &o->rate);
+    case OPT_SHOW:
+        o->show_key = true;
+        return 0;
     case OPT_LOG:
         return log_set(value);
     case OPT_HELP:
@@ -181,7 +236,7 @@ static int option_take(struct options *o, int c, const char *value)
         (void)puts("berth-rendezvous " BERTH_VERSION);
         return 1;
     default:
-        return -EINVAL;
+        return relay_option_take(o, c, value);
     }
 }
 
@@ -211,7 +266,7 @@ static int options_read(int argc, char **argv, struct options *o)
     }
     if (optind < argc)
         return complain("unexpected argument '%s'", argv[optind]);
-    if (o->listen_count == 0)
+    if (o->listen_count == 0 && !o->show_key)
         return complain("%s is missing", "--listen ADDRESS:PORT");
     if (!o->state)
         return complain("%s is missing", "--state DIR");
@@ -298,7 +353,8 @@ static int shared_init(struct rdv_shared *s, const struct options *o, const char
     randombytes_buf(s->master, sizeof s->master);
     s->registry = registry_new(o->peers_max, o->lease_s);
     s->names = names_new(o->names_max);
-    int r = s->registry && s->names
+    s->relay = relay_new(&o->relay);
+    int r = s->registry && s->names && s->relay
                 ? names_store_open(folder, s->names, &s->store, trouble, sizeof trouble)
                 : -ENOMEM;
     if (r < 0)
@@ -306,17 +362,58 @@ static int shared_init(struct rdv_shared *s, const struct options *o, const char
     return r;
 }
 
+/* The server's own key, made at the first start. */
+static int key_load(const char *folder, struct identity *ret_id)
+{
+    char path[4096], trouble[sizeof path + 128] = "";
+    int n = snprintf(path, sizeof path, "%s/key", folder);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return -ENAMETOOLONG;
+    int r = identity_load(path, ret_id, trouble, sizeof trouble);
+    if (r == -ENOENT) {
+        identity_make(ret_id);
+        r = identity_save(path, ret_id);
+        (void)snprintf(trouble, sizeof trouble, "%s: %s", path, strerror(-r));
+    }
+    if (r < 0)
+        log_error("no key: %s", trouble);
+    return r;
+}
+
+/* Mailboxes before threads: each may write to all. */
+static int hub_init(struct server *s, const struct options *o, const char *folder)
+{
+    struct identity id;
+    char text[KEY_TEXT_MAX];
+    int r = key_load(folder, &id);
+    if (r < 0)
+        return r;
+    s->hub.shared = &s->shared;
+    s->hub.tls = tls_server_new(&id);
+    log_info("identity key=%s", key_format(&id.key, text));
+    identity_wipe(&id);
+    (void)pthread_mutex_init(&s->hub.locals.lock, NULL);
+    for (size_t i = 0; r == 0 && i < o->threads; i++)
+        r = mailbox_init(&s->hub.boxes[i]);
+    if (r < 0 || !s->hub.tls)
+        log_error("cannot start: no memory, or GnuTLS does not take the key");
+    return r < 0 ? r : s->hub.tls ? 0 : -EINVAL;
+}
+
 static int workers_start(struct server *s, const struct options *o)
 {
     for (size_t i = 0; i < o->threads; i++) {
-        pthread_t thread;
-        struct worker *w = worker_new(&s->shared, &s->sockets[i]);
-        if (!w || pthread_create(&thread, NULL, worker_run, w) != 0) {
-            log_error("cannot start thread=%zu", i);
+        s->workers[i] = worker_new(&s->hub, &s->sockets[i], (uint8_t)i);
+        if (!s->workers[i])
             return -ENOMEM;
-        }
+        s->worker_count++;
+    }
+    for (size_t i = 0; i < o->threads; i++) {
+        pthread_t thread;
+        int r = pthread_create(&thread, NULL, worker_run, s->workers[i]);
+        if (r != 0)
+            return -r;
         (void)pthread_detach(thread);
-        s->workers[s->worker_count++] = w;
     }
     return 0;
 }
@@ -337,24 +434,39 @@ static void counters_log(struct server *s, bool always)
             used += (size_t)snprintf(refused + used, sizeof refused - used, " refused.%s=%llu",
                                      rdv_reason_word((enum rdv_reason)i),
                                      (unsigned long long)c.refused[i]);
-    log_info("counters peers=%zu names=%zu registered=%llu refreshed=%llu found=%llu stun=%llu "
-             "withheld=%llu dropped=%llu%s",
+    log_info("counters peers=%zu names=%zu pairs=%zu registered=%llu refreshed=%llu found=%llu "
+             "stun=%llu invited=%llu answered=%llu relayed=%llu relayed_bytes=%llu "
+             "relay.limited=%llu relay.unfair=%llu relay.lost=%llu withheld=%llu dropped=%llu%s",
              registry_count(s->shared.registry), names_count(s->shared.names),
-             (unsigned long long)c.answered[RDVMSG_REGISTERED],
+             relay_count(s->shared.relay), (unsigned long long)c.answered[RDVMSG_REGISTERED],
              (unsigned long long)c.answered[RDVMSG_REFRESHED],
              (unsigned long long)c.answered[RDVMSG_FOUND], (unsigned long long)c.stun,
+             (unsigned long long)c.pushed[RDVMSG_INVITE],
+             (unsigned long long)c.pushed[RDVMSG_ANSWERED], (unsigned long long)c.relayed,
+             (unsigned long long)c.relayed_bytes, (unsigned long long)c.relay_limited,
+             (unsigned long long)c.relay_unfair, (unsigned long long)c.relay_lost,
              (unsigned long long)c.withheld, (unsigned long long)c.dropped, refused);
 }
 
-/* Until SIGTERM or SIGINT. */
+static void drain_begin(struct server *s)
+{
+    s->draining = true;
+    relay_drain(s->shared.relay);
+    log_info("draining pairs=%zu", relay_count(s->shared.relay));
+}
+
+/* Until SIGTERM or SIGINT, or the last pair has ended after SIGUSR2. */
 static void signals_wait(struct server *s, const sigset_t *set)
 {
-    const struct timespec every = {.tv_sec = LOG_EVERY_S};
-    for (;;) {
+    while (!s->draining || relay_count(s->shared.relay) > 0) {
+        const struct timespec every = {.tv_sec = s->draining ? 1 : LOG_EVERY_S};
         int got = sigtimedwait(set, NULL, &every);
         if (got == SIGTERM || got == SIGINT)
             return;
-        counters_log(s, got == SIGUSR1);
+        if (got == SIGUSR2)
+            drain_begin(s);
+        else if (got == SIGUSR1 || !s->draining)
+            counters_log(s, got == SIGUSR1);
     }
 }
 
@@ -365,6 +477,7 @@ static void signals_block(sigset_t *ret_set)
     (void)sigaddset(ret_set, SIGTERM);
     (void)sigaddset(ret_set, SIGINT);
     (void)sigaddset(ret_set, SIGUSR1);
+    (void)sigaddset(ret_set, SIGUSR2);
     (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
 }
 
@@ -382,9 +495,14 @@ static int start(struct server *s, struct options *o)
     }
     r = shared_init(&s->shared, o, folder);
     if (r == 0)
-        r = workers_start(s, o);
+        r = hub_init(s, o, folder);
     if (r < 0)
         return r;
+    r = workers_start(s, o);
+    if (r < 0) {
+        log_error("cannot start threads err=%s", strerror(-r));
+        return r;
+    }
     r = sandbox_rendezvous();
     if (r < 0 && r != -ENOTSUP)
         log_warn("sandbox incomplete step=seccomp err=%s", strerror(-r));
@@ -396,10 +514,26 @@ static int start(struct server *s, struct options *o)
     return 0;
 }
 
+static int key_show(const char *state)
+{
+    const char *folder;
+    struct identity id;
+    char text[KEY_TEXT_MAX];
+    if (sandbox_enter(state, &folder) < 0 || key_load(folder, &id) < 0)
+        return 1;
+    (void)puts(key_format(&id.key, text));
+    identity_wipe(&id);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    struct server server = {.worker_count = 0};
-    struct options o = {.peers_max = 2000000, .names_max = 1000000, .lease_s = 90, .rate = 50};
+    static struct server server;
+    struct options o = {.peers_max = 2000000,
+                        .names_max = 1000000,
+                        .lease_s = 90,
+                        .rate = 50,
+                        .relay = {.pairs = 100000, .pairs_key = 256, .rate_key = 16 << 20}};
     sigset_t set;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     log_init("berth-rendezvous", LOG_INFO);
@@ -412,6 +546,8 @@ int main(int argc, char **argv)
         return 1;
     }
     (void)umask(077);
+    if (o.show_key)
+        return key_show(o.state);
     signals_block(&set);
     limits_raise();
     if (start(&server, &o) < 0)

@@ -1,6 +1,7 @@
 /* Opens the sockets of the threads. Addresses come in; whoever asked owns the descriptors. */
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 
 #include "rendezvousd/worker.h"
@@ -22,6 +23,8 @@ static int udp_options(int fd, const struct addr *a)
         (void)set(fd, SOL_SOCKET, SO_RCVBUF, UDP_BUFFER);
     if (set(fd, SOL_SOCKET, SO_SNDBUFFORCE, UDP_BUFFER) < 0)
         (void)set(fd, SOL_SOCKET, SO_SNDBUF, UDP_BUFFER);
+    /* Where there is none, each packet comes alone. */
+    (void)set(fd, SOL_UDP, UDP_GRO, 1);
     if (!addr_is_wildcard(a))
         return 0;
     return a->sa.sa_family == AF_INET6 ? set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)

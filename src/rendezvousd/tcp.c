@@ -1,6 +1,8 @@
-/* The same messages over TCP, each behind a 16-bit length, for networks that let no UDP through. A
- * connection is one struct with room for one message in and a few out; who sends no whole message,
- * or takes no answers, is closed. Connections are this thread's alone. */
+/* The same messages over TCP, each behind a 16-bit length, for networks that let no UDP through;
+ * plain, or in TLS, as the first byte says. A connection is one struct with room for the beginning
+ * of one message, and a buffer for what its peer has not taken yet: who sends no whole message, or
+ * takes no answers, is closed; relayed packets that a peer does not take are dropped. Connections
+ * are this thread's alone. */
 #include <netinet/tcp.h>
 #include <stdlib.h>
 
@@ -10,143 +12,341 @@
 #include "rendezvousd/worker.h"
 
 #define PREFIX 2
-/* From the connection's beginning to the first whole message. */
+/* From the connection's beginning to the first whole message, with the handshake of TLS. */
 #define FIRST_MS 10000
 /* A peer that is registered over TCP refreshes long before. */
 #define IDLE_MS 150000
+/* Answers and invitations that are not taken; then it is read no more, or closed. */
 #define OUT_MAX (4 * (PREFIX + RDVMSG_MAX))
-#define ACCEPTS 64
+/* Beside relayed packets, of one connection; and what all buffers may grow by together beyond the
+ * size that each of them has first. */
+#define OUT_RELAY_MAX (128 << 10)
+#define OUT_FIRST     (8 << 10)
+#define GROWN_MAX     (64u << 20)
+#define IN_MAX        (64 << 10)
+#define READS         4
+#define ACCEPTS       64
+/* RFC 8446 5.1: the type of a record that begins a handshake. A length never begins so. */
+#define TLS_FIRST 0x16
 
 struct connection {
-    struct list link;
+    struct list link, dirty;
     struct watch watch;
     struct tcp *tcp;
+    struct tls *tls; /* owned; NULL: plain */
     uint64_t id;
     struct addr from;
     uint64_t seen_ms;
-    bool spoke;
-    size_t in_used, out_used;
-    uint8_t in[PREFIX + RDVMSG_MAX], out[OUT_MAX];
+    bool begun;  /* its first byte has been looked at */
+    bool spoke;  /* a whole message */
+    bool relays; /* packets were sent to it */
+    bool broken; /* to be closed */
+    uint32_t events;
+    uint8_t *out; /* owned; NULL while nothing waits */
+    size_t out_at, out_used, out_size;
+    size_t in_used;
+    uint8_t in[PREFIX + RELAY_MAX];
 };
+
+static size_t grown(size_t size)
+{
+    return size > OUT_FIRST ? size - OUT_FIRST : 0;
+}
+
+static void out_free(struct connection *c)
+{
+    c->tcp->grown -= grown(c->out_size);
+    free(c->out);
+    c->out = NULL;
+    c->out_at = c->out_used = c->out_size = 0;
+}
 
 static void connection_close(struct connection *c)
 {
+    struct tcp *t = c->tcp;
     int fd = c->watch.fd;
-    loop_unwatch(worker_loop(c->tcp->worker), &c->watch);
+    loop_unwatch(&t->worker->loop, &c->watch);
+    t->tls_count -= c->tls != NULL;
+    tls_free(c->tls);
     (void)fd_close(fd);
     list_remove(&c->link);
-    c->tcp->count--;
+    list_remove(&c->dirty);
+    t->slots[c->id % TCP_MAX] = NULL;
+    t->count--;
+    out_free(c);
     free(c);
+}
+
+static struct connection *connection_find(struct tcp *t, uint64_t id)
+{
+    struct connection *c = t->slots[id % TCP_MAX];
+    return c && c->id == id && !c->broken ? c : NULL;
+}
+
+/* Out ----------------------------------------------------------------------- */
+
+/* To be sent, or closed, at the end of the event at hand. */
+static void make_dirty(struct connection *c)
+{
+    list_remove(&c->dirty);
+    list_append(&c->tcp->dirty, &c->dirty);
+}
+
+static bool out_grow(struct connection *c, size_t need)
+{
+    struct tcp *t = c->tcp;
+    if (c->out_at > 0) {
+        memmove(c->out, c->out + c->out_at, c->out_used);
+        c->out_at = 0;
+    }
+    size_t size = c->out_size ? c->out_size : OUT_FIRST;
+    while (size < need)
+        size *= 2;
+    if (size == c->out_size)
+        return true;
+    size_t more = grown(size) - grown(c->out_size);
+    uint8_t *bigger = t->grown + more <= GROWN_MAX ? realloc(c->out, size) : NULL;
+    if (!bigger)
+        return false;
+    t->grown += more;
+    c->out = bigger;
+    c->out_size = size;
+    return true;
+}
+
+static bool out_add(struct connection *c, struct str bytes, size_t most)
+{
+    size_t need = c->out_used + PREFIX + bytes.n;
+    if (need > most || (c->out_at + need > c->out_size && !out_grow(c, need)))
+        return false;
+    struct wr w = wr_init(c->out + c->out_at + c->out_used, PREFIX + bytes.n);
+    wr_u16(&w, (uint16_t)bytes.n);
+    wr_bytes(&w, bytes.p, bytes.n);
+    c->out_used += w.used;
+    make_dirty(c);
+    return true;
+}
+
+static ssize_t out_send(struct connection *c)
+{
+    const uint8_t *bytes = c->out + c->out_at;
+    if (c->tls)
+        return tls_send(c->tls, bytes, c->out_used);
+    ssize_t n = send(c->watch.fd, bytes, c->out_used, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n < 0 ? -errno : n;
 }
 
 /* False when the connection is to be closed. */
 static bool out_flush(struct connection *c)
 {
-    if (c->out_used == 0)
-        return true;
-    ssize_t n = send(c->watch.fd, c->out, c->out_used, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0)
-        return errno == EAGAIN;
-    c->out_used -= (size_t)n;
-    memmove(c->out, c->out + n, c->out_used);
-    return true;
-}
-
-static bool out_add(struct connection *c, const uint8_t *bytes, size_t n)
-{
-    struct wr w = wr_init(c->out + c->out_used, OUT_MAX - c->out_used);
-    wr_u16(&w, (uint16_t)n);
-    wr_bytes(&w, bytes, n);
-    if (!wr_ok(&w))
-        return false;
-    c->out_used += w.used;
-    return true;
-}
-
-/* Answers one message; false when it was not well-formed. */
-static bool message(struct connection *c, struct str bytes)
-{
-    uint8_t out[RDVMSG_MAX];
-    struct rdv_input in = {.bytes = bytes, .from = c->from, .via = {.connection = c->id}};
-    size_t n = worker_handle(c->tcp->worker, &in, out);
-    c->spoke = true;
-    return n == 0 || out_add(c, out, n);
-}
-
-/* All whole messages that are there. */
-static bool messages(struct connection *c)
-{
-    size_t done = 0;
-    for (;;) {
-        struct rd r = rd_init(c->in + done, c->in_used - done);
-        uint16_t n = rd_u16(&r);
-        if (rd_ok(&r) && (n == 0 || n > RDVMSG_MAX))
-            return false;
-        struct str bytes = rd_bytes(&r, n);
-        if (!rd_ok(&r))
-            break;
-        if (!message(c, bytes))
-            return false;
-        done += PREFIX + n;
+    while (c->out_used > 0) {
+        ssize_t n = out_send(c);
+        if (n <= 0)
+            return n == -EAGAIN;
+        c->out_at += (size_t)n;
+        c->out_used -= (size_t)n;
     }
-    c->in_used -= done;
-    memmove(c->in, c->in + done, c->in_used);
+    out_free(c);
     return true;
+}
+
+static bool out_is_full(const struct connection *c)
+{
+    return c->out_used > (c->relays ? OUT_RELAY_MAX : 0);
+}
+
+/* Level-triggered. Who does not take answers is not read any more; who does not take relayed
+ * packets is. */
+static bool events_set(struct connection *c)
+{
+    uint32_t events = out_is_full(c) ? 0 : EPOLLIN;
+    if (c->out_used > 0 || (c->tls && tls_waits_to_send(c->tls)))
+        events |= EPOLLOUT;
+    if (events == c->events)
+        return true;
+    struct epoll_event e = {.events = events, .data.ptr = &c->watch};
+    c->events = events;
+    return epoll_ctl(c->tcp->worker->loop.epoll_fd, EPOLL_CTL_MOD, c->watch.fd, &e) == 0;
+}
+
+void tcp_flush(struct tcp *t)
+{
+    while (!list_empty(&t->dirty)) {
+        struct connection *c = container_of(t->dirty.next, struct connection, dirty);
+        list_remove(&c->dirty);
+        if (c->broken || !out_flush(c) || !events_set(c))
+            connection_close(c);
+    }
+}
+
+void tcp_send(struct tcp *t, uint64_t connection, struct str bytes)
+{
+    struct connection *c = connection_find(t, connection);
+    if (!c)
+        return;
+    size_t most = OUT_MAX + (c->relays ? OUT_RELAY_MAX : 0);
+    if (out_add(c, bytes, most) || (out_flush(c) && out_add(c, bytes, most)))
+        return;
+    c->broken = true;
+    make_dirty(c);
+}
+
+bool tcp_relay(struct tcp *t, uint64_t connection, struct str packet)
+{
+    struct connection *c = connection_find(t, connection);
+    if (!c)
+        return false;
+    c->relays = true;
+    return out_add(c, packet, OUT_RELAY_MAX);
+}
+
+/* In ------------------------------------------------------------------------ */
+
+/* One message or packet. */
+static void message(struct connection *c, struct str bytes)
+{
+    struct worker *w = c->tcp->worker;
+    struct rdv_input in = {
+        .bytes = bytes, .from = c->from, .via = {.connection = c->id, .thread = w->index}};
+    uint8_t out[RDVMSG_MAX];
+    if (relay_looks(bytes.p, bytes.n)) {
+        c->relays = true;
+        const struct relayed d = {place_make(&in.from, &in.via), (uint8_t *)bytes.p, bytes.n, 0};
+        forward(w, &d);
+        return;
+    }
+    size_t n = worker_handle(w, &in, out);
+    c->spoke = true;
+    if (n > 0)
+        tcp_send(c->tcp, c->id, (struct str){(const char *)out, n});
+}
+
+/* All whole messages that are there; what is left is the beginning of one. False when a length is
+ * none. */
+static bool messages(struct connection *c, uint8_t *bytes, size_t n)
+{
+    struct rd r = rd_init(bytes, n);
+    for (;;) {
+        struct rd ahead = r;
+        uint16_t length = rd_u16(&ahead);
+        if (rd_ok(&ahead) && (length == 0 || length > RELAY_MAX))
+            return false;
+        struct str one = rd_bytes(&ahead, length);
+        if (!rd_ok(&ahead))
+            break;
+        if (one.n > RDVMSG_MAX && !relay_looks(one.p, one.n))
+            return false;
+        message(c, one);
+        r = ahead;
+        if (c->broken)
+            return false;
+    }
+    c->in_used = r.left;
+    memcpy(c->in, r.p, r.left);
+    return true;
+}
+
+/* Plain or TLS? False when it can be neither. */
+static bool begin(struct connection *c)
+{
+    struct tcp *t = c->tcp;
+    uint8_t first;
+    ssize_t n = recv(c->watch.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n <= 0)
+        return n < 0 && errno == EAGAIN;
+    c->begun = true;
+    if (first != TLS_FIRST)
+        return true;
+    if (t->tls_count >= TLS_MAX || !t->worker->hub->tls)
+        return false;
+    c->tls = tls_new(t->worker->hub->tls, c->watch.fd);
+    t->tls_count += c->tls != NULL;
+    return c->tls != NULL;
+}
+
+static void seen(struct connection *c)
+{
+    c->seen_ms = c->tcp->worker->now_ms;
+    list_remove(&c->link);
+    list_append(&c->tcp->connections, &c->link);
+}
+
+/* What has come, behind what had come before. Who only asks is read in small pieces, so that the
+ * answers to a piece fit. */
+static ssize_t in_read(struct connection *c)
+{
+    uint8_t *in = c->tcp->in;
+    size_t room = (c->relays ? IN_MAX : sizeof c->in) - c->in_used;
+    memcpy(in, c->in, c->in_used);
+    if (c->tls)
+        return tls_recv(c->tls, in + c->in_used, room);
+    ssize_t n = recv(c->watch.fd, in + c->in_used, room, MSG_DONTWAIT);
+    return n < 0 ? -errno : n;
+}
+
+/* TLS may have more ready than the socket shows. */
+static bool has_more(const struct connection *c, int reads)
+{
+    return c->begun && !out_is_full(c) && (reads < READS || (c->tls && tls_has_more(c->tls)));
 }
 
 static bool readable(struct connection *c)
 {
-    ssize_t n = recv(c->watch.fd, c->in + c->in_used, sizeof c->in - c->in_used, MSG_DONTWAIT);
-    if (n <= 0)
-        return n < 0 && errno == EAGAIN;
-    c->in_used += (size_t)n;
-    c->seen_ms = clock_now_ms();
-    list_remove(&c->link);
-    list_append(&c->tcp->connections, &c->link);
-    return messages(c);
-}
-
-/* Level-triggered. While answers are not taken nothing is read: the watch then asks for room. */
-static bool events_set(struct connection *c)
-{
-    struct epoll_event e = {.events = c->out_used ? EPOLLOUT : EPOLLIN, .data.ptr = &c->watch};
-    int epoll_fd = worker_loop(c->tcp->worker)->epoll_fd;
-    return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->watch.fd, &e) == 0;
+    if (!c->begun && !begin(c))
+        return false;
+    for (int i = 0; has_more(c, i); i++) {
+        ssize_t n = in_read(c);
+        if (n == -EAGAIN)
+            return true;
+        if (n <= 0)
+            return false;
+        seen(c);
+        if (!messages(c, c->tcp->in, c->in_used + (size_t)n))
+            return false;
+        /* What is passed on still stands in the buffer. */
+        udp_flush(c->tcp->worker);
+        if (!out_flush(c))
+            return false;
+    }
+    return true;
 }
 
 static void connection_ready(struct watch *w, uint32_t events)
 {
     struct connection *c = container_of(w, struct connection, watch);
-    bool had = c->out_used > 0;
-    bool good = had || !(events & ~(uint32_t)EPOLLOUT) || readable(c);
-    good = good && out_flush(c);
-    if (good && (c->out_used > 0) != had)
-        good = events_set(c);
-    if (!good || (events & EPOLLERR))
-        connection_close(c);
+    struct worker *worker = c->tcp->worker;
+    worker_clocks(worker);
+    bool waits = c->tls && tls_waits_to_send(c->tls);
+    if (events & EPOLLERR || ((events & ~(uint32_t)EPOLLOUT || waits) && !readable(c)))
+        c->broken = true;
+    make_dirty(c);
+    worker_flush(worker);
 }
 
 static void connection_new_consume(struct tcp *t, int fd, const struct addr *from)
 {
-    struct connection *c = malloc(sizeof *c);
-    struct loop *loop = worker_loop(t->worker);
+    struct connection *c = calloc(1, sizeof *c);
     if (!c) {
         (void)fd_close(fd);
         return;
     }
     c->watch = (struct watch){.fd = -EBADF, .ready = connection_ready};
     c->tcp = t;
-    c->id = ++t->last_id;
     c->from = *from;
     c->seen_ms = clock_now_ms();
-    c->spoke = false;
-    c->in_used = c->out_used = 0;
+    c->events = EPOLLIN;
     list_init(&c->link);
-    if (loop_watch(loop, &c->watch, fd, EPOLLIN) < 0) {
+    list_init(&c->dirty);
+    if (loop_watch(&t->worker->loop, &c->watch, fd, EPOLLIN) < 0) {
         (void)fd_close(fd);
         free(c);
         return;
     }
+    /* There is a free place, for there are fewer connections than places. */
+    do
+        c->id = ++t->last_id;
+    while (t->slots[c->id % TCP_MAX]);
+    t->slots[c->id % TCP_MAX] = c;
     list_append(&t->connections, &c->link);
     t->count++;
 }
@@ -159,7 +359,7 @@ static void listener_ready(struct tcp *t, struct watch *w)
         if (fd < 0)
             return;
         from = addr_from(&from.sa, from.len);
-        if (!limits_take(worker_limits(t->worker), LIMIT_ACCEPT, &from, clock_now_ms())) {
+        if (!limits_take(t->worker->rdv.limits, LIMIT_ACCEPT, &from, clock_now_ms())) {
             (void)fd_close(fd);
             continue;
         }
@@ -180,9 +380,13 @@ int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
 {
     t->worker = w;
     list_init(&t->connections);
+    list_init(&t->dirty);
+    t->in = malloc(IN_MAX);
+    if (!t->in)
+        return -ENOMEM;
     for (size_t i = 0; i < s->tcp_count; i++) {
         t->listeners[i] = (struct tcp_listener){{.fd = -EBADF, .ready = listener_event}, t};
-        int r = loop_watch(worker_loop(w), &t->listeners[i].watch, s->tcp[i], EPOLLIN);
+        int r = loop_watch(&w->loop, &t->listeners[i].watch, s->tcp[i], EPOLLIN);
         if (r < 0)
             return r;
     }
@@ -199,18 +403,5 @@ void tcp_sweep(struct tcp *t)
             break;
         if (silent > (c->spoke ? IDLE_MS : FIRST_MS))
             connection_close(c);
-    }
-}
-
-void tcp_send(struct tcp *t, uint64_t connection, const uint8_t *bytes, size_t n)
-{
-    list_for_each(c, &t->connections, struct connection, link)
-    {
-        if (c->id != connection)
-            continue;
-        bool had = c->out_used > 0;
-        if (!out_add(c, bytes, n) || !out_flush(c) || ((c->out_used > 0) != had && !events_set(c)))
-            connection_close(c);
-        return;
     }
 }

@@ -2,15 +2,23 @@
 /* One thread of berth-rendezvous: a UDP socket and a TCP listener for each address, of its own in
  * SO_REUSEPORT groups, and the answers of rendezvous/server.h. */
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "base/addr.h"
+#include "keys/keys.h"
 #include "loop/loop.h"
 #include "rendezvous/server.h"
+#include "wire/relay.h"
 
 #define LISTENS_MAX 8
 /* And three more for STUN. */
 #define SOCKETS_MAX (LISTENS_MAX + 3)
 #define THREADS_MAX 64
-#define TCP_MAX     4096 /* connections a thread */
+#define TCP_MAX     4096 /* connections a thread; a power of two */
+#define TLS_MAX     1024 /* of them with TLS */
+
+struct worker;
 
 /* sockets.c ---------------------------------------------------------------- */
 
@@ -30,9 +38,55 @@ int sockets_open(struct sockets *s, const struct addr *addrs, size_t tcp_count,
                  size_t udp_count) WARN_UNUSED;
 void sockets_close(struct sockets *s);
 
+/* mail.c ------------------------------------------------------------------- */
+
+struct mail {
+    struct list link;
+    uint64_t connection;
+    bool relayed;
+    size_t n;
+    uint8_t bytes[];
+};
+
+struct mailbox {
+    pthread_mutex_t lock;
+    struct list mails;
+    size_t count;
+    int event_fd;
+};
+
+int mailbox_init(struct mailbox *b) WARN_UNUSED;
+void mailbox_done(struct mailbox *b);
+/* For any thread. -EBUSY when too many wait. */
+int mailbox_post(struct mailbox *b, uint64_t connection, bool relayed,
+                 struct str bytes) WARN_UNUSED;
+/* The next one, to be free()d; NULL when there is none. */
+struct mail *mailbox_take(struct mailbox *b);
+
+/* tls.c -------------------------------------------------------------------- */
+
+struct tls_server; /* the key; for all threads */
+struct tls;
+
+/* NULL when GnuTLS does not take it. */
+struct tls_server *tls_server_new(const struct identity *id);
+void tls_server_free(struct tls_server *s);
+/* Over a connected socket, which stays the caller's. NULL without memory. */
+struct tls *tls_new(const struct tls_server *s, int fd);
+void tls_free(struct tls *t);
+/* As recv() and send() on a socket that does not wait, but with negative errno; the handshake is
+ * made on the way. -EAGAIN, -EPROTO. */
+ssize_t tls_recv(struct tls *t, void *buf, size_t size) WARN_UNUSED;
+ssize_t tls_send(struct tls *t, const void *bytes, size_t n) WARN_UNUSED;
+/* Is there more that is decrypted already? */
+bool tls_has_more(const struct tls *t);
+/* Does it wait for room to send in the middle of the handshake? */
+bool tls_waits_to_send(const struct tls *t);
+
 /* tcp.c -------------------------------------------------------------------- */
 
 struct tcp;
+struct connection;
 
 struct tcp_listener {
     struct watch watch;
@@ -43,28 +97,130 @@ struct tcp {
     struct worker *worker;
     struct tcp_listener listeners[LISTENS_MAX];
     struct list connections; /* the longest silent first */
-    size_t count;
+    struct list dirty;       /* something was added that has not been sent yet */
+    struct connection *slots[TCP_MAX];
+    size_t count, tls_count;
+    size_t grown; /* buffers of connections, beyond what each has first */
     uint64_t last_id;
+    uint8_t *in; /* owned; for one read at a time */
 };
 
 int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s) WARN_UNUSED;
 /* Closes what has been silent for too long. To be called every second. */
 void tcp_sweep(struct tcp *t);
-/* An answer that comes later; dropped when the connection is gone. */
-void tcp_send(struct tcp *t, uint64_t connection, const uint8_t *bytes, size_t n);
+/* An answer that comes later, or a message for this peer; dropped when the connection is gone. */
+void tcp_send(struct tcp *t, uint64_t connection, struct str bytes);
+/* A relayed packet, dropped when the connection is gone or does not take what it has: false. It
+ * goes out with tcp_flush(). */
+bool tcp_relay(struct tcp *t, uint64_t connection, struct str packet) WARN_UNUSED;
+void tcp_flush(struct tcp *t);
+
+/* udp.c -------------------------------------------------------------------- */
+
+struct udp_io;
+
+struct udp {
+    struct watch watch;
+    struct worker *worker;
+    uint8_t index;
+};
+
+/* Packets to one address: n bytes, in packets of `segment` each but the last; 0: one packet. */
+struct datagrams {
+    const struct place *to;
+    uint8_t *bytes;
+    size_t n, segment;
+};
+
+struct udp_io *udp_io_new(void);
+void udp_io_free(struct udp_io *io);
+void udp_ready(struct watch *watch, uint32_t events);
+/* Both go out with udp_flush() at the latest; the bytes of packets stay where they are until then,
+ * those of a message are copied. */
+void udp_send(struct worker *w, const struct datagrams *d);
+void udp_send_copy(struct worker *w, const struct place *to, struct str bytes);
+void udp_flush(struct worker *w);
+
+/* Our own addresses, by number, so that an answer leaves from the one that was asked, though the
+ * socket is bound to all. They are few; what is beyond the last number is not known. */
+#define LOCALS_MAX 255
+struct locals {
+    pthread_mutex_t lock;
+    _Atomic size_t count;
+    struct addr addrs[LOCALS_MAX];
+};
+/* 0: not known. */
+uint8_t locals_number(struct locals *l, const struct addr *a);
+/* Without a family: not known. */
+struct addr locals_addr(struct locals *l, uint8_t number);
+
+/* forward.c ---------------------------------------------------------------- */
+
+/* Who sent how much in the batch of datagrams at hand, so that no pair takes more than its share of
+ * a thread that cannot keep up. */
+#define SHARES 128
+struct shares {
+    bool strict; /* there is more than we can do */
+    uint32_t busy;
+    size_t total, pairs;
+    struct {
+        uint32_t pair;
+        size_t asked, passed;
+    } of[SHARES];
+};
+
+/* Packets from one place, n bytes in packets of `segment` each but the last; their heads are
+ * changed where they are. */
+struct relayed {
+    struct place from;
+    uint8_t *bytes;
+    size_t n, segment;
+};
+void forward(struct worker *w, const struct relayed *d);
+/* For each datagram of a batch, before it is forwarded; and before that, is the batch a full one?
+ */
+void shares_begin(struct shares *s, bool full);
+void shares_ask(struct shares *s, const uint8_t *bytes, size_t n);
 
 /* worker.c ----------------------------------------------------------------- */
 
-struct worker;
+/* What the threads share beside rdv_shared. */
+struct hub {
+    const struct rdv_shared *shared;
+    const struct tls_server *tls;
+    struct locals locals;
+    struct mailbox boxes[THREADS_MAX];
+};
 
-struct worker *worker_new(const struct rdv_shared *shared, const struct sockets *s);
+struct worker {
+    struct loop loop;
+    struct rdv rdv;
+    struct hub *hub;
+    uint8_t index;
+    struct udp udp[SOCKETS_MAX];
+    struct udp_io *io; /* owned */
+    struct tcp tcp;
+    struct watch outbox, mail;
+    struct timer second;
+    struct relay_credit credit;
+    struct shares shares;
+    uint64_t now_ms, unix_s;
+};
+
+struct worker *worker_new(struct hub *hub, const struct sockets *s, uint8_t index);
 /* Serves until the process ends. */
 void *worker_run(void *worker);
 /* Adds this thread's counters. */
 void worker_count(const struct worker *w, struct rdv_counters *sum);
 
-/* For tcp.c. */
-struct loop *worker_loop(struct worker *w);
-struct limits *worker_limits(struct worker *w);
-/* Sets the time; length of the answer. */
+/* For the parts above. */
+void worker_clocks(struct worker *w);
+/* Length of the answer. What is for somebody else has been sent. */
 size_t worker_handle(struct worker *w, struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
+/* To wherever a peer is. Goes out with worker_flush() at the latest, which ends each event. */
+void worker_send(struct worker *w, const struct place *to, struct str bytes);
+void worker_flush(struct worker *w);
+static inline void worker_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}

@@ -10,7 +10,7 @@
 
 #define NOBODY 65534
 
-static const char *const files[] = {"names.db", "names.db-wal", "names.db-journal"};
+static const char *const files[] = {"names.db", "names.db-wal", "names.db-journal", "key"};
 
 /* The folder and what an earlier run as root may have left in it. */
 static int give_away(int folder, uid_t uid, gid_t gid)

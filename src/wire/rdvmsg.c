@@ -20,6 +20,16 @@ enum {
     F_RECORD = 1 << 11,
     F_NAMES = 1 << 12,
     F_PADDING = 1 << 13,
+    F_CALL_FIRST = 1 << 14, /* where no key is the sender's */
+    F_PEER = 1 << 15,
+    F_CALL = 1 << 16,
+    F_CHANNEL = 1 << 17,
+    F_TICKET = 1 << 18,
+    F_RTT = 1 << 19,
+    F_WAIT = 1 << 20,
+    F_RELAY = 1 << 21,
+    F_OFFER = 1 << 22,
+    F_ALLOWED = 1 << 23,
 };
 
 static const uint32_t fields[RDVMSG_TYPE_COUNT] = {
@@ -37,6 +47,16 @@ static const uint32_t fields[RDVMSG_TYPE_COUNT] = {
     [RDVMSG_LIST] = F_COOKIE | F_KEY | F_PADDING,
     [RDVMSG_NAMES] = F_NAMES,
     [RDVMSG_ERROR] = F_REASON | F_NUMBER,
+    [RDVMSG_ALLOW] = F_TOKEN | F_KEY | F_ALLOWED,
+    [RDVMSG_ALLOWED_IS] = 0,
+    [RDVMSG_CALL] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_RTT | F_OFFER,
+    [RDVMSG_CALLING] = F_CALL_FIRST | F_CHANNEL | F_TICKET | F_RELAY,
+    [RDVMSG_INVITE] = F_CALL_FIRST | F_PEER | F_CHANNEL | F_TICKET | F_RELAY | F_ADDR | F_OFFER,
+    [RDVMSG_ANSWER] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_REASON | F_RTT | F_OFFER,
+    [RDVMSG_ANSWERED] = F_CALL_FIRST | F_PEER | F_REASON | F_WAIT | F_ADDR | F_OFFER,
+    [RDVMSG_START] = F_CALL_FIRST | F_WAIT | F_ADDR,
+    [RDVMSG_OPEN] = F_COOKIE | F_CHANNEL | F_TICKET | F_PADDING,
+    [RDVMSG_OPENED] = F_CHANNEL,
 };
 
 static const struct {
@@ -68,9 +88,20 @@ static void ip_encode(struct wr *w, const struct addr *a)
         wr_bytes(w, &a->v4.sin_addr, 4);
 }
 
-static struct addr ip_decode(struct rd *r)
+/* Family 0 and nothing else: this server. */
+static void relay_encode(struct wr *w, const struct addr *a)
+{
+    if (a->len)
+        ip_encode(w, a);
+    else
+        wr_u8(w, 0);
+}
+
+static struct addr ip_decode(struct rd *r, bool may_be_none)
 {
     uint8_t family = rd_u8(r);
+    if (family == 0 && may_be_none)
+        return (struct addr){.len = 0};
     uint16_t port = rd_u16(r);
     struct str ip = rd_bytes(r, family == 6 ? 16 : 4);
     if (family != 4 && family != 6)
@@ -97,8 +128,37 @@ static void pad(struct wr *w, size_t to)
     }
 }
 
+static void allowed_encode(struct wr *w, const struct rdvmsg *m)
+{
+    if (m->allowed.n > (size_t)RDVMSG_ALLOWED_MAX * RDVMSG_ALLOWED ||
+        m->allowed.n % RDVMSG_ALLOWED != 0)
+        w->failed = true;
+    wr_u8(w, m->flags);
+    wr_u16(w, (uint16_t)(m->allowed.n / RDVMSG_ALLOWED));
+    wr_bytes(w, m->allowed.p, m->allowed.n);
+}
+
+/* What calls and relay channels have. */
+static void call_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
+{
+    if (f & F_PEER)
+        wr_bytes(w, m->peer, sizeof m->peer);
+    if (f & F_CALL)
+        wr_u64(w, m->call);
+    if (f & F_CHANNEL)
+        wr_u32(w, m->channel);
+    if (f & F_TICKET)
+        wr_bytes(w, m->ticket, sizeof m->ticket);
+}
+
 static void tail_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
 {
+    if (f & F_RTT)
+        wr_u32(w, m->rtt_us);
+    if (f & F_WAIT)
+        wr_u32(w, m->wait_us);
+    if (f & F_RELAY)
+        relay_encode(w, &m->relay);
     if (f & F_ADDR)
         ip_encode(w, &m->addr);
     if (f & F_NAME)
@@ -109,6 +169,12 @@ static void tail_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
         wr_u8(w, (uint8_t)m->name_count);
     for (size_t i = 0; f & F_NAMES && i < m->name_count; i++)
         vec8_encode(w, m->names[i]);
+    if (f & F_OFFER && m->offer.n > RDVMSG_OFFER_MAX)
+        w->failed = true;
+    if (f & F_OFFER)
+        wr_vec16(w, m->offer);
+    if (f & F_ALLOWED)
+        allowed_encode(w, m);
     if (f & F_PADDING)
         pad(w, m->pad_to);
 }
@@ -122,12 +188,15 @@ int rdvmsg_encode(const struct rdvmsg *m, void *buf, size_t size)
     wr_u8(&w, (uint8_t)m->type);
     wr_u8(&w, 0);
     wr_u64(&w, m->transaction);
+    if (f & F_CALL_FIRST)
+        wr_u64(&w, m->call);
     if (f & F_COOKIE)
         wr_bytes(&w, m->cookie, sizeof m->cookie);
     if (f & F_TOKEN)
         wr_bytes(&w, m->token, sizeof m->token);
     if (f & F_KEY)
         wr_bytes(&w, m->key, sizeof m->key);
+    call_encode(&w, f, m);
     if (f & F_SIGNATURE)
         wr_bytes(&w, m->signature, sizeof m->signature);
     if (f & F_LIFETIME)
@@ -162,16 +231,54 @@ static void names_decode(struct rd *r, struct rdvmsg *m)
         m->names[m->name_count] = rd_vec(r, 1);
 }
 
+static void allowed_decode(struct rd *r, struct rdvmsg *m)
+{
+    m->flags = rd_u8(r);
+    size_t n = rd_u16(r);
+    if (n > RDVMSG_ALLOWED_MAX || m->flags & ~RDVMSG_ANYONE)
+        r->failed = true;
+    m->allowed = rd_bytes(r, rd_ok(r) ? n * RDVMSG_ALLOWED : 0);
+}
+
+static void call_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
+{
+    if (f & F_PEER)
+        rd_copy(r, m->peer, sizeof m->peer);
+    if (f & F_CALL)
+        m->call = rd_u64(r);
+    if (f & F_CHANNEL)
+        m->channel = rd_u32(r);
+    if (f & F_TICKET)
+        rd_copy(r, m->ticket, sizeof m->ticket);
+}
+
+static void offer_decode(struct rd *r, struct rdvmsg *m)
+{
+    m->offer = rd_vec(r, 2);
+    if (m->offer.n > RDVMSG_OFFER_MAX)
+        r->failed = true;
+}
+
 static void tail_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
 {
+    if (f & F_RTT)
+        m->rtt_us = rd_u32(r);
+    if (f & F_WAIT)
+        m->wait_us = rd_u32(r);
+    if (f & F_RELAY)
+        m->relay = ip_decode(r, true);
     if (f & F_ADDR)
-        m->addr = ip_decode(r);
+        m->addr = ip_decode(r, false);
     if (f & F_NAME)
         m->name = rd_vec(r, 1);
     if (f & F_RECORD)
         m->record = rd_vec(r, 2);
     if (f & F_NAMES)
         names_decode(r, m);
+    if (f & F_OFFER)
+        offer_decode(r, m);
+    if (f & F_ALLOWED)
+        allowed_decode(r, m);
     if (f & F_PADDING)
         (void)rd_bytes(r, r->left);
 }
@@ -187,14 +294,17 @@ int rdvmsg_decode(struct rdvmsg *m, const void *buf, size_t n)
     uint32_t f = fields[type];
     m->type = type;
     m->transaction = transaction;
-    m->name = m->record = STR("");
+    m->name = m->record = m->offer = m->allowed = STR("");
     m->name_count = m->pad_to = 0;
+    if (f & F_CALL_FIRST)
+        m->call = rd_u64(&r);
     if (f & F_COOKIE)
         rd_copy(&r, m->cookie, sizeof m->cookie);
     if (f & F_TOKEN)
         rd_copy(&r, m->token, sizeof m->token);
     if (f & F_KEY)
         rd_copy(&r, m->key, sizeof m->key);
+    call_decode(&r, f, m);
     if (f & F_SIGNATURE)
         rd_copy(&r, m->signature, sizeof m->signature);
     if (f & F_LIFETIME)

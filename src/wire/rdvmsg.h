@@ -8,6 +8,10 @@
  *   LOOKUP   -> FOUND                    by key or by name
  *   CLAIM, RELEASE -> DONE               of a name, signed
  *   LIST     -> NAMES                    that a key holds
+ *   ALLOW    -> ALLOWED                  who may call this key
+ *   CALL     -> CALLING                  and INVITE goes to the one who is called
+ *   ANSWER   -> START                    and ANSWERED goes to the caller
+ *   OPEN     -> OPENED                   this side of a relay channel is here
  * Any of them may get ERROR, or COOKIE where a proof of the address is wanted first. */
 
 #include "base/addr.h"
@@ -18,11 +22,17 @@
 #define RDVMSG_VERSION   1
 #define RDVMSG_HEAD      12
 #define RDVMSG_MAX       1200 /* fits into one packet everywhere */
-#define RDVMSG_HELLO_MIN 64   /* as long as its answer at least */
+#define RDVMSG_HELLO_MIN 64   /* as long as its answer at least; OPEN, too */
 #define RDVMSG_COOKIE    16
 #define RDVMSG_KEY       32
 #define RDVMSG_SIGNATURE 64
 #define RDVMSG_NAMES_MAX 16
+#define RDVMSG_TICKET    16
+#define RDVMSG_OFFER_MAX 1024
+/* Of an allowed key its first bytes stand in ALLOW. */
+#define RDVMSG_ALLOWED     8
+#define RDVMSG_ALLOWED_MAX 128
+#define RDVMSG_ANYONE      1 /* flag of ALLOW */
 
 enum rdvmsg_type {
     RDVMSG_HELLO = 1,
@@ -39,6 +49,16 @@ enum rdvmsg_type {
     RDVMSG_LIST,
     RDVMSG_NAMES,
     RDVMSG_ERROR,
+    RDVMSG_ALLOW,
+    RDVMSG_ALLOWED_IS,
+    RDVMSG_CALL,
+    RDVMSG_CALLING,
+    RDVMSG_INVITE,
+    RDVMSG_ANSWER,
+    RDVMSG_ANSWERED,
+    RDVMSG_START,
+    RDVMSG_OPEN,
+    RDVMSG_OPENED,
     RDVMSG_TYPE_COUNT,
 };
 
@@ -62,7 +82,13 @@ enum rdvmsg_type {
     X(RDV_RATE_LIMITED, "RateLimited", "too many requests from this address: try again later")     \
     X(RDV_BUSY, "Busy", "the server has too much to do: try again later")                          \
     X(RDV_FULL, "Full", "the server has no room for more")                                         \
-    X(RDV_STORAGE, "Storage", "the server cannot write to its disk")
+    X(RDV_STORAGE, "Storage", "the server cannot write to its disk")                               \
+    X(RDV_NOT_ALLOWED, "NotAllowed", "the peer does not let this key in")                          \
+    X(RDV_NO_RELAY, "NoRelay", "the server relays nothing for this pair")                          \
+    X(RDV_UNKNOWN_CHANNEL, "UnknownChannel", "no relay channel has this number and ticket")        \
+    X(RDV_DRAINING, "Draining", "the server is about to end and takes no new calls")               \
+    X(RDV_UNKNOWN_CALL, "UnknownCall", "this key was not called by that one, or no longer is")     \
+    X(RDV_DECLINED, "Declined", "the peer does not take the call")
 
 #define RDV_REASON_ENUM(id, word, sentence) id,
 enum rdv_reason { RDV_OK, RDV_REASONS(RDV_REASON_ENUM) RDV_REASON_COUNT };
@@ -84,12 +110,22 @@ struct rdvmsg {
     uint32_t age_s;      /* FOUND: since the last sign of life */
     uint64_t number;     /* a sequence, or Unix time in seconds */
     enum rdv_reason reason;
-    struct addr addr;  /* COOKIE: where the server sees the asker */
+    struct addr addr;  /* where the server sees the asker, or the other one; port 0: over TCP */
     struct str name;   /* LOOKUP: empty asks by key */
     struct str record; /* signed; FOUND: empty when nobody is registered */
     struct str names[RDVMSG_NAMES_MAX];
     size_t name_count;
-    size_t pad_to; /* encoding HELLO, LOOKUP and LIST: zeros up to this length */
+    uint8_t peer[RDVMSG_KEY];      /* calls: the other one's key */
+    uint8_t ticket[RDVMSG_TICKET]; /* opens one side of a relay channel */
+    uint64_t call;                 /* random; names this attempt */
+    uint32_t channel;              /* the receiver's, or opener's, number of it */
+    uint32_t rtt_us;               /* from the sender to the server and back; 0: not known */
+    uint32_t wait_us;              /* fire so long after this has arrived */
+    struct addr relay;             /* without a family: this server */
+    struct str offer;              /* sealed: not for the server to read */
+    uint8_t flags;                 /* ALLOW */
+    struct str allowed;            /* so many times RDVMSG_ALLOWED bytes */
+    size_t pad_to; /* encoding HELLO, LOOKUP, LIST and OPEN: zeros up to this length */
 };
 
 /* Length, or -EMSGSIZE. */

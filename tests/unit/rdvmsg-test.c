@@ -23,6 +23,17 @@ static struct rdvmsg sample(enum rdvmsg_type type)
     memset(m.key, 3, sizeof m.key);
     memset(m.signature, 4, sizeof m.signature);
     CHECK_INT(addr_parse("[2001:db8::1]:4711", &m.addr), 0);
+    CHECK_INT(addr_parse("192.0.2.7:3478", &m.relay), 0);
+    memset(m.peer, 5, sizeof m.peer);
+    memset(m.ticket, 6, sizeof m.ticket);
+    m.call = 0x1122334455667788;
+    m.channel = 0xcafe0001;
+    m.rtt_us = 20000;
+    m.wait_us = 30000;
+    m.offer = STR("a sealed offer");
+    m.flags = RDVMSG_ANYONE;
+    m.allowed = STR("11111111222222223333333");
+    m.allowed.n++; /* the NUL counts */
     return m;
 }
 
@@ -60,6 +71,84 @@ TEST("values arrive")
     CHECK_STR(d.names[1], "laptop");
 }
 
+TEST("what a call carries arrives")
+{
+    uint8_t buf[RDVMSG_MAX];
+    struct rdvmsg m = sample(RDVMSG_INVITE), d;
+    int n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK_INT(d.call, m.call);
+    CHECK_INT(d.channel, m.channel);
+    CHECK_INT(memcmp(d.peer, m.peer, sizeof d.peer), 0);
+    CHECK_INT(memcmp(d.ticket, m.ticket, sizeof d.ticket), 0);
+    CHECK(addr_equal(&d.relay, &m.relay) && addr_equal(&d.addr, &m.addr));
+    CHECK_STR(d.offer, "a sealed offer");
+    m = sample(RDVMSG_ANSWERED);
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK_INT(d.wait_us, 30000);
+    CHECK_INT(d.reason, RDV_FORGED);
+    m = sample(RDVMSG_ALLOW);
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK_INT(d.flags, RDVMSG_ANYONE);
+    CHECK_INT(d.allowed.n, 24);
+}
+
+TEST("the relay may be the server itself, the one who is seen may not be nobody")
+{
+    uint8_t buf[RDVMSG_MAX];
+    struct rdvmsg m = sample(RDVMSG_CALLING), d;
+    m.relay.len = 0;
+    int n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK_INT(d.relay.len, 0);
+    m = sample(RDVMSG_START);
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    buf[RDVMSG_HEAD + 8 + 4] = 0;
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), -EBADMSG);
+    CHECK_INT(rdvmsg_decode(&d, buf, RDVMSG_HEAD + 8 + 4 + 1), -EBADMSG);
+}
+
+TEST("the longest offers and lists fit, longer ones are refused")
+{
+    static char big[RDVMSG_MAX];
+    uint8_t buf[RDVMSG_MAX];
+    static const enum rdvmsg_type types[] = {RDVMSG_CALL, RDVMSG_INVITE, RDVMSG_ANSWER,
+                                             RDVMSG_ANSWERED};
+    struct rdvmsg m, d;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        m = sample(types[i]);
+        CHECK_INT(addr_parse("[2001:db8::1]:4711", &m.relay), 0);
+        m.offer = (struct str){big, RDVMSG_OFFER_MAX};
+        CHECK(rdvmsg_encode(&m, buf, sizeof buf) > 0);
+        m.offer.n++;
+        CHECK_INT(rdvmsg_encode(&m, buf, sizeof buf), -EMSGSIZE);
+    }
+    m = sample(RDVMSG_ALLOW);
+    m.allowed = (struct str){big, (size_t)RDVMSG_ALLOWED_MAX * RDVMSG_ALLOWED};
+    int n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK_INT(d.allowed.n, m.allowed.n);
+    m.allowed.n += RDVMSG_ALLOWED;
+    CHECK_INT(rdvmsg_encode(&m, buf, sizeof buf), -EMSGSIZE);
+    m.allowed.n = RDVMSG_ALLOWED + 1;
+    CHECK_INT(rdvmsg_encode(&m, buf, sizeof buf), -EMSGSIZE);
+    buf[RDVMSG_HEAD + 16 + 32] = 2; /* a flag that is not known */
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), -EBADMSG);
+}
+
+TEST("an answer to a call or to an opening is shorter than what asks for it")
+{
+    uint8_t buf[RDVMSG_MAX];
+    struct rdvmsg ask = sample(RDVMSG_CALL), answer = sample(RDVMSG_CALLING);
+    ask.offer = STR("");
+    CHECK(rdvmsg_encode(&answer, buf, sizeof buf) <= rdvmsg_encode(&ask, buf, sizeof buf));
+    ask = sample(RDVMSG_OPEN);
+    answer = sample(RDVMSG_OPENED);
+    CHECK(rdvmsg_encode(&answer, buf, sizeof buf) <= rdvmsg_encode(&ask, buf, sizeof buf));
+}
+
 TEST("no truncated or lengthened message is taken, and none is read past its end")
 {
     for (enum rdvmsg_type t = RDVMSG_HELLO; t < RDVMSG_TYPE_COUNT; t++) {
@@ -71,7 +160,8 @@ TEST("no truncated or lengthened message is taken, and none is read past its end
             CHECK_INT(rdvmsg_decode(&d, at, i), -EBADMSG);
             guard_free(at, i);
         }
-        bool padded = t == RDVMSG_HELLO || t == RDVMSG_LOOKUP || t == RDVMSG_LIST;
+        bool padded =
+            t == RDVMSG_HELLO || t == RDVMSG_LOOKUP || t == RDVMSG_LIST || t == RDVMSG_OPEN;
         buf[n] = 0;
         CHECK_INT(rdvmsg_decode(&d, buf, n + 1), padded ? 0 : -EBADMSG);
     }

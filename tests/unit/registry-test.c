@@ -26,12 +26,13 @@ static struct str record(uint8_t buf[RECORD_MAX], uint32_t who, uint8_t sequence
     return (struct str){(const char *)buf, 200};
 }
 
-static struct addr at(const char *text)
+static struct place at(const char *text)
 {
+    const struct rdv_via via = {.socket = 1};
     struct addr a;
     if (addr_parse(text, &a) < 0)
         abort();
-    return a;
+    return place_make(&a, &via);
 }
 
 static enum registry_result put(struct registry *r, uint32_t who, uint8_t sequence, uint8_t salt,
@@ -39,7 +40,7 @@ static enum registry_result put(struct registry *r, uint32_t who, uint8_t sequen
 {
     uint8_t buf[RECORD_MAX];
     uint64_t known;
-    struct addr from = at("192.0.2.1:4711");
+    struct place from = at("192.0.2.1:4711");
     return registry_put(r, record(buf, who, sequence, salt), &from, now_s, &known);
 }
 
@@ -65,7 +66,7 @@ TEST("a lower sequence is older, an equal one with other bytes is another")
 TEST("a lease ends when its owner is silent and goes on when it is refreshed")
 {
     struct registry *r = registry_new(10, LEASE);
-    struct addr from = at("[2001:db8::1]:1");
+    struct place from = at("[2001:db8::1]:1");
     uint8_t key[RECORD_KEY] = {1};
     uint32_t age = 0;
     uint64_t sequence = 0;
@@ -103,7 +104,7 @@ TEST("within a lease of their end all are swept")
 TEST("records of any size replace each other")
 {
     struct registry *r = registry_new(10, LEASE);
-    struct addr from = at("192.0.2.1:4711");
+    struct place from = at("192.0.2.1:4711");
     uint8_t buf[RECORD_MAX] = {0}, back[RECORD_MAX];
     uint8_t key[RECORD_KEY] = {0};
     uint64_t known;

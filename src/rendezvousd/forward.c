@@ -1,0 +1,170 @@
+/* Relayed packets: each one's channel says where it goes, if its sender is the one whose channel
+ * that is. The head is rewritten in place; packets that follow each other on one channel stay
+ * together. What cannot be sent on at once is dropped: the peers' own protocol sends it again. */
+#include "rendezvousd/worker.h"
+
+#include "base/wr.h"
+
+/* So many full batches one after the other are no burst but more than we can do. */
+#define BUSY 4
+
+/* Shares -------------------------------------------------------------------- */
+
+static uint32_t pair_of(uint32_t channel)
+{
+    return channel >> 1;
+}
+
+static size_t share_find(const struct shares *s, uint32_t pair)
+{
+    size_t i = pair % SHARES;
+    while (s->of[i].asked && s->of[i].pair != pair)
+        i = (i + 1) % SHARES;
+    return i;
+}
+
+void shares_begin(struct shares *s, bool full)
+{
+    s->busy = full ? s->busy + 1 : 0;
+    s->strict = s->busy >= BUSY;
+    if (!s->strict)
+        return;
+    memset(s->of, 0, sizeof s->of);
+    s->total = s->pairs = 0;
+}
+
+void shares_ask(struct shares *s, const uint8_t *bytes, size_t n)
+{
+    struct str payload;
+    uint32_t channel;
+    size_t head = n < RELAY_MAX ? n : RELAY_MAX;
+    if (s->pairs == SHARES / 2 || relay_decode(bytes, head, &channel, &payload) < 0)
+        return;
+    size_t i = share_find(s, pair_of(channel));
+    s->pairs += s->of[i].asked == 0;
+    s->of[i].pair = pair_of(channel);
+    s->of[i].asked += n;
+    s->total += n;
+}
+
+/* May this pair send so much more of the batch? */
+static bool share_take(struct shares *s, uint32_t channel, size_t n)
+{
+    if (!s->strict || s->pairs < 2)
+        return true;
+    size_t i = share_find(s, pair_of(channel));
+    if (s->of[i].asked == 0)
+        return true;
+    s->of[i].passed += n;
+    return s->of[i].passed <= s->total / s->pairs;
+}
+
+/* Packets ------------------------------------------------------------------- */
+
+/* A packet, or several that go to the same side of the same pair. */
+struct run {
+    uint32_t channel;
+    uint8_t *bytes;
+    size_t n, segment, packets;
+};
+
+static size_t packet_size(const struct run *r, size_t at)
+{
+    return r->n - at < r->segment ? r->n - at : r->segment;
+}
+
+/* The packets from the beginning of the bytes on that have one channel. */
+static bool run_find(uint8_t *bytes, size_t n, size_t segment, struct run *ret_run)
+{
+    struct run r = {.bytes = bytes, .segment = segment};
+    while (r.n < n) {
+        size_t size = n - r.n < segment ? n - r.n : segment;
+        struct str payload;
+        uint32_t channel;
+        if (relay_decode(bytes + r.n, size, &channel, &payload) < 0)
+            break;
+        if (r.packets > 0 && channel != r.channel)
+            break;
+        r.channel = channel;
+        r.n += size;
+        r.packets++;
+    }
+    *ret_run = r;
+    return r.packets > 0;
+}
+
+/* Never longer than the packet that it answers, for that may have come from anybody. */
+static void refuse(struct worker *w, const struct place *from, const struct run *r)
+{
+    struct rdvmsg m = {.type = RDVMSG_ERROR, .reason = RDV_UNKNOWN_CHANNEL, .number = r->channel};
+    uint8_t out[RDVMSG_MAX];
+    int n = rdvmsg_encode(&m, out, sizeof out);
+    worker_add(&w->rdv.counters.refused[RDV_UNKNOWN_CHANNEL], r->packets);
+    if (n > 0 && (size_t)n <= packet_size(r, 0))
+        worker_send(w, from, (struct str){(const char *)out, (size_t)n});
+}
+
+static void to_connection(struct worker *w, const struct place *to, const struct run *r)
+{
+    size_t lost = 0;
+    for (size_t at = 0; at < r->n; at += r->segment) {
+        struct str packet = {(const char *)r->bytes + at, packet_size(r, at)};
+        if (to->thread == w->index)
+            lost += !tcp_relay(&w->tcp, to->connection, packet);
+        else
+            lost += mailbox_post(&w->hub->boxes[to->thread], to->connection, true, packet) < 0;
+    }
+    worker_add(&w->rdv.counters.relay_lost, lost);
+}
+
+static void pass(struct worker *w, const struct place *to, uint32_t channel, const struct run *r)
+{
+    for (size_t at = 0; at < r->n; at += r->segment)
+        relay_head(r->bytes + at, channel);
+    worker_add(&w->rdv.counters.relayed, r->packets);
+    worker_add(&w->rdv.counters.relayed_bytes, r->n);
+    if (to->connection) {
+        to_connection(w, to, r);
+        return;
+    }
+    const struct datagrams d = {to, r->bytes, r->n, r->packets > 1 ? r->segment : 0};
+    udp_send(w, &d);
+}
+
+static void run_forward(struct worker *w, const struct place *from, const struct run *r)
+{
+    struct relay_packet p = {r->channel, r->n, *from, w->now_ms};
+    struct place to;
+    uint32_t channel;
+    if (!share_take(&w->shares, r->channel, r->n)) {
+        worker_add(&w->rdv.counters.relay_unfair, r->packets);
+        return;
+    }
+    switch (relay_pass(w->rdv.shared->relay, &w->credit, &p, &channel, &to)) {
+    case RELAY_PASS:
+        pass(w, &to, channel, r);
+        return;
+    case RELAY_UNKNOWN:
+        refuse(w, from, r);
+        return;
+    case RELAY_NOWHERE:
+        worker_add(&w->rdv.counters.relay_lost, r->packets);
+        return;
+    case RELAY_LIMITED:
+        worker_add(&w->rdv.counters.relay_limited, r->packets);
+        return;
+    }
+}
+
+void forward(struct worker *w, const struct relayed *d)
+{
+    size_t segment = d->segment ? d->segment : d->n;
+    struct run r;
+    for (size_t at = 0; at < d->n; at += r.n) {
+        if (!run_find(d->bytes + at, d->n - at, segment, &r)) {
+            worker_add(&w->rdv.counters.dropped, 1);
+            return;
+        }
+        run_forward(w, &d->from, &r);
+    }
+}
