@@ -25,6 +25,7 @@ int cmd_lookup(int argc, char **argv);
 int cmd_name(int argc, char **argv);
 int cmd_peers(int argc, char **argv);
 int cmd_register(int argc, char **argv);
+int cmd_route(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_start(int argc, char **argv);
 int cmd_status(int argc, char **argv);

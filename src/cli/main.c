@@ -13,6 +13,7 @@
 static const struct cli_verb verbs[] = {
     {"run", "[--as ROUTE] -- PROGRAM", "starts a program and shares the ports it listens on",
      cmd_run},
+    {"route", "add|ls|delete", "passes a name's connections on to an address", cmd_route},
     {"ls", "", "lists who is served under which name", cmd_ls},
     {"logs", "NAME [-f] [-n LINES]", "shows what an application wrote", cmd_logs},
     {"why", "PORT|ADDRESS|URL|PID", "says who holds a port, and how to mend that", cmd_why},

@@ -1,0 +1,411 @@
+/* Lookups, calls and channels at rendezvous servers, in simulated time. */
+#include "presence-rig.h"
+
+static const struct offer OFFER = {.secret = {1, 2, 3}, .mapping = 5};
+
+/* Both are registered everywhere, and everybody may call. */
+static struct rig *rig_ready(uint32_t servers)
+{
+    struct rig *g = rig_new(servers);
+    for (size_t i = 0; i < RIG_PEERS; i++)
+        CHECK_INT(presence_allow(g->peers[i].presence, NULL, 0, true), 0);
+    rig_run(g, 1 * RIG_S);
+    return g;
+}
+
+static uint64_t dial(struct rig *g)
+{
+    uint64_t call = 0;
+    CHECK_INT(
+        presence_call(g->peers[LAPTOP].presence, &g->peers[HOME].id.key, 0, &OFFER, &call, &call),
+        0);
+    return call;
+}
+
+TEST("a lookup by name finds the key, its record and where it is registered")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    int user;
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, &user), 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->found, 1);
+    CHECK(e->user == &user);
+    CHECK_INT(e->last_found.reason, RDV_OK);
+    CHECK(key_equal(&e->last_found.key, &g->peers[HOME].id.key));
+    CHECK_INT(e->last_found.servers, 3);
+    CHECK_INT(e->last_found.claimed, 1234);
+    CHECK_INT(signed_record_check((struct str){(char *)e->found_record, e->last_found.record.n}),
+              RDV_OK);
+    rig_free(g);
+}
+
+TEST("a lookup does not wait for a server that is dead")
+{
+    struct rig *g = rig_new(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[0].dead = true;
+    rig_run(g, 9 * RIG_S);
+    uint64_t begin = g->now_us;
+    CHECK_INT(presence_lookup(e->presence, STR(""), &g->peers[HOME].id.key, e), 0);
+    rig_run(g, 2 * RIG_S);
+    CHECK_INT(e->last_found.reason, RDV_OK);
+    CHECK_INT(e->last_found.servers, 2);
+    CHECK(e->found_us - begin < 45 * RIG_MS);
+    rig_free(g);
+}
+
+TEST("a lookup waits a little for servers that live, not for long")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[1].dead = true; /* just now: nobody knows */
+    uint64_t begin = g->now_us;
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
+    rig_run(g, 2 * RIG_S);
+    CHECK_INT(e->last_found.servers, 1);
+    CHECK(e->found_us - begin < 100 * RIG_MS);
+    rig_free(g);
+}
+
+TEST("a lookup that no server answers ends, and so does one of what is not there")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    CHECK_INT(presence_lookup(e->presence, STR("nobody"), NULL, e), 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->found, 1);
+    CHECK_INT(e->last_found.reason, RDV_UNKNOWN_NAME);
+    g->servers[0].dead = g->servers[1].dead = true;
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
+    rig_run(g, 6 * RIG_S);
+    CHECK_INT(e->found, 2);
+    CHECK_INT(e->last_found.reason, RDV_BUSY);
+    rig_free(g);
+}
+
+TEST("a name that is held by a peer that is away has a key and no record")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[0].leases[HOME].there = false;
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->last_found.reason, RDV_OK);
+    CHECK_INT(e->last_found.servers, 0);
+    CHECK_INT(e->last_found.record.n, 0);
+    CHECK(key_equal(&e->last_found.key, &g->peers[HOME].id.key));
+    rig_free(g);
+}
+
+TEST("a record that a server has changed is not believed; the other server's is")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    struct rig_lease *l = &g->servers[0].leases[HOME];
+    l->record[40]++;
+    CHECK_INT(presence_lookup(e->presence, STR(""), &g->peers[HOME].id.key, e), 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->last_found.reason, RDV_OK);
+    CHECK_INT(e->last_found.servers, 2);
+    g->servers[1].leases[HOME].record[l->record_n - 1]++;
+    CHECK_INT(presence_lookup(e->presence, STR(""), &g->peers[HOME].id.key, e), 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->last_found.reason, RDV_FORGED);
+    rig_free(g);
+}
+
+TEST("when servers disagree about a name, the first one's word counts")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[0].rtt_us = 80 * RIG_MS; /* answers last */
+    memcpy(g->servers[1].wrong_name_key, g->peers[LAPTOP].id.key.b, RDVMSG_KEY);
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK(key_equal(&e->last_found.key, &g->peers[HOME].id.key));
+    CHECK_INT(e->last_found.servers, 1);
+    rig_free(g);
+}
+
+TEST("there is no room for more than so many lookups and calls, and each ends")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    uint64_t call;
+    g->servers[0].dead = true;
+    for (int i = 0; i < PRESENCE_LOOKUPS_MAX; i++)
+        CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), -EAGAIN);
+    for (int i = 0; i < PRESENCE_CALLS_MAX; i++)
+        (void)dial(g);
+    CHECK_INT(presence_call(e->presence, &g->peers[HOME].id.key, 0, &OFFER, e, &call), -EAGAIN);
+    rig_run(g, 13 * RIG_S);
+    CHECK_INT(e->found, PRESENCE_LOOKUPS_MAX);
+    CHECK_INT(e->failed, PRESENCE_CALLS_MAX);
+    CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
+    rig_free(g);
+}
+
+TEST("a call reaches the callee in one round trip, and both fire together")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    uint64_t begin = g->now_us, call = dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->calling, 1);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(h->invited, 1);
+    CHECK_INT(h->started, 1);
+    CHECK(e->last_calling.call == call && e->last_answered.call == call);
+    CHECK(h->last_invite.call == call && h->last_start.call == call);
+    CHECK_INT(e->calling_us - begin, 40 * RIG_MS);
+    CHECK_INT(e->answered_us - begin, 80 * RIG_MS);
+    CHECK_INT(e->last_calling.channel.number, 100);
+    CHECK_INT(h->last_invite.channel.number, 101);
+    CHECK(key_equal(&h->last_invite.caller, &e->id.key));
+    CHECK_INT(h->last_invite.offer.mapping, 5);
+    CHECK_INT(e->last_answered.offer.mapping, 7);
+    CHECK(addr_equal(&e->last_answered.seen, &h->addr));
+    CHECK_INT(h->last_start.wait_us, 21000);
+    CHECK_INT(e->failed, 0);
+    rig_free(g);
+}
+
+TEST("both sides open their channel, and again, from wherever they are")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->opened, 1);
+    CHECK_INT(h->opened, 1);
+    CHECK(addr_equal(&g->servers[0].opened[0], &e->addr));
+    CHECK(addr_equal(&g->servers[0].opened[1], &h->addr));
+    addr_set_port(&h->addr, 2002);
+    rig_run(g, 21 * RIG_S);
+    CHECK_INT(addr_port(&g->servers[0].opened[1]), 2002);
+    addr_set_port(&h->addr, 2003);
+    presence_moved(h->presence, 0, g->now_us);
+    rig_run(g, 200 * RIG_MS);
+    CHECK_INT(addr_port(&g->servers[0].opened[1]), 2003);
+    CHECK_INT(e->closed + h->closed, 0);
+    presence_channel_close(e->presence, &e->last_calling.channel);
+    unsigned before = g->servers[0].got[RDVMSG_OPEN];
+    rig_run(g, 100 * RIG_S);
+    unsigned opens = g->servers[0].got[RDVMSG_OPEN] - before;
+    CHECK(opens >= 5 && opens <= 7); /* one side's */
+    rig_free(g);
+}
+
+TEST("a channel that the relay does not know any more is reported once")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    g->servers[0].channel = 500;
+    rig_run(g, 60 * RIG_S);
+    CHECK_INT(e->closed, 1);
+    CHECK_INT(h->closed, 1);
+    rig_free(g);
+}
+
+TEST("calls get through a network that loses, doubles and delays packets")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    g->loss = 20;
+    g->twice = 20;
+    g->jitter_us = 60 * RIG_MS;
+    for (int i = 0; i < 40; i++) {
+        (void)dial(g);
+        rig_run(g, 12500 * RIG_MS);
+        presence_channel_close(e->presence, &e->last_calling.channel);
+        presence_channel_close(h->presence, &h->last_invite.channel);
+    }
+    CHECK(e->answered >= 38);
+    CHECK_INT(e->answered + e->failed, 40);
+    CHECK(h->invited >= 38 && h->started >= 35 && e->calling >= 38);
+    rig_free(g);
+}
+
+TEST("who is not allowed in is refused, and the callee hears nothing")
+{
+    struct rig *g = rig_new(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    CHECK_INT(presence_allow(g->peers[HOME].presence, &g->peers[HOME].id.key, 1, false), 0);
+    rig_run(g, 1 * RIG_S);
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->failed, 1);
+    CHECK_INT(e->last_failed, RDV_NOT_ALLOWED);
+    CHECK_INT(g->peers[HOME].invited, 0);
+    CHECK_INT(g->servers[0].got[RDVMSG_CALL] + g->servers[1].got[RDVMSG_CALL], 2);
+    rig_free(g);
+}
+
+TEST("a call that the callee declines fails at once")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->peers[HOME].decline = true;
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->failed, 1);
+    CHECK_INT(e->last_failed, RDV_DECLINED);
+    CHECK_INT(g->peers[HOME].started, 0);
+    rig_free(g);
+}
+
+TEST("a callee that never answers is given up, and its channel closed")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->peers[HOME].mute = true;
+    (void)dial(g);
+    rig_run(g, 13 * RIG_S);
+    CHECK_INT(e->calling, 1);
+    CHECK_INT(e->failed, 1);
+    CHECK_INT(e->last_failed, RDV_OK);
+    CHECK_INT(g->peers[HOME].invited, 1);
+    unsigned before = e->sent;
+    rig_run(g, 20 * RIG_S);
+    CHECK(e->sent - before <= 1); /* a refresh */
+    rig_free(g);
+}
+
+TEST("a call goes to the nearest server, and on to the one where the callee is")
+{
+    struct rig *g = rig_ready(3);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[0].rtt_us = 100 * RIG_MS;
+    g->servers[2].rtt_us = 10 * RIG_MS;
+    presence_network_changed(e->presence, g->now_us);
+    rig_run(g, 1 * RIG_S);
+    g->servers[2].leases[HOME].there = false;
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(e->last_answered.server, 1);
+    CHECK_INT(g->servers[2].got[RDVMSG_CALL], 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_CALL], 0);
+    rig_free(g);
+}
+
+TEST("a call leaves a server that falls silent")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[1].rtt_us = 200 * RIG_MS;
+    presence_network_changed(e->presence, g->now_us);
+    rig_run(g, 1 * RIG_S);
+    g->servers[0].dead = true;
+    uint64_t begin = g->now_us;
+    (void)dial(g);
+    rig_run(g, 4 * RIG_S);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(e->last_answered.server, 1);
+    CHECK(e->answered_us - begin < 2500 * RIG_MS);
+    rig_free(g);
+}
+
+TEST("a call gets through a server that was restarted just before")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    rig_run(g, 2 * RIG_S);
+    rig_restart(g, 0);
+    presence_network_changed(g->peers[HOME].presence, g->now_us);
+    rig_run(g, 200 * RIG_MS);
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(e->failed, 0);
+    rig_free(g);
+}
+
+TEST("a call that was made before the login waits for it")
+{
+    struct rig *g = rig_new(1);
+    CHECK_INT(presence_allow(g->peers[HOME].presence, NULL, 0, true), 0);
+    presence_free(g->peers[LAPTOP].presence);
+    g->peers[LAPTOP].presence = NULL;
+    rig_run(g, 1 * RIG_S);
+    rig_peer_new(g, LAPTOP);
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(g->peers[LAPTOP].answered, 1);
+    rig_free(g);
+}
+
+TEST("a forged invitation is ignored, whatever else it says")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *h = &g->peers[HOME];
+    struct presence_way way = {.server = 0};
+    uint8_t sealed[SEALED_OFFER_MAX], buf[RDVMSG_MAX];
+    struct offer o = {.call = 9, .unix_ms = rig_unix_ms(h)};
+    struct identity stranger;
+    identity_make(&stranger);
+    int n = sealed_offer_make(&stranger, &h->id.key, &o, sealed);
+    struct rdvmsg m = {.type = RDVMSG_INVITE, .call = 9, .offer = {(char *)sealed, (size_t)n}};
+    m.addr = h->addr;
+    memcpy(m.peer, g->peers[LAPTOP].id.key.b, sizeof m.peer); /* not who sealed it */
+    unsigned before = h->sent;
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    presence_input(h->presence, &way, buf, (size_t)n, g->now_us);
+    memcpy(m.peer, stranger.key.b, sizeof m.peer);
+    m.call = 10; /* another attempt's offer */
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    presence_input(h->presence, &way, buf, (size_t)n, g->now_us);
+    CHECK_INT(h->invited, 0);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(h->sent, before);
+    rig_free(g);
+}
+
+TEST("a flood of invitations takes bounded time and memory")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *h = &g->peers[HOME], *e = &g->peers[LAPTOP];
+    struct presence_way way = {.server = 0};
+    uint8_t sealed[SEALED_OFFER_MAX], buf[RDVMSG_MAX];
+    h->mute = true;
+    for (unsigned i = 0; i < 1000; i++) {
+        struct offer o = {.call = i, .unix_ms = rig_unix_ms(h)};
+        int n = sealed_offer_make(&e->id, &h->id.key, &o, sealed);
+        struct rdvmsg m = {.type = RDVMSG_INVITE, .call = i, .channel = 1000 + i};
+        m.offer = (struct str){(char *)sealed, (size_t)n};
+        m.addr = h->addr;
+        memcpy(m.peer, e->id.key.b, sizeof m.peer);
+        n = rdvmsg_encode(&m, buf, sizeof buf);
+        presence_input(h->presence, &way, buf, (size_t)n, g->now_us);
+    }
+    CHECK_INT(h->invited, 200);
+    rig_free(g);
+}
+
+TEST("a call that was ended has no more events, and its channel stays")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->peers[HOME].mute = true;
+    uint64_t call = dial(g);
+    rig_run(g, 200 * RIG_MS);
+    presence_call_end(e->presence, call);
+    rig_run(g, 20 * RIG_S);
+    CHECK_INT(e->failed + e->answered, 0);
+    CHECK_INT(e->opened, 1);
+    CHECK_INT(e->closed, 0);
+    rig_free(g);
+}
+
+TEST("nothing is sealed to what is no key")
+{
+    static const struct key none;
+    struct rig *g = rig_ready(1);
+    uint64_t call;
+    CHECK_INT(presence_call(g->peers[LAPTOP].presence, &none, 0, &OFFER, NULL, &call), -EINVAL);
+    rig_free(g);
+}
