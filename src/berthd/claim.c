@@ -47,6 +47,20 @@ static bool host_is_local(const struct route *r)
     return strcmp(dot ? dot + 1 : r->host, "localhost") == 0;
 }
 
+/* Claims for peers are at no address, all of them. */
+static bool is_same_place(const struct addr *a, const struct addr *b)
+{
+    bool none = a->sa.sa_family == AF_UNSPEC;
+    return none ? b->sa.sa_family == AF_UNSPEC : addr_equal(a, b);
+}
+
+static bool places_overlap(const struct addr *a, const struct addr *b)
+{
+    if (a->sa.sa_family == AF_UNSPEC || b->sa.sa_family == AF_UNSPEC)
+        return a->sa.sa_family == b->sa.sa_family;
+    return addr_overlap(a, is_v6only(a), b, is_v6only(b));
+}
+
 /* Addresses where connections for a bind arrive. */
 struct places {
     size_t count;
@@ -87,7 +101,7 @@ static void outlook_see(struct outlook *o)
     for (size_t i = 0; i < a->route_count; i++) {
         size_t n = app_route(a, i, routes);
         for (size_t k = 0; k < n; k++) {
-            o->local &= host_is_local(&routes[k]);
+            o->local &= routes[k].scheme == SCHEME_PEER || host_is_local(&routes[k]);
             o->port_named |= routes[k].port == addr_port(&o->bind->addr);
         }
     }
@@ -121,6 +135,10 @@ static void places_of(struct outlook *o, const struct route *r, struct places *p
 {
     const struct bind *b = o->bind;
     p->count = 0;
+    if (r->scheme == SCHEME_PEER) {
+        place_add(p, (struct addr){0});
+        return;
+    }
     if (b->preset) {
         places_preset(b, r, p);
         return;
@@ -144,6 +162,8 @@ static void places_of(struct outlook *o, const struct route *r, struct places *p
 static bool route_applies(struct outlook *o, const struct route *r)
 {
     const struct addr *a = &o->bind->addr;
+    if (r->scheme == SCHEME_PEER)
+        return r->port == 0 || o->bind->preset || r->port == addr_port(a);
     if (a->sa.sa_family == AF_UNSPEC || r->port == 0 || r->port == addr_port(a))
         return true;
     outlook_see(o);
@@ -160,7 +180,7 @@ static struct claim *same_find(const struct wish *w)
 {
     list_for_each(c, index_list(&w->bind->server->claims, w->hash), struct claim,
                   by_route.link) if (c->bind == w->bind && claim_is(c, w->hash, w->route) &&
-                                     addr_equal(&c->listener->bound, &w->addr)) return c;
+                                     is_same_place(&c->listener->bound, &w->addr)) return c;
     return NULL;
 }
 
@@ -168,9 +188,8 @@ static struct claim *conflict_find(const struct wish *w)
 {
     list_for_each(c, index_list(&w->bind->server->claims, w->hash), struct claim, by_route.link)
     {
-        const struct addr *bound = &c->listener->bound;
         if (c->bind != w->bind && claim_is(c, w->hash, w->route) &&
-            addr_overlap(bound, is_v6only(bound), &w->addr, is_v6only(&w->addr)))
+            places_overlap(&c->listener->bound, &w->addr))
             return c;
     }
     return NULL;
@@ -256,7 +275,7 @@ static int claims_make_route(struct outlook *o, struct bind *b, struct route *r,
                              char reason[REASON_MAX])
 {
     struct places places;
-    if (b->addr.sa.sa_family == AF_UNSPEC && r->port == 0) {
+    if (b->addr.sa.sa_family == AF_UNSPEC && r->port == 0 && r->scheme != SCHEME_PEER) {
         (void)snprintf(reason, REASON_MAX,
                        "a route of a program that binds no address names its port: "
                        "%s:8080/",

@@ -304,6 +304,26 @@ static void handle_stop(struct client *c, const struct appmsg *m)
     pools_end(c->server);
 }
 
+/* What comes on it is dispatch's affair, and goes on when this berthd dies. */
+static void handle_source(struct client *c, const struct appmsg *m)
+{
+    (void)m;
+    int pair[2];
+    if (c->server->channel < 0) {
+        reply_error(c, -EAGAIN, "berth-dispatch is being started: ask again");
+        return;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        reply_error(c, -errno, "");
+        return;
+    }
+    dispatch_tell(c->server, &(struct dispatchmsg){.type = DISPATCH_SOURCE}, &pair[0], 1);
+    reply(c, &(struct appmsg){.type = APPMSG_OK}, &pair[1], 1);
+    (void)fd_close(pair[0]);
+    (void)fd_close(pair[1]);
+    log_info("source given pid=%d", c->cred.pid);
+}
+
 /* Who may ask what: the one table of rights. */
 static const struct {
     void (*handle)(struct client *c, const struct appmsg *m);
@@ -315,6 +335,7 @@ static const struct {
     [APPMSG_LISTEN] = {handle_listen, RIGHT_APP, "LISTEN"},
     [APPMSG_UNLISTEN] = {handle_unlisten, RIGHT_APP, "UNLISTEN"},
     [APPMSG_WHY] = {handle_why, RIGHT_USER, "WHY"},
+    [APPMSG_SOURCE] = {handle_source, RIGHT_OWNER, "SOURCE"},
     [APPMSG_STOP] = {handle_stop, RIGHT_OWNER, "STOP"},
 };
 

@@ -73,6 +73,7 @@ struct places {
 static void place_add(struct places *p, const struct addr *bound)
 {
     uint16_t port = addr_port(bound);
+    p->at.peers |= bound->sa.sa_family == AF_UNSPEC;
     if (bound->sa.sa_family == AF_UNIX && p->at.path_count < PLACES_MAX)
         p->paths[p->at.path_count++] = bound->un.sun_path;
     for (size_t i = 0; i < p->at.port_count; i++)

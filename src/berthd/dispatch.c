@@ -86,7 +86,8 @@ void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchm
 {
     *ret_msg = (struct dispatchmsg){.type = DISPATCH_QUEUE,
                                     .id = b->id,
-                                    .flags = b->flags & APPMSG_RICH ? DISPATCH_RICH : 0,
+                                    .flags = (b->flags & APPMSG_RICH ? DISPATCH_RICH : 0u) |
+                                             (b->app->flags & APPMSG_PROXY ? DISPATCH_PROXIED : 0u),
                                     .name = str_of(b->app->name),
                                     .note = {(char *)note, recover_note(b, note)}};
     pool_describe(b, ret_msg);

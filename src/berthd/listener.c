@@ -92,6 +92,11 @@ int listener_get(const struct bind *b, const struct addr *bound,
                  struct shared_listener **ret_listener, char reason[REASON_MAX])
 {
     char text[ADDR_TEXT_MAX];
+    if (bound->sa.sa_family == AF_UNSPEC) {
+        *ret_listener = &b->server->peers;
+        b->server->peers.refs++;
+        return 0;
+    }
     bool proxy = b->app->flags & APPMSG_PROXY;
     struct shared_listener *l = listener_find(b->server, bound);
     if (l && l->proxy != proxy) {

@@ -245,6 +245,7 @@ static int server_init(struct server *s, const struct options *o)
     list_init(&s->pools);
     list_init(&s->binds);
     list_init(&s->listeners);
+    s->peers = (struct shared_listener){.refs = 1, .listening = true};
     list_init(&s->clients);
     list_init(&s->retiring);
     numbers_init(&s->app_numbers, UINT32_MAX);

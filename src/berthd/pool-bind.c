@@ -69,8 +69,11 @@ void pool_demand_watch(struct pool *p, bool on)
     }
 }
 
+/* Of a pool that is for peers only the one base has no port. */
 static bool is_listed(const struct app *a, uint16_t port)
 {
+    if (port == 0)
+        return conf_app_is_for_peers(a->pool->conf);
     for (size_t i = 0; i < a->listen_count; i++)
         if (addr_port(&a->listens[i]) == port)
             return true;
@@ -106,20 +109,33 @@ static int base_listen(struct bind *b, char reason[REASON_MAX])
     return r < 0 ? r : bind_listen(b, reason);
 }
 
+static int base_make(struct pool *p, const struct appmsg *m, char reason[REASON_MAX])
+{
+    struct bind *b = base_find(p, addr_port(&m->addr));
+    if (!b)
+        b = base_move(p, &m->addr);
+    if (!b)
+        b = base_new(p, m);
+    if (!b) {
+        (void)snprintf(reason, REASON_MAX, "berthd has no descriptors left (see ulimit -n)");
+        return -EMFILE;
+    }
+    b->preset = true;
+    return 0;
+}
+
 int pool_bases_make(struct pool *p, char reason[REASON_MAX])
 {
+    int err = 0;
+    if (p->app->listen_count == 0 && conf_app_is_for_peers(p->conf))
+        err = base_make(p, &(struct appmsg){.type = APPMSG_BIND, .flags = APPMSG_NATIVE}, reason);
+    if (err < 0)
+        return err;
     for (size_t i = 0; i < p->app->listen_count; i++) {
         struct appmsg m = {.type = APPMSG_BIND, .addr = p->app->listens[i], .v6only = true};
-        struct bind *b = base_find(p, addr_port(&m.addr));
-        if (!b)
-            b = base_move(p, &m.addr);
-        if (!b)
-            b = base_new(p, &m);
-        if (!b) {
-            (void)snprintf(reason, REASON_MAX, "berthd has no descriptors left (see ulimit -n)");
-            return -EMFILE;
-        }
-        b->preset = true;
+        err = base_make(p, &m, reason);
+        if (err < 0)
+            return err;
     }
     bases_drop(p);
     list_for_each(b, &p->app->binds, struct bind, app_link)

@@ -338,7 +338,9 @@ static struct app *app_make(struct pool *p, const struct conf_app *conf, const u
     if (!a)
         return NULL;
     a->pool = p;
-    a->command = environment_join((const char *const *)conf->command.items, conf->command.count);
+    a->command =
+        conf->to ? environment_join((const char *const[]){"to", conf->to}, 2)
+                 : environment_join((const char *const *)conf->command.items, conf->command.count);
     if (a->command) {
         app_define(a, conf);
         return a;

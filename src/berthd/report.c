@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "berthd/names.h"
 #include "berthd/pool-report.h"
+#include "conf/conf.h"
 
 /* JSON is UTF-8; names of people, files and commands are bytes. */
 static json_t *text_json(const char *text)
@@ -88,10 +89,12 @@ uint64_t report_delivered(struct server *s, const struct claim *c)
 
 static json_t *claim_json(struct server *s, const struct claim *c)
 {
-    char address[ADDR_TEXT_MAX];
+    char address[ADDR_TEXT_MAX] = "-";
+    if (c->listener->bound.sa.sa_family != AF_UNSPEC)
+        (void)addr_format(&c->listener->bound, address);
     return json_pack("{s:o, s:o, s:I, s:b}", "route", text_json(c->route), "address",
-                     text_json(addr_format(&c->listener->bound, address)), "connections",
-                     (json_int_t)report_delivered(s, c), "shared_host", claims_share_host(c));
+                     text_json(address), "connections", (json_int_t)report_delivered(s, c),
+                     "shared_host", claims_share_host(c));
 }
 
 static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders)
@@ -102,14 +105,14 @@ static json_t *bind_json(struct server *s, const struct bind *b, json_t *holders
         json_array_append_new(routes, claim_json(s, c));
     (void)snprintf(key, sizeof key, "%llu", (unsigned long long)b->inode);
     bool native = b->flags & APPMSG_NATIVE;
+    const char *rung = b->base && b->app->pool->conf->to ? "upstream"
+                       : b->base                         ? "pool"
+                       : native                          ? "native"
+                                                         : "preload";
     return json_pack("{s:s, s:s, s:b, s:b, s:I, s:O?, s:o}", "address",
-                     native ? "-" : addr_format(&b->addr, address), "rung",
-                     b->base  ? "pool"
-                     : native ? "native"
-                              : "preload",
-                     "listening", b->listening, "orphaned", b->orphan, "waiting",
-                     (json_int_t)bind_waiting(b), "pids", json_object_get(holders, key), "routes",
-                     routes);
+                     native ? "-" : addr_format(&b->addr, address), "rung", rung, "listening",
+                     b->listening, "orphaned", b->orphan, "waiting", (json_int_t)bind_waiting(b),
+                     "pids", json_object_get(holders, key), "routes", routes);
 }
 
 static json_t *app_json(struct server *s, const struct app *a, json_t *holders, uid_t viewer)
@@ -121,6 +124,8 @@ static json_t *app_json(struct server *s, const struct app *a, json_t *holders, 
     json_t *j = json_pack("{s:o, s:o, s:o, s:i, s:o}", "name", text_json(a->name), "command",
                           text_json(own ? a->command : ""), "user", user_name(s, a->uid), "pid",
                           (int)a->pid, "binds", binds);
+    if (j && a->pool && a->pool->conf->to)
+        (void)json_object_set_new(j, "to", text_json(own ? a->pool->conf->to : ""));
     if (j && a->pool)
         (void)json_object_set_new(j, "pool", pool_report(a->pool));
     return j;

@@ -210,6 +210,9 @@ int reserve_admit_claim(const struct bind *b, const struct route *r, const struc
     const struct reservation *v = reserve_table_cover(&s->reserve->table, r, NULL);
     if (v && v->uid != uid)
         return refuse_reserved(s, v, r, uid, reason);
+    if (r->scheme == SCHEME_PEER)
+        return v ? 0
+                 : refuse_unreserved(s, r, uid, "services that nobody reserved are root's", reason);
     if (v && grants_port(v, r->port))
         return 0;
     if (v)

@@ -50,6 +50,19 @@ struct numbers {
     uint32_t next, max;
 };
 
+/* The address of claims that are for peers is none: AF_UNSPEC. */
+struct shared_listener {
+    struct list link;
+    struct index_node by_addr;
+    uint32_t id;
+    unsigned refs; /* claims */
+    struct addr bound;
+    bool v6only, proxy, listening;
+    bool named; /* reserve-refuse.c: names are looked for here */
+    size_t fd_count;
+    int fds[DISPATCH_THREADS]; /* owned */
+};
+
 struct server {
     struct loop loop;
     uid_t uid;
@@ -66,6 +79,7 @@ struct server {
     struct list pools;
     struct list binds; /* of all applications */
     struct list listeners;
+    struct shared_listener peers;   /* stands for where streams of peers come in; in no list */
     struct index claims;            /* by route */
     struct index claim_hosts;       /* by scheme, host and port */
     struct index listeners_by_addr; /* shared_listener */
@@ -176,18 +190,6 @@ struct bind {
     uint32_t recovered_parent; /* between the note and recover_finish() */
     struct list member_link;
     uint64_t delivered_before, refused_before; /* its number's counters when it was made */
-};
-
-struct shared_listener {
-    struct list link;
-    struct index_node by_addr;
-    uint32_t id;
-    unsigned refs; /* claims */
-    struct addr bound;
-    bool v6only, proxy, listening;
-    bool named; /* reserve-refuse.c: names are looked for here */
-    size_t fd_count;
-    int fds[DISPATCH_THREADS]; /* owned */
 };
 
 /* There may be 100,000, so it holds the text of its route and not its 1.5 KiB of values. */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/self.h"
 #include "berthd/pool.h"
+#include "berthd/upstream.h"
 #include "ipc/runtime.h"
 #include "launch/account.h"
 #include "launch/environment.h"
@@ -364,13 +365,18 @@ static int spawn_worker(struct worker *w, char reason[REASON_MAX])
     if (runtime_path(RUNTIME_CONTROL, text.control) < 0 ||
         runtime_path(RUNTIME_NOTIFY, text.notify) < 0)
         return -ENAMETOOLONG;
-    app.preload = self_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, text.preload,
-                            sizeof text.preload);
-    if (!app.preload) {
+    struct upstream_command upstream;
+    int r = upstream_command_make(c, &upstream, reason);
+    if (r < 0)
+        return r;
+    if (!c->to)
+        app.preload = self_file("libberth-preload.so", BERTH_PRELOAD_INSTALLED, text.preload,
+                                sizeof text.preload);
+    if (!c->to && !app.preload) {
         (void)snprintf(reason, REASON_MAX, "libberth-preload.so is not where it was installed");
         return -ENOENT;
     }
-    struct spawn spawn = spawn_make(c->command.items);
+    struct spawn spawn = spawn_make(c->to ? upstream.argv : c->command.items);
     spawn.user = c->user;
     spawn.group = c->group;
     spawn.directory = c->directory;
@@ -389,9 +395,9 @@ static int spawn_worker(struct worker *w, char reason[REASON_MAX])
         spawn.stdout_fd = spawn.stderr_fd = output.write_fd;
     int passed[SPAWN_FDS_MAX];
     spawn.listen_fds = passed;
-    spawn.listen_count = c->pass_sockets ? pool_pass(w, passed, SPAWN_FDS_MAX) : 0;
+    spawn.listen_count = c->pass_sockets || c->to ? pool_pass(w, passed, SPAWN_FDS_MAX) : 0;
     struct spawned spawned;
-    int r = spawn_start(&spawn, &spawned, reason);
+    r = spawn_start(&spawn, &spawned, reason);
     (void)fd_close(output.write_fd);
     if (r < 0)
         return r;
@@ -404,7 +410,7 @@ struct worker *worker_start(struct pool *p, char reason[REASON_MAX])
 {
     char text[PROGRAM_REASON_MAX];
     struct program_place place = {.path = getenv("PATH"), .directory = p->conf->directory};
-    if (program_check(p->conf->command.items[0], &place, text) < 0) {
+    if (!p->conf->to && program_check(p->conf->command.items[0], &place, text) < 0) {
         (void)snprintf(reason, REASON_MAX, "%s", text);
         return NULL;
     }

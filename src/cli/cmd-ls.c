@@ -12,7 +12,9 @@ static const char help[] =
     "\n"
     "Lists the routes that are served, with their programs, processes, how each program is "
     "attached\n"
-    "(preload: by `berth run`; native: by libberth or LISTEN_FDS) and the connections so far. "
+    "(preload: by `berth run`; native: by libberth or LISTEN_FDS; upstream: passed on to an "
+    "address)\n"
+    "and the connections so far. "
     "Pools come first:\n"
     "their state, workers (running/most), open connections, and connections that wait for a "
     "worker.\n"
@@ -97,9 +99,12 @@ static void pool_print(const json_t *app, const json_t *pool)
     char workers[48], waiting[24];
     const char *state = json_string_value(json_object_get(pool, "state"));
     const char *reason = json_string_value(json_object_get(pool, "reason"));
-    (void)printf("%-16s %-10s %8s %8lld %8s  %s\n", json_string_value(json_object_get(app, "name")),
-                 state ? state : "-", workers_text(pool, workers), workers_open(pool),
-                 count_text(json_object_get(pool, "parked"), waiting), reason ? reason : "");
+    const char *to = json_string_value(json_object_get(app, "to"));
+    (void)printf("%-16s %-10s %8s %8lld %8s  %s%s%s%s\n",
+                 json_string_value(json_object_get(app, "name")), state ? state : "-",
+                 workers_text(pool, workers), workers_open(pool),
+                 count_text(json_object_get(pool, "parked"), waiting), to ? "to " : "",
+                 to ? to : "", to && reason && *reason ? ": " : "", reason ? reason : "");
 }
 
 /* Pools first; the applications of `berth run` have neither workers nor a state. */

@@ -33,6 +33,7 @@ static const char help[] =
     "  --port PORTS    share only these of its ports, as in 8080,8443; others are left alone\n"
     "  --listen ADDR   reach it at this address, too (repeatable): 0.0.0.0:80, [::1]:80, "
     "unix:/path\n"
+    "  --publish NAME  peers may dial it by this name; NAME=PORT: the program that listens there\n"
     "  --name NAME     what `berth ls` calls it\n"
     "  --proxy         the shared port stands behind a load balancer that sends PROXY headers;\n"
     "                  the header is looked through and left for the program to read\n"
@@ -96,6 +97,24 @@ static int listen_add(struct run *r, const char *text)
     return CLI_OK;
 }
 
+/* NAME, or NAME=PORT for a program that listens on several. */
+static int publish_add(struct run *r, const char *text)
+{
+    struct route route;
+    char reason[ROUTE_REASON_MAX], *at = r->published[r->published_count];
+    if (r->published_count == RUN_PUBLISHED_MAX)
+        return cli_usage("run", "at most %d services", RUN_PUBLISHED_MAX);
+    size_t n = strcspn(text, "=");
+    int len = snprintf(at, sizeof r->published[0], "peer://%.*s%s%s", (int)n, text,
+                       text[n] ? ":" : "", text[n] ? text + n + 1 : "");
+    if (len < 0 || (size_t)len >= sizeof r->published[0] || n == 0 || text[0] == '*')
+        return cli_usage("run", "--publish '%s': write a name, or NAME=PORT", text);
+    if (route_parse(at, &route, reason) < 0)
+        return cli_usage("run", "--publish %s: %s", text, reason);
+    r->published_count++;
+    return CLI_OK;
+}
+
 static int setting_add(struct run *r, const char *text)
 {
     if (r->setting_count == RUN_SETTINGS_MAX)
@@ -106,18 +125,26 @@ static int setting_add(struct run *r, const char *text)
     return CLI_OK;
 }
 
-enum { O_AS = 1, O_PORT, O_LISTEN, O_NAME, O_PROXY, O_QUEUE, O_WORKERS, O_SET, O_DETACH, O_HELP };
-static const struct option options[] = {{"as", required_argument, NULL, O_AS},
-                                        {"port", required_argument, NULL, O_PORT},
-                                        {"listen", required_argument, NULL, O_LISTEN},
-                                        {"name", required_argument, NULL, O_NAME},
-                                        {"proxy", no_argument, NULL, O_PROXY},
-                                        {"queue", no_argument, NULL, O_QUEUE},
-                                        {"workers", required_argument, NULL, O_WORKERS},
-                                        {"set", required_argument, NULL, O_SET},
-                                        {"detach", no_argument, NULL, O_DETACH},
-                                        {"help", no_argument, NULL, O_HELP},
-                                        {NULL, 0, NULL, 0}};
+enum {
+    O_AS = 1,
+    O_PUBLISH,
+    O_PORT,
+    O_LISTEN,
+    O_NAME,
+    O_PROXY,
+    O_QUEUE,
+    O_WORKERS,
+    O_SET,
+    O_DETACH,
+    O_HELP
+};
+static const struct option options[] = {
+    {"as", required_argument, NULL, O_AS},         {"port", required_argument, NULL, O_PORT},
+    {"listen", required_argument, NULL, O_LISTEN}, {"publish", required_argument, NULL, O_PUBLISH},
+    {"name", required_argument, NULL, O_NAME},     {"proxy", no_argument, NULL, O_PROXY},
+    {"queue", no_argument, NULL, O_QUEUE},         {"workers", required_argument, NULL, O_WORKERS},
+    {"set", required_argument, NULL, O_SET},       {"detach", no_argument, NULL, O_DETACH},
+    {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
 
 static int option_read(struct run *r, int option)
 {
@@ -130,6 +157,8 @@ static int option_read(struct run *r, int option)
         return CLI_OK;
     case O_LISTEN:
         return listen_add(r, optarg);
+    case O_PUBLISH:
+        return publish_add(r, optarg);
     case O_NAME:
         if (!*optarg || strlen(optarg) > 64)
             return cli_usage("run", "--name has 1 to 64 characters");
@@ -216,6 +245,8 @@ static int arguments_read(struct run *r, int argc, char **argv)
     if (optind == argc)
         return cli_usage("run", "which program? As in: berth run -- python3 -m http.server 8080");
     int status = r->route_count == 0 ? folder_name(r) : CLI_OK;
+    for (size_t i = 0; i < r->published_count && status == CLI_OK; i++)
+        status = route_add(r, r->published[i]);
     if (status == CLI_OK)
         name_choose(r);
     return status;

@@ -4,34 +4,19 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "cli/cli.h"
+#include "keys/place.h"
+#include "rendezvous/found.h"
 
 int peer_key_path(char *buf, size_t size)
 {
-    const char *own = getenv("BERTH_KEY"), *config = getenv("XDG_CONFIG_HOME");
-    const char *home = getenv("HOME");
-    int n;
-    if (own && *own)
-        n = snprintf(buf, size, "%s", own);
-    else if (config && *config)
-        n = snprintf(buf, size, "%s/berth/key", config);
-    else if (home && *home)
-        n = snprintf(buf, size, "%s/.config/berth/key", home);
-    else
-        return -ENOENT;
-    return (size_t)n < size ? 0 : -ENAMETOOLONG;
+    return key_place(NULL, buf, size);
 }
 
 int peer_known_path(char *buf, size_t size)
 {
-    int r = peer_key_path(buf, size);
-    if (r < 0)
-        return r;
-    char *slash = strrchr(buf, '/');
-    size_t at = slash ? (size_t)(slash + 1 - buf) : 0;
-    return (size_t)snprintf(buf + at, size - at, "peers") < size - at ? 0 : -ENAMETOOLONG;
+    return key_place("peers", buf, size);
 }
 
 int peer_start(const char *verb)
@@ -91,12 +76,7 @@ int peer_refused(const char *verb, const char *server, const struct rdvmsg *answ
 
 const char *peer_time(uint64_t unix_s, char buf[PEER_TIME_MAX])
 {
-    time_t t = (time_t)unix_s;
-    struct tm tm;
-    buf[0] = '\0';
-    if (gmtime_r(&t, &tm))
-        (void)strftime(buf, PEER_TIME_MAX, "%Y-%m-%d %H:%M UTC", &tm);
-    return *buf ? buf : "?";
+    return found_time(unix_s, buf);
 }
 
 const char *peer_transport(enum record_transport t)

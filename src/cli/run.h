@@ -6,13 +6,18 @@
 
 #include "wire/appmsg.h"
 
-#define RUN_SETTINGS_MAX 32
+#define RUN_SETTINGS_MAX  32
+#define RUN_PUBLISHED_MAX 16
 
 struct run {
     const char *name;
     char name_buf[65];
     const char *routes[APPMSG_ROUTES_MAX];
     size_t route_count;
+    /* Services of the session's peer, as routes peer://NAME:PORT, where the port may be left out.
+     */
+    char published[RUN_PUBLISHED_MAX][64];
+    size_t published_count;
     const char *listens[APPMSG_LISTENS_MAX];
     size_t listen_count;
     char ports[256];

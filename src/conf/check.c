@@ -27,7 +27,8 @@ bool conf_is_bad(const struct conf_reader *r, const char *key)
 
 static void start_check(struct conf_reader *r, struct conf_app *a)
 {
-    if (a->start != CONF_START_DEMAND || conf_is_given(r, "listen") || conf_is_bad(r, "start"))
+    if (a->start != CONF_START_DEMAND || conf_is_given(r, "listen") || conf_is_bad(r, "start") ||
+        conf_app_is_for_peers(a))
         return;
     if (conf_is_given(r, "start"))
         conf_complain(r, conf_line_of(r, "start"), "start",
@@ -37,9 +38,25 @@ static void start_check(struct conf_reader *r, struct conf_app *a)
         a->start = CONF_START_ALWAYS;
 }
 
+/* What berth-upstream serves has no program. */
+static void to_check(struct conf_reader *r, const struct conf_app *a)
+{
+    static const char *const keys[] = {"command", "pass_sockets", "port"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (conf_is_given(r, keys[i]))
+            conf_complain(r, conf_line_of(r, keys[i]), keys[i],
+                          "this is about a program, and with to = there is none: leave one of "
+                          "the two out");
+    if (!conf_is_given(r, "listen") && !conf_app_is_for_peers(a))
+        conf_complain(r, conf_line_of(r, "to"), "to",
+                      "nothing says where its connections arrive: add listen = 0.0.0.0:80");
+}
+
 static void app_check(struct conf_reader *r, struct conf_app *a)
 {
-    if (!conf_is_given(r, "command"))
+    if (conf_is_given(r, "to"))
+        to_check(r, a);
+    else if (!conf_is_given(r, "command"))
         conf_complain(r, a->place.line, "command",
                       "the command is missing: say what is started, as in "
                       "command = /usr/bin/node server.js");
@@ -47,7 +64,12 @@ static void app_check(struct conf_reader *r, struct conf_app *a)
         conf_complain(r, a->place.line, "route",
                       "the route is missing: say what the application answers to, as in "
                       "route = blog.example; any:// is everything");
-    start_check(r, a);
+    if (!a->to)
+        start_check(r, a);
+    if (a->send_proxy && !a->to && !conf_is_bad(r, "to"))
+        conf_complain(r, conf_line_of(r, "send_proxy"), "send_proxy",
+                      "only with to = something is written in front of a connection: a program "
+                      "sees the client's own address anyway");
     if (a->pass_sockets && !conf_is_given(r, "listen"))
         conf_complain(r, conf_line_of(r, "pass_sockets"), "pass_sockets",
                       "there is no socket to pass: add listen = 0.0.0.0:80");

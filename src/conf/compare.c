@@ -54,7 +54,8 @@ static void value_print(const struct conf_key *k, const void *object, FILE *f)
     const struct conf_ops *ops = conf_ops(k->type);
     const void *field = conf_field(object, k);
     size_t count = ops->count ? ops->count(field) : 1;
-    if (count == 0 || (k->type == CONF_NAME && !*(char *const *)field)) {
+    if (count == 0 ||
+        ((k->type == CONF_NAME || k->type == CONF_TARGET) && !*(char *const *)field)) {
         (void)fputs("(none)", f);
         return;
     }

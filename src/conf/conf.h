@@ -52,6 +52,7 @@ struct conf_health {
 enum conf_unreserved { CONF_UNRESERVED_LOCALHOST, CONF_UNRESERVED_ANYONE, CONF_UNRESERVED_ROOT };
 enum conf_start { CONF_START_DEMAND, CONF_START_ALWAYS, CONF_START_MANUAL };
 enum conf_ready { CONF_READY_LISTEN, CONF_READY_NOTIFY, CONF_READY_PROBE };
+enum conf_send_proxy { CONF_SEND_PROXY_OFF, CONF_SEND_PROXY_V1, CONF_SEND_PROXY_V2 };
 enum conf_full { CONF_FULL_503, CONF_FULL_RESET };
 
 /* Where a section stands, and which of its keys were given: bit i for key i of its schema. The file
@@ -79,6 +80,8 @@ struct conf_app {
     struct conf_list routes; /* as written; conf_route() has their values */
     struct conf_addrs listen;
     struct conf_list command;
+    char *to; /* instead of a command; NULL: not given */
+    enum conf_send_proxy send_proxy;
     char *user, *group, *directory; /* NULL: not given */
     struct conf_list environment;   /* KEY=VALUE */
     uint32_t umask;
@@ -171,6 +174,8 @@ unsigned conf_reserve_line(const struct conf_reserve *r, const char *key);
 /* The values of a route of an application or of a reservation, which was found good when it was
  * read: 1 or 2. They take 1.5 KiB each, so only their text is kept. */
 size_t conf_route(const char *text, struct route ret_routes[2]);
+/* All its routes are peer://: it needs no address. */
+bool conf_app_is_for_peers(const struct conf_app *a);
 /* The KEY=VALUE texts, commands and names that need the system: users and groups that do not exist
  * (or may not be taken, by anybody but root). Adds to errors; 0, -EINVAL or -ENOMEM. */
 int conf_check_users(const struct conf *c, struct conf_errors *errors) WARN_UNUSED;

@@ -9,7 +9,7 @@ static bool has_value(const struct conf_key *k, const void *field)
     const struct conf_ops *ops = conf_ops(k->type);
     if (ops->count)
         return ops->count(field) > 0;
-    if (k->type == CONF_NAME || k->type == CONF_PATH)
+    if (k->type == CONF_NAME || k->type == CONF_TARGET || k->type == CONF_PATH)
         return *(char *const *)field || k->zero;
     return true;
 }

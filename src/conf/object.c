@@ -93,3 +93,12 @@ unsigned conf_reserve_line(const struct conf_reserve *r, const char *key)
 {
     return line_of(CONF_SECTION_RESERVE, &r->place, key);
 }
+
+bool conf_app_is_for_peers(const struct conf_app *a)
+{
+    struct route routes[2];
+    for (size_t i = 0; i < a->routes.count; i++)
+        if (conf_route(a->routes.items[i], routes) != 1 || routes[0].scheme != SCHEME_PEER)
+            return false;
+    return a->routes.count > 0;
+}

@@ -9,6 +9,7 @@
 static const char *const unreserved_choices[] = {"localhost", "anyone", "root", NULL};
 static const char *const start_choices[] = {"demand", "always", "manual", NULL};
 static const char *const ready_choices[] = {"listen", "notify", "probe", NULL};
+static const char *const send_proxy_choices[] = {"off", "v1", "v2", NULL};
 static const char *const full_choices[] = {"503", "reset", NULL};
 
 #define SECONDS(n) ((uint64_t)(n)*1000)
@@ -55,6 +56,11 @@ static const struct conf_key app_keys[] = {
      "shared addresses where its connections arrive: 0.0.0.0:80, [::]:80, unix:/path"},
     {"command", CONF_WORDS, AT(command), 0, 0, NULL, NULL, NULL, WORKERS,
      "the program and its arguments; quotes and backslashes as in systemd, no shell"},
+    {"to", CONF_TARGET, AT(to), 0, 0, NULL, NULL, NULL, WORKERS,
+     "instead of a command: the address that connections are passed on to: 10.0.0.5:3000, "
+     "db.example:5432, unix:/path"},
+    {"send_proxy", CONF_CHOICE, AT(send_proxy), 0, 0, NULL, send_proxy_choices, "off", WORKERS,
+     "with to: a PROXY header of this version in front of each connection says who the client is"},
     {"user", CONF_NAME, AT(user), 0, 0, NULL, NULL, NULL, WORKERS, "user of the workers"},
     {"group", CONF_NAME, AT(group), 0, 0, NULL, NULL, NULL, WORKERS,
      "group of the workers; without it, the user's"},

@@ -19,6 +19,7 @@ enum conf_type {
     CONF_PATH,     /* char *: absolute */
     CONF_ADDR,     /* struct addr */
     CONF_HEALTH,   /* struct conf_health */
+    CONF_TARGET,   /* char *: where connections are passed on to */
     CONF_WORDS,    /* struct conf_list: a command, in one line */
     CONF_ENV,      /* struct conf_list, repeatable as all below */
     CONF_FILES,    /* struct conf_list */

@@ -11,10 +11,11 @@ static const struct conf_ops *const ops[CONF_TYPE_COUNT] = {
     [CONF_CHOICE] = &conf_ops_choice,   [CONF_RANGE] = &conf_ops_range,
     [CONF_SPAN] = &conf_ops_span,       [CONF_NAME] = &conf_ops_name,
     [CONF_PATH] = &conf_ops_path,       [CONF_ADDR] = &conf_ops_addr,
-    [CONF_HEALTH] = &conf_ops_health,   [CONF_WORDS] = &conf_ops_words,
-    [CONF_ENV] = &conf_ops_env,         [CONF_FILES] = &conf_ops_files,
-    [CONF_ROUTES] = &conf_ops_routes,   [CONF_ADDRS] = &conf_ops_addrs,
-    [CONF_PORTS] = &conf_ops_ports,     [CONF_TIMES] = &conf_ops_times,
+    [CONF_HEALTH] = &conf_ops_health,   [CONF_TARGET] = &conf_ops_target,
+    [CONF_WORDS] = &conf_ops_words,     [CONF_ENV] = &conf_ops_env,
+    [CONF_FILES] = &conf_ops_files,     [CONF_ROUTES] = &conf_ops_routes,
+    [CONF_ADDRS] = &conf_ops_addrs,     [CONF_PORTS] = &conf_ops_ports,
+    [CONF_TIMES] = &conf_ops_times,
 };
 
 const struct conf_ops *conf_ops(enum conf_type type)

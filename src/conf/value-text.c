@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/target.h"
 #include "conf/value.h"
 
 static int text_set(char **field, const char *word)
@@ -104,6 +105,18 @@ static bool addr_value_equal(const void *a, const void *b)
     return x->sa.sa_family == y->sa.sa_family && (x->sa.sa_family == AF_UNSPEC || addr_equal(x, y));
 }
 
+static int target_parse(const struct conf_value *v, void *field)
+{
+    const char *word = conf_single(v);
+    struct target_place place;
+    if (!word)
+        return -EINVAL;
+    if (target_place_parse(word, &place) < 0)
+        return conf_refuse(v, "\"%.60s\" is no address to connect to: %s", word,
+                           conf_ops(v->key->type)->expects);
+    return text_set(field, word);
+}
+
 static int health_parse(const struct conf_value *v, void *field)
 {
     const char *word = conf_single(v), *at = word;
@@ -155,5 +168,8 @@ const struct conf_ops conf_ops_path = {"write a path from the root", path_parse,
                                        text_equal, text_done};
 const struct conf_ops conf_ops_addr = {"write 127.0.0.1:9180, [::1]:9180 or unix:/path",
                                        addr_value_parse, addr_value_format, addr_value_equal};
+const struct conf_ops conf_ops_target = {
+    "write 127.0.0.1:3000, [::1]:3000, db.example:5432 or unix:/path", target_parse, text_format,
+    text_equal, text_done};
 const struct conf_ops conf_ops_health = {"write a path as /healthz, or a port", health_parse,
                                          health_format, health_equal, health_done};

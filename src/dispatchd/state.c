@@ -55,6 +55,7 @@ struct state {
     uint64_t retire_ms; /* it ends then at the latest; 0: it serves */
     int left[2];        /* the process's */
     pid_t keeper;
+    size_t next_source;
     size_t worker_count;
     struct worker *workers[DISPATCH_THREADS];
 };
@@ -289,9 +290,27 @@ static int members_freeze(struct state *s, struct pool **by_id)
     return 0;
 }
 
+/* No listener brings its connections, so it is in a list of its own. */
+static void service_add(struct snapshot *snap, const struct route *r, uint32_t claim)
+{
+    struct service *entry = &snap->services[snap->service_count++];
+    *entry = (struct service){.claim = claim};
+    (void)snprintf(entry->name, sizeof entry->name, "%.40s", r->host);
+}
+
+static size_t services_count(const struct state *s)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->claims.count; i++) {
+        const struct claim *c = (const struct claim *)s->claims.items + i;
+        n += c->route && strncmp(c->route, "peer:", 5) == 0;
+    }
+    return n;
+}
+
 /* Adds the entries of the routing table one by one, as each takes 1.5 KiB, and by claim number the
  * targets. */
-static void claims_freeze(struct state *s, struct route_builder *routes, struct target *targets,
+static void claims_freeze(struct state *s, struct route_builder *routes, struct snapshot *snap,
                           struct pool **by_id)
 {
     for (uint32_t i = 0; i < s->claims.count; i++) {
@@ -305,12 +324,17 @@ static void claims_freeze(struct state *s, struct route_builder *routes, struct 
             log_error("route not understood claim=%u reason=%s", i, reason);
             continue;
         }
+        if (e.route.scheme == SCHEME_PEER) {
+            service_add(snap, &e.route, i);
+            snap->targets[i] = (struct target){p, c->refuse};
+            continue;
+        }
         e.bound = c->bound;
         e.v6only = c->v6only;
         e.claim = i;
         e.app = c->app;
         route_builder_add(routes, &e);
-        targets[i] = (struct target){p, c->refuse};
+        snap->targets[i] = (struct target){p, c->refuse};
     }
 }
 
@@ -331,7 +355,8 @@ static int snapshot_fill(struct state *s, struct snapshot *snap, struct route_bu
     if (r < 0)
         return r;
     snap->claim_count = s->claims.count;
-    claims_freeze(s, routes, snap->targets, by_id);
+    claims_freeze(s, routes, snap, by_id);
+    snapshot_services_sort(snap);
     snap->routes = route_builder_finish(routes);
     return snap->routes ? 0 : -ENOMEM;
 }
@@ -346,8 +371,10 @@ static struct snapshot *freeze(struct state *s)
         snap->listeners = calloc(s->listeners.count + 1, sizeof(struct listener *));
         snap->targets = calloc(s->claims.count + 1, sizeof *snap->targets);
         snap->pools = calloc(s->queues.count + 1, sizeof(struct pool *));
+        snap->services = calloc(services_count(s) + 1, sizeof *snap->services);
     }
-    bool room = snap && routes && by_id && snap->listeners && snap->targets && snap->pools;
+    bool room = snap && routes && by_id && snap->listeners && snap->targets && snap->pools &&
+                snap->services;
     if (!room || snapshot_fill(s, snap, routes, by_id) < 0) {
         snapshot_unref(snap);
         snap = NULL;
@@ -473,6 +500,15 @@ static int handle_log(struct state *s, const struct dispatchmsg *m, int *fds, si
     return 0;
 }
 
+/* The threads take turns. */
+static int handle_source(struct state *s, int *fds, size_t fd_count)
+{
+    if (fd_count != 1)
+        return -EBADMSG;
+    worker_streams_consume(s->workers[s->next_source++ % s->worker_count], fd_take(&fds[0]));
+    return 0;
+}
+
 static int handle_retire(struct state *s)
 {
     if (s->retire_ms)
@@ -536,6 +572,8 @@ static int handle(struct state *s, int channel, const struct dispatchmsg *m, int
         return handle_diag(s, fds, fd_count);
     case DISPATCH_OPEN:
         return handle_open(s, m);
+    case DISPATCH_SOURCE:
+        return handle_source(s, fds, fd_count);
     case DISPATCH_LIMITS:
         return handle_limits(s, &m->limits);
     case DISPATCH_LOG:

@@ -106,10 +106,11 @@ static int connections_read(struct socklist *l, unsigned kinds,
                             const struct opencount_places *places)
 {
     int err = 0;
+    struct socklist_places at = {places->ports, places->port_count, places->peers};
     if (kinds & KIND_TCP4)
-        err = socklist_tcp(l, AF_INET, places->ports, places->port_count);
+        err = socklist_tcp(l, AF_INET, &at);
     if (err == 0 && kinds & KIND_TCP6)
-        err = socklist_tcp(l, AF_INET6, places->ports, places->port_count);
+        err = socklist_tcp(l, AF_INET6, &at);
     for (size_t i = 0; i < places->path_count && kinds & KIND_UNIX && err == 0; i++)
         err = socklist_unix(l, places->paths[i]);
     socklist_sort(l);
@@ -197,7 +198,7 @@ int opencount_each(const struct opencount_places *places, const struct proctree 
 {
     struct holdings h = {0};
     struct each e = {&h, fn, ctx};
-    struct socklist_ports at = {places->ports, places->port_count};
+    struct socklist_places at = {places->ports, places->port_count, places->peers};
     int err = holdings_read(&h, tree, UINT32_MAX);
     if (h.count > 0)
         qsort(h.list, h.count, sizeof *h.list, by_inode);

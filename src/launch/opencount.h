@@ -8,6 +8,7 @@
 struct opencount_places {
     const uint16_t *ports; /* local TCP ports, in host order, each once; at most 256 */
     size_t port_count;
+    bool peers;               /* streams that peers have dialled (wire/streammsg.h), too */
     const char *const *paths; /* of listening Unix stream sockets, whose connections are counted */
     size_t path_count;
 };

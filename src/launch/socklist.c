@@ -13,13 +13,14 @@
 
 #include "base/rd.h"
 #include "ipc/diag.h"
+#include "wire/streammsg.h"
 
 #define DUMP_TRIES 3
 
 /* One port takes five of the kernel's filter words, and one refuses what no port has let through.
  */
 #define PORT_OPS 5
-#define OPS_MAX  (SOCKLIST_PORTS_MAX * PORT_OPS + 1)
+#define OPS_MAX  ((SOCKLIST_PORTS_MAX + 1) * PORT_OPS + 1)
 
 struct tcp_query {
     struct inet_diag_req_v2 req;
@@ -66,29 +67,54 @@ static int tcp_read(void *ctx, struct str payload)
     return m.idiag_inode == 0 ? 0 : inode_add(ctx, m.idiag_inode);
 }
 
-/* A program for the kernel: for each port "at least it, at most it, then jump to the end", which
- * lets the socket through; behind the last one a jump to beyond the end, which does not. Jumps are
- * counted in bytes; what is compared with stands in the word behind. Returns its size. */
-static size_t filter_make(struct inet_diag_bc_op *op, const uint16_t *ports, size_t count)
+/* "At least this port, at most it, then jump to the end", which lets the socket through. Jumps are
+ * counted in bytes, `left` from here to beyond the whole program; what is compared with stands in
+ * the word behind. */
+static void port_put(struct inet_diag_bc_op *op, uint16_t port, size_t left)
 {
     const size_t word = sizeof *op, block = PORT_OPS * word;
-    size_t left = count * block + word;
-    for (size_t i = 0; i < count; i++, op += PORT_OPS, left -= block) {
-        op[0] = (struct inet_diag_bc_op){INET_DIAG_BC_S_GE, (uint8_t)(2 * word), (uint16_t)block};
-        op[1] = (struct inet_diag_bc_op){INET_DIAG_BC_NOP, (uint8_t)word, ports[i]};
-        op[2] = (struct inet_diag_bc_op){INET_DIAG_BC_S_LE, (uint8_t)(2 * word),
-                                         (uint16_t)(block - 2 * word)};
-        op[3] = (struct inet_diag_bc_op){INET_DIAG_BC_NOP, (uint8_t)word, ports[i]};
-        op[4] =
-            (struct inet_diag_bc_op){INET_DIAG_BC_JMP, (uint8_t)word, (uint16_t)(left - 4 * word)};
+    op[0] = (struct inet_diag_bc_op){INET_DIAG_BC_S_GE, (uint8_t)(2 * word), (uint16_t)block};
+    op[1] = (struct inet_diag_bc_op){INET_DIAG_BC_NOP, (uint8_t)word, port};
+    op[2] = (struct inet_diag_bc_op){INET_DIAG_BC_S_LE, (uint8_t)(2 * word),
+                                     (uint16_t)(block - 2 * word)};
+    op[3] = (struct inet_diag_bc_op){INET_DIAG_BC_NOP, (uint8_t)word, port};
+    op[4] = (struct inet_diag_bc_op){INET_DIAG_BC_JMP, (uint8_t)word, (uint16_t)(left - 4 * word)};
+}
+
+/* The same for an address, at any port; it takes as many words. */
+static void address_put(struct inet_diag_bc_op *op, const uint8_t ip[4], size_t left)
+{
+    const size_t word = sizeof *op, block = PORT_OPS * word;
+    struct {
+        struct inet_diag_hostcond cond;
+        uint8_t ip[4];
+    } host = {.cond = {.family = AF_INET, .prefix_len = 32, .port = -1}};
+    _Static_assert(sizeof host == 3 * sizeof *op, "three words");
+    memcpy(host.ip, ip, sizeof host.ip);
+    op[0] = (struct inet_diag_bc_op){INET_DIAG_BC_S_COND, (uint8_t)(4 * word), (uint16_t)block};
+    memcpy(&op[1], &host, sizeof host);
+    op[4] = (struct inet_diag_bc_op){INET_DIAG_BC_JMP, (uint8_t)word, (uint16_t)(left - 4 * word)};
+}
+
+/* A program for the kernel: one block for each place; behind the last one a jump to beyond the end,
+ * which does not let through. Returns its size. */
+static size_t filter_make(struct inet_diag_bc_op *op, const struct socklist_places *at)
+{
+    const size_t word = sizeof *op, block = PORT_OPS * word;
+    size_t size = (at->count + at->peers) * block + word, left = size;
+    for (size_t i = 0; i < at->count; i++, op += PORT_OPS, left -= block)
+        port_put(op, at->ports[i], left);
+    if (at->peers) {
+        address_put(op, STREAMMSG_IP, left);
+        op += PORT_OPS;
     }
     *op = (struct inet_diag_bc_op){INET_DIAG_BC_JMP, (uint8_t)word, (uint16_t)(2 * word)};
-    return count * block + word;
+    return size;
 }
 
 /* From the end of the handshake until the program closes: either side may have said that it sends
  * no more. */
-int socklist_each(int family, const struct socklist_ports *at, diag_fn *fn, void *ctx)
+int socklist_each(int family, const struct socklist_places *at, diag_fn *fn, void *ctx)
 {
     struct tcp_query q = {.req = {.sdiag_family = (uint8_t)family,
                                   .sdiag_protocol = IPPROTO_TCP,
@@ -96,20 +122,20 @@ int socklist_each(int family, const struct socklist_ports *at, diag_fn *fn, void
                                                   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT |
                                                   1u << TCP_LAST_ACK | 1u << TCP_CLOSING},
                           .filter_head.nla_type = INET_DIAG_REQ_BYTECODE};
-    if (at->count == 0)
+    if (at->count == 0 && !at->peers)
         return 0;
     if (at->count > SOCKLIST_PORTS_MAX)
         return -E2BIG;
-    size_t size = filter_make(q.filter, at->ports, at->count);
+    size_t size = filter_make(q.filter, at);
     q.filter_head.nla_len = (uint16_t)(sizeof q.filter_head + size);
     int err = dump(&q, offsetof(struct tcp_query, filter) + size, fn, ctx);
     /* A kernel without IPv6 has no such sockets. */
     return family == AF_INET6 && err == -ENOENT ? 0 : err;
 }
 
-int socklist_tcp(struct socklist *l, int family, const uint16_t *ports, size_t count)
+int socklist_tcp(struct socklist *l, int family, const struct socklist_places *at)
 {
-    return socklist_each(family, &(struct socklist_ports){ports, count}, tcp_read, l);
+    return socklist_each(family, at, tcp_read, l);
 }
 
 static bool has_name(struct rd r, const char *path)

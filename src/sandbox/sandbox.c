@@ -2,6 +2,7 @@
  */
 #include "sandbox/sandbox.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/sockios.h>
 #include <pwd.h>
@@ -98,6 +99,10 @@ int sandbox_dispatch(void)
     for (size_t i = 0; r == 0 && i < sizeof requests / sizeof *requests; i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                              SCMP_A1(SCMP_CMP_EQ, requests[i]));
+    /* Whether a socket that is handed over blocks. */
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+                             SCMP_A1(SCMP_CMP_EQ, F_GETFL));
     if (r == 0)
         r = seccomp_load(ctx);
     seccomp_release(ctx);

@@ -205,6 +205,15 @@ static struct refusal overflow_refusal(struct worker *w, const struct pool *p, c
                             .whose = 1 + p->queue->id};
 }
 
+bool deliver_overflows(struct worker *w, const struct pool *p, const struct conn *c,
+                       struct refusal *ret)
+{
+    if (atomic_load(&p->queue->waiting) < waiting_max(p))
+        return false;
+    *ret = overflow_refusal(w, p, c);
+    return true;
+}
+
 void deliver_wait(struct worker *w, struct conn *c, const struct pool *p)
 {
     struct queue *q = p ? p->queue : NULL;

@@ -36,6 +36,14 @@ static const struct reason_info reasons[REASON_COUNT] = {
     [REASON_RAPID_FAIL] = {"RapidFail", BUSY(503),
                            "the application failed too often and is paused"},
     [REASON_NO_MEMORY] = {"NoMemory", BUSY(503), "memory was short"},
+    [REASON_UPSTREAM_REFUSED] = {"UpstreamRefused", BUSY(502),
+                                 "nothing listens at the address that this name leads to"},
+    [REASON_UPSTREAM_TIMEOUT] = {"UpstreamTimeout", BUSY(504),
+                                 "the address that this name leads to did not answer in time"},
+    [REASON_UPSTREAM_UNREACHABLE] = {"UpstreamUnreachable", BUSY(502),
+                                     "the address that this name leads to cannot be reached"},
+    [REASON_NOT_SERVED] = {"NotServed", REASON_KIND_NOBODY, 404, "nobody here serves this service"},
+    [REASON_BAD_STREAM] = {"BadStream", BAD(400), "a peer's stream came without a usable socket"},
 };
 
 const struct reason_info *reason_info(unsigned reason)

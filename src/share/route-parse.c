@@ -8,6 +8,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "wire/name.h"
+
 /* RFC 1035 2.3.4: labels have at most 63 octets, names 255 on the wire, which is 253 as text. */
 #define LABEL_CHARS     63
 #define HOST_NAME_CHARS 253
@@ -31,6 +33,7 @@ static const struct scheme_rule rules[SCHEME_COUNT] = {
     [SCHEME_XMPP] = {"xmpp", .names = true},
     [SCHEME_PREFIX] = {"prefix"},
     [SCHEME_TCP] = {"tcp"},
+    [SCHEME_PEER] = {"peer", .names = true},
     [SCHEME_ANY] = {"any", .names = true},
 };
 
@@ -195,10 +198,31 @@ static int address_parse(int family, const char *text, struct route *r, char *re
     return 0;
 }
 
+/* A service, as the peer that publishes it has named it. */
+static int service_parse(struct str s, struct route *r, char *reason)
+{
+    struct str shown = clip(s);
+    if (s.n == 0 || str_eq(s, STR("*"))) {
+        r->kind = HOST_WEAK;
+        return 0;
+    }
+    if (!wire_name_valid(s))
+        return fail(reason,
+                    "\"" STR_FMT "\" is no service: its name has a-z, 0-9 and inner hyphens, at "
+                    "most %d, as in peer://web",
+                    STR_ARG(shown), WIRE_NAME_MAX);
+    r->kind = HOST_NAME;
+    memcpy(r->host, s.p, s.n);
+    r->host[s.n] = 0;
+    return 0;
+}
+
 static int host_parse(struct str s, struct route *r, char *reason)
 {
     char text[INET6_ADDRSTRLEN];
     uint8_t ip[4];
+    if (r->scheme == SCHEME_PEER)
+        return service_parse(s, r, reason);
     if (s.n == 0 || str_eq(s, STR("*")) || str_eq(s, STR("+"))) {
         r->kind = s.n > 0 && s.p[0] == '+' ? HOST_STRONG : HOST_WEAK;
         return 0;
@@ -399,6 +423,9 @@ static int option_parse(struct str s, struct route *r, char *reason)
     size_t equals = find_char(s, '=');
     struct str key = str_head(s, equals), value = str_skip(s, equals + 1);
     const struct scheme_rule *rule = &rules[r->scheme];
+    if (r->scheme == SCHEME_PEER)
+        return fail(reason, "peer:// routes have no options: who may dial is said where the "
+                            "service is published");
     if (str_eq(key, STR("from")))
         return from_parse(value, r, reason);
     if (str_eq(key, STR("alpn")) && rule->alpn)

@@ -3,12 +3,14 @@
  *
  *   scheme://host:port/path/?key=value&key=value
  *
- * scheme  http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp any   (https: needs the
+ * scheme  http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp peer any   (https: needs the
  *         gateway)
  * host    name | *.name (one left-most label) | + (strong wildcard) | * or empty (weak wildcard) |
  *         IPv4 | [IPv6] (the local address that the connection came to). Names only where the
  *         protocol shows one: http, tls, xmpp, any
- * port    1..65535, or left out: the port that the program listens on
+ *         peer: the name of a service, or *
+ * port    1..65535, or left out: the port that the program listens on. peer: only of a program that
+ *         listens on several: the one that the service is at
  * path    http: whole segments, in the normal form of RFC 3986 6.2.2 (unreserved characters
  *         decoded, others as they are, %XX in capitals), case-sensitive; the final slash is added
  *         when missing. postgres: /database; prefix: the bytes, percent-encoded
@@ -34,8 +36,9 @@ enum route_scheme {
     SCHEME_MQTT,
     SCHEME_XMPP,
     SCHEME_PREFIX,
-    SCHEME_TCP, /* address and source only: decided before a byte is read */
-    SCHEME_ANY, /* what nothing else matched, and what stayed silent */
+    SCHEME_TCP,  /* address and source only: decided before a byte is read */
+    SCHEME_PEER, /* of a peer's session: the host is the service's name; known to no listener */
+    SCHEME_ANY,  /* what nothing else matched, and what stayed silent */
     SCHEME_COUNT,
 };
 

@@ -68,6 +68,38 @@ int pool_add(struct pool *p, struct queue *member, bool serves)
     return 0;
 }
 
+static int service_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct service *)a)->name, ((const struct service *)b)->name);
+}
+
+void snapshot_services_sort(struct snapshot *s)
+{
+    if (s->service_count > 0)
+        qsort(s->services, s->service_count, sizeof *s->services, service_compare);
+}
+
+static const struct service *service_find(const struct snapshot *s, const char *name)
+{
+    struct service key = {.claim = 0};
+    memcpy(key.name, name, strlen(name) + 1);
+    if (s->service_count == 0)
+        return NULL;
+    return bsearch(&key, s->services, s->service_count, sizeof key, service_compare);
+}
+
+uint32_t snapshot_service(const struct snapshot *s, struct str name)
+{
+    char text[WIRE_NAME_MAX + 1] = "";
+    if (name.n > WIRE_NAME_MAX)
+        return ROUTE_NONE;
+    memcpy(text, name.p, name.n);
+    const struct service *found = service_find(s, text);
+    if (!found)
+        found = service_find(s, "");
+    return found ? found->claim : ROUTE_NONE;
+}
+
 struct snapshot *snapshot_ref(struct snapshot *s)
 {
     (void)atomic_fetch_add(&s->refs, 1);
@@ -87,6 +119,7 @@ void snapshot_unref(struct snapshot *s)
     route_table_free(s->routes);
     free(s->listeners);
     free(s->targets);
+    free(s->services);
     free(s->pools);
     free(s);
 }

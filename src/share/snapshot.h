@@ -8,6 +8,7 @@
 #include "share/queue.h"
 #include "share/route.h"
 #include "wire/dispatchmsg.h"
+#include "wire/name.h"
 
 #define POOL_MEMBERS_MAX 256
 
@@ -49,6 +50,12 @@ struct target {
     uint16_t refuse;   /* the HTTP status of a reserved name that nobody serves; 0: it is served */
 };
 
+/* A service that peers dial, and whose claim it is. */
+struct service {
+    char name[WIRE_NAME_MAX + 1]; /* "": any without an entry of its own */
+    uint32_t claim;
+};
+
 struct snapshot {
     atomic_uint refs;
     struct route_table *routes;
@@ -56,6 +63,8 @@ struct snapshot {
     struct listener **listeners;
     size_t claim_count;
     struct target *targets; /* by claim number */
+    size_t service_count;
+    struct service *services; /* in the order of their names */
     size_t pool_count;
     struct pool **pools; /* in the order of their queues' numbers */
     struct worker_limits limits;
@@ -73,5 +82,9 @@ void pool_free(struct pool *p);
 /* -ENOMEM, or -ENOSPC when there are too many. */
 int pool_add(struct pool *p, struct queue *member, bool serves) WARN_UNUSED;
 
+/* The claim, or ROUTE_NONE. */
+uint32_t snapshot_service(const struct snapshot *s, struct str name);
+/* Once all are there. */
+void snapshot_services_sort(struct snapshot *s);
 struct snapshot *snapshot_ref(struct snapshot *s);
 void snapshot_unref(struct snapshot *s);

@@ -47,6 +47,7 @@ struct worker {
     struct snapshot *next;
     struct queue *drain;
     bool retire;
+    int streams_fd; /* owned; -EBADF: none has come */
     bool mail;
 
     /* The thread's own. */
@@ -61,6 +62,8 @@ struct worker {
     struct logbuf lines[DISPATCH_LOG_COUNT];
     uint64_t lines_ms; /* when to try again to write them; 0: all is written */
     struct list silent, partial, linger, gone, waitqs;
+    struct list streams; /* sources of peers' streams */
+    size_t streams_count;
     bool pools_due;    /* the steward has something to do at once */
     uint64_t pools_ms; /* or at that time; 0: it waits for an event */
     uint64_t pools_serial;
@@ -127,6 +130,9 @@ int deliver_send(struct worker *w, struct queue *q, struct conn *c, const struct
 /* c went to q, which may be a member's. */
 void deliver_count(struct worker *w, const struct queue *q, const struct conn *c,
                    const struct conn_judgement *j);
+/* As many wait as may? Then *ret says how one more is refused. */
+bool deliver_overflows(struct worker *w, const struct pool *p, const struct conn *c,
+                       struct refusal *ret);
 /* Keeps the connection until its queue has room; refuses it when too many wait, or when there is no
  * pool. */
 void deliver_wait(struct worker *w, struct conn *c, const struct pool *p);
@@ -185,6 +191,12 @@ static inline bool pool_is_rich(const struct pool *p)
     const struct queue *q = p->member_count > 0 ? p->members[0].queue : p->queue;
     return q->flags & DISPATCH_RICH;
 }
+
+/* stream.c: streams that peers have dialled. */
+void streams_add_consume(struct worker *w, int fd);
+void streams_event(struct worker *w, struct source *s, uint32_t events);
+/* Delivers what has come and ends all sources: who has the other end asks for a new one. */
+void streams_end(struct worker *w);
 
 /* limit.c: counts a connection that is kept; false when its source has too many. */
 bool limit_source(struct worker *w, struct conn *c);

@@ -33,6 +33,8 @@ struct worker *worker_new(size_t index, const struct worker_limits *limits, stru
     list_init(&w->linger);
     list_init(&w->gone);
     list_init(&w->waitqs);
+    list_init(&w->streams);
+    w->streams_fd = -EBADF;
     (void)pthread_mutex_init(&w->lock, NULL);
     (void)pthread_cond_init(&w->served, NULL);
     w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -335,13 +337,17 @@ static void mail_read(struct worker *w)
     struct snapshot *next = w->next;
     struct queue *drain = w->drain;
     bool retire = w->retire;
+    int streams_fd = fd_take(&w->streams_fd);
     w->retire = false;
     w->next = NULL;
     w->drain = NULL;
     (void)pthread_mutex_unlock(&w->lock);
     if (next)
         snapshot_adopt(w, next);
+    if (streams_fd >= 0)
+        streams_add_consume(w, streams_fd);
     if (retire) {
+        streams_end(w);
         accept_stop(w);
         w->retired = true;
     }
@@ -384,6 +390,9 @@ static void turn(struct worker *w, const struct epoll_event *events, int n)
             break;
         case SOURCE_LEFT:
             accept_left(w);
+            break;
+        case SOURCE_STREAMS:
+            streams_event(w, s, events[i].events);
             break;
         case SOURCE_WAITQ:
             deliver_flush(w, container_of(s, struct waitq, source));
@@ -435,12 +444,20 @@ void worker_tell_sending(struct worker *w, _Atomic int *sending)
     w->sending = sending;
 }
 
-static void mail_send(struct worker *w, struct snapshot *s, struct queue *drain, bool retire)
+struct mail {
+    struct snapshot *snapshot;
+    struct queue *drain;
+    bool retire;
+    int streams_fd;
+};
+
+static void mail_send(struct worker *w, const struct mail *m)
 {
     (void)pthread_mutex_lock(&w->lock);
-    w->next = s;
-    w->drain = drain;
-    w->retire = retire;
+    w->next = m->snapshot;
+    w->drain = m->drain;
+    w->retire = m->retire;
+    w->streams_fd = m->streams_fd;
     w->mail = true;
     worker_wake(w);
     while (w->mail)
@@ -450,17 +467,22 @@ static void mail_send(struct worker *w, struct snapshot *s, struct queue *drain,
 
 void worker_publish(struct worker *w, struct snapshot *s)
 {
-    mail_send(w, snapshot_ref(s), NULL, false);
+    mail_send(w, &(struct mail){.snapshot = snapshot_ref(s), .streams_fd = -EBADF});
 }
 
 void worker_drain(struct worker *w, struct queue *q)
 {
-    mail_send(w, NULL, queue_ref(q), false);
+    mail_send(w, &(struct mail){.drain = queue_ref(q), .streams_fd = -EBADF});
 }
 
 void worker_retire(struct worker *w)
 {
-    mail_send(w, NULL, NULL, true);
+    mail_send(w, &(struct mail){.retire = true, .streams_fd = -EBADF});
+}
+
+void worker_streams_consume(struct worker *w, int fd)
+{
+    mail_send(w, &(struct mail){.streams_fd = fd});
 }
 
 bool worker_is_idle(struct worker *w)

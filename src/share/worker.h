@@ -45,6 +45,8 @@ void worker_tell_sending(struct worker *w, _Atomic int *sending);
 /* Called by the control thread. Gives the worker its next snapshot (one reference of its own), and
  * returns when it serves by it. */
 void worker_publish(struct worker *w, struct snapshot *s);
+/* Streams of peers come on it (wire/streammsg.h). Takes it over. */
+void worker_streams_consume(struct worker *w, int fd);
 /* Accepts nothing more and leaves the pools to another dispatch. */
 void worker_retire(struct worker *w);
 /* Nothing is in its hands. */

@@ -13,6 +13,7 @@
  *   COMMAND  a verb of the command line with its arguments, and at most one descriptor; any number
  *            of TEXT, then OK, which may bring a descriptor
  *   STOP     berthd and its dispatch end
+ *   SOURCE   the streams of peers come from who asks: OK with a socket (wire/streammsg.h)
  * On a queue, from the program to berthd, without a reply:
  *   OPTION   a socket option to set on every connection
  *   CLOSED   the program closed a descriptor of this queue: look who still holds one
@@ -58,6 +59,7 @@ enum appmsg_type {
     APPMSG_ERROR,
     APPMSG_TEXT,
     APPMSG_BOUND,
+    APPMSG_SOURCE,
     APPMSG_TYPE_COUNT,
 };
 

@@ -13,6 +13,7 @@
  *   LOG       where lines of one kind go: a descriptor, or none
  *   DIAG      sock_diag sockets, one a thread
  *   OPEN      a connection that a worker has had since before this dispatch was started
+ *   SOURCE    one end of a pair on which a peer's streams come (wire/streammsg.h)
  *   RETIRE    accept nothing more, finish what is in hand: another dispatch has taken over
  *   DROP_LISTENER, DROP_QUEUE, DROP_CLAIM, RESET (all of them)
  *   COMMIT    serial
@@ -49,13 +50,20 @@ enum dispatchmsg_type {
     DISPATCH_OPEN,
     DISPATCH_RETIRE,
     DISPATCH_RETIRED,
+    DISPATCH_SOURCE,
     DISPATCH_TYPE_COUNT,
 };
 
 /* POOL: a base queue. Connections are parked in it while it has no member; only dispatch reads it.
- * MEMBER: the queue of one worker of a pool.
+ * MEMBER: the queue of one worker of a pool. PROXIED: its program expects a PROXY header.
  */
-enum { DISPATCH_PROXY = 1, DISPATCH_RICH = 2, DISPATCH_POOL = 4, DISPATCH_MEMBER = 8 };
+enum {
+    DISPATCH_PROXY = 1,
+    DISPATCH_RICH = 2,
+    DISPATCH_POOL = 4,
+    DISPATCH_MEMBER = 8,
+    DISPATCH_PROXIED = 16,
+};
 
 enum dispatch_log { DISPATCH_LOG_ACCESS, DISPATCH_LOG_REFUSAL, DISPATCH_LOG_COUNT };
 

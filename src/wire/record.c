@@ -4,19 +4,13 @@
 
 #include "base/rd.h"
 #include "base/wr.h"
+#include "wire/name.h"
 
 enum { FIELD_CANDIDATE = 1, FIELD_PORT, FIELD_SERVICE, FIELD_RELAY };
 
 bool record_name_valid(struct str name)
 {
-    if (name.n == 0 || name.n > RECORD_NAME_MAX || name.p[0] == '-' || name.p[name.n - 1] == '-')
-        return false;
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        if (!(c >= 'a' && c <= 'z') && !ascii_is_digit(c) && c != '-')
-            return false;
-    }
-    return true;
+    return wire_name_valid(name);
 }
 
 static void candidate_encode(struct wr *w, const struct record_candidate *c)

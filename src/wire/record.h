@@ -6,6 +6,7 @@
 #include "base/addr.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "wire/name.h"
 
 #define RECORD_VERSION        1
 #define RECORD_KEY            32
@@ -14,7 +15,7 @@
 #define RECORD_CANDIDATES_MAX 16
 #define RECORD_PORTS_MAX      8
 #define RECORD_SERVICES_MAX   16
-#define RECORD_NAME_MAX       40 /* characters of a service's name, or of a peer's */
+#define RECORD_NAME_MAX       WIRE_NAME_MAX /* characters of a service's name, or of a peer's */
 #define RECORD_RELAY_MAX      128
 
 enum record_kind { RECORD_HOST = 1, RECORD_REFLEXIVE, RECORD_MAPPED, RECORD_KIND_END };

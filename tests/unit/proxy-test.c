@@ -1,6 +1,7 @@
 /* PROXY headers, versions 1 and 2. */
 #include "base/addr.h"
 #include "sniff-check.h"
+#include "wire/proxy.h"
 
 struct proxied {
     size_t len;
@@ -100,4 +101,54 @@ TEST("what is no PROXY header is said to be so at once")
     CHECK_SNIFF(proxy_any, "GET", SNIFF_NOT);
     CHECK_SNIFF(proxy_any, "PROXX", SNIFF_NOT);
     CHECK_SNIFF(proxy_any, "\r\n\r\n\r", SNIFF_NOT);
+}
+
+static struct addr address(const char *text)
+{
+    struct addr a = {0};
+    CHECK_INT(addr_parse(text, &a), 0);
+    return a;
+}
+
+TEST("what is written is read back, in both versions")
+{
+    static const char *const pairs[][2] = {{"192.0.2.7:4711", "127.0.0.1:80"},
+                                           {"[2001:db8::1]:4711", "[::1]:8443"}};
+    uint8_t buf[PROXY_MAX];
+    for (size_t i = 0; i < 2; i++)
+        for (unsigned version = 1; version <= 2; version++) {
+            struct proxy_header h = {address(pairs[i][0]), address(pairs[i][1]), NULL, 0};
+            int n = proxy_encode(version, &h, buf, sizeof buf);
+            CHECK(n > 0);
+            check((struct str){(const char *)buf, (size_t)n}, pairs[i][0], pairs[i][1]);
+        }
+}
+
+TEST("addresses of a kind that the protocol cannot say are unknown")
+{
+    uint8_t buf[PROXY_MAX];
+    struct proxied p = {0};
+    for (unsigned version = 1; version <= 2; version++) {
+        struct proxy_header h = {address("unix:/tmp/x"), address("127.0.0.1:80"), NULL, 0};
+        int n = proxy_encode(version, &h, buf, sizeof buf);
+        CHECK_VERDICT(proxy((struct str){(const char *)buf, (size_t)n}, &p), SNIFF_DONE);
+        CHECK_INT(p.src.sa.sa_family, AF_UNSPEC);
+        CHECK_INT(p.len, n);
+    }
+}
+
+TEST("who dialled stands behind the addresses in version 2")
+{
+    static const uint8_t want[] = {0xe0, 0, 4, 'k', 'e', 'y', '!', 0xe2, 0, 3, 'w', 'e', 'b'};
+    const struct proxy_tlv tlvs[] = {{PROXY_TLV_PEER_KEY, STR("key!")},
+                                     {PROXY_TLV_PEER_SERVICE, STR("web")}};
+    uint8_t buf[PROXY_MAX];
+    struct proxied p = {0};
+    struct proxy_header h = {address("127.0.0.1:5"), address("127.0.0.1:80"), tlvs, 2};
+    int n = proxy_encode(2, &h, buf, sizeof buf);
+    CHECK_INT(n, 16 + 12 + (int)sizeof want);
+    CHECK(memcmp(buf + 28, want, sizeof want) == 0);
+    CHECK_VERDICT(proxy((struct str){(const char *)buf, (size_t)n}, &p), SNIFF_DONE);
+    CHECK_INT(p.len, n);
+    CHECK_INT(proxy_encode(2, &h, buf, 30), -EMSGSIZE);
 }

@@ -54,6 +54,10 @@ TEST("a route is brought into its canonical form, and stays in it")
         {"xmpp://chat.example:5222", "xmpp://chat.example:5222"},
         {"socks://+:1080", "socks://+:1080"},
         {"redis://127.0.0.2:6379", "redis://127.0.0.2:6379"},
+        {"peer://web", "peer://web"},
+        {"peer://web-2/", "peer://web-2"},
+        {"peer://web:3000", "peer://web:3000"},
+        {"peer://*", "peer://*"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[ROUTE_TEXT_MAX];
@@ -101,7 +105,7 @@ TEST("what is refused is refused with what would be right")
         {"blog.example", "has no scheme: a route looks like http://"},
         {"https://blog.example/", "https needs the gateway, which this version does not have: use "
                                   "tls:// to pass TLS through to the program"},
-        {"gopher://x", "one of http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp any"},
+        {"gopher://x", "one of http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp peer any"},
         {"://x", "unknown scheme"},
         {"http://a..b/", "empty label"},
         {"http://.a/", "empty label"},
@@ -125,6 +129,13 @@ TEST("what is refused is refused with what would be right")
         {"http://[::1]x/", "only :port"},
         {"http://::1/", "in brackets"},
         {"http://a:0/", "no port"},
+        {"peer://Web", "no service"},
+        {"peer://web.example", "no service"},
+        {"peer://-web", "no service"},
+        {"peer://127.0.0.1", "no service"},
+        {"peer://+", "no service"},
+        {"peer://web/x", "have no path"},
+        {"peer://web?from=10.0.0.1", "have no options"},
         {"http://a:/", "no port"},
         {"http://a:080/", "no port"},
         {"http://a:65536/", "no port"},
