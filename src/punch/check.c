@@ -14,7 +14,9 @@
 #define GUESS_END_US     3200000u
 #define LOCKSTEP_HOLD_US 300000u /* other pairs would take ports out of the sequence */
 #define TRIGGER_US       10000u
+#define SOCKET_PROBES    2
 #define SOCKET_PAUSE_US  700000u
+#define OPENER_PAUSE_US  10000u /* more than two peers that start together are apart */
 #define TCP_RETRY_US     60000u
 #define TCP_PROBES       4
 
@@ -192,7 +194,7 @@ static void open_sockets(struct punch *p, uint64_t now_us)
         struct pair *pair = pair_new(p, first + i, CANDIDATE_GUESSED, &at);
         if (!pair)
             return;
-        pair->limit = 2;
+        pair->limit = SOCKET_PROBES;
         pair->due_us = now_us + (uint64_t)i * PACE_US;
     }
 }
@@ -343,19 +345,14 @@ static bool pair_poll(struct punch *p, struct pair *pair, uint64_t now_us,
     ret_action->ttl = opener_ttl(p, pair);
     pair->sent++;
     pair->sent_us = now_us;
-    bool one_of_many = pair->kind == CANDIDATE_GUESSED && pair->socket != 0;
-    pair->due_us = now_us + (one_of_many ? SOCKET_PAUSE_US : pair_pause_us(pair));
+    uint64_t pause_us = ret_action->ttl > 0 ? OPENER_PAUSE_US : pair_pause_us(pair);
+    pair->due_us = now_us + (pair->limit == SOCKET_PROBES ? SOCKET_PAUSE_US : pause_us);
     return true;
 }
 
 static uint64_t guess_next_us(const struct punch *p)
 {
     return p->guessing && p->state == STATE_CHECKING ? guess_due_us(&p->guess) : UINT64_MAX;
-}
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 bool punch_poll(struct punch *p, uint64_t now_us, struct punch_action *ret_action)
@@ -393,7 +390,8 @@ uint64_t punch_next(const struct punch *p)
     const struct pair *pair = pair_next((struct punch *)p);
     if (pair && pair->due_us < next_us)
         next_us = pair->due_us;
-    next_us = later(next_us, p->pace_us);
+    if (next_us < p->pace_us)
+        next_us = p->pace_us;
     if (p->state == STATE_CHECKING && p->guess_us < next_us)
         next_us = p->guess_us;
     return next_us < p->end_us ? next_us : p->end_us;
@@ -462,7 +460,7 @@ static void on_ping(struct punch *p, struct pair *pair, unsigned socket, const s
         return;
     if (pair->sent >= pair->limit && pair->limit < PUNCH_PROBES_MAX)
         pair->limit++;
-    uint64_t soon_us = later(now_us, pair->sent > 0 ? pair->sent_us + TRIGGER_US : 0);
+    uint64_t soon_us = pair->sent > 0 ? pair->sent_us + TRIGGER_US : now_us;
     if (soon_us < pair->due_us)
         pair->due_us = soon_us;
 }
