@@ -2,7 +2,7 @@
 """Every pair of NATs, several times: which are passed, by what, how fast. Results go to a file, one line
 for each run, and a run that is in it is not done again: break off and go on as you like.
 
-    matrix.py [--runs 10] [--delay 10] [--loss 0] [--kinds pub,apdf,...] [--results FILE] [--html FILE]"""
+    matrix.py [--tcp] [--runs 10] [--delay 10] [--loss 0] [--kinds pub,apdf,...] [--results FILE] [--html FILE]"""
 
 import argparse
 import concurrent.futures
@@ -24,8 +24,12 @@ SYMMETRIC = {"adm", "sym", "symseq", "cgnsym", "v6fw"}
 BLOCKED = {"udpblock", "tcp443"}
 
 
-def possible(a, b):
-    """Whether UDP can pass between these two at all."""
+def possible(a, b, transport="udp"):
+    """Whether UDP (or TCP) can pass directly between these two at all."""
+    if transport == "tcp":
+        # Nobody guesses over TCP: whoever is symmetric has to be let in as it comes.
+        behind = {a, b} & SYMMETRIC
+        return "tcp443" not in (a, b) and (not behind or bool({a, b} & {"pub", "eif", "adf"}))
     if BLOCKED & {a, b}:
         return False
     if a == b == "v6fw":
@@ -60,15 +64,15 @@ class Results:
 
 def run_cell(cell, runs, results):
     """Fills one cell in one lab. An impossible one is tried twice."""
-    a, b, delay, loss = cell
-    wanted = runs if possible(a, b) else min(runs, 2)
+    a, b, delay, loss, *transport = cell
+    wanted = runs if possible(a, b, *transport) else min(runs, 2)
     if len(results.of(cell)) >= wanted:
         return
     with Lab(a, b, delay_ms=delay, loss=loss) as lab:
         _, folder = punching.start_server(lab)
         with folder:
             while len(results.of(cell)) < wanted:
-                results.add(cell, punching.connect(lab, tries=3))
+                results.add(cell, punching.connect(lab, 3, *transport))
 
 
 def percentile(values, share):
@@ -80,10 +84,10 @@ def summary(runs):
     """(text of a cell, was every run as it should be)"""
     if not runs:
         return "", True
-    a, b = runs[0]["cell"][:2]
+    a, b, _, _, *transport = runs[0]["cell"]
     good = [r for r in runs if r["ok"]]
     if not good:
-        return "relay", not possible(a, b)
+        return "relay", not possible(a, b, *transport)
     plan = {"plain": "", "predict": "P ", "lockstep": "PP ", "birthday-probe": "B ", "birthday-sockets": "B "}
     text = f"{plan.get(good[0]['plan'], '')}{statistics.median(r['ms'] for r in good):.0f}"
     if len(good) > 1:
@@ -95,18 +99,18 @@ def summary(runs):
     return text, len(good) == len(runs)
 
 
-LEGEND = ("median/p90 in ms from the agreed moment until both sides have proven a direct path over UDP; P: the next "
+LEGEND = ("median/p90 in ms from the agreed moment until both sides have proven a direct path; P: the next "
           "port predicted, PP: by both sides, B: guessed among many; relay: no direct path; again: runs that took a "
           "second introduction")
 
 
-def table(kinds, results, delay, loss):
+def table(kinds, results, line):
     """Rows of texts, and the cells that are not as they should be."""
     rows, bad = [["", *kinds]], []
     for i, a in enumerate(kinds):
         row = [a]
         for j, b in enumerate(kinds):
-            text, right = summary(results.of((a, b, delay, loss))) if j >= i else ("", True)
+            text, right = summary(results.of((a, b, *line))) if j >= i else ("", True)
             row.append(text)
             if not right:
                 bad.append((a, b, text))
@@ -127,6 +131,7 @@ def as_html(rows, title):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tcp", action="store_true", help="TCP instead of UDP")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--delay", type=float, default=10, help="ms one way over each line: peers are four times that apart")
     parser.add_argument("--loss", type=float, default=0.0, help="share of packets that each line loses")
@@ -137,8 +142,9 @@ def main():
     parser.add_argument("--html", type=pathlib.Path)
     args = parser.parse_args()
     kinds = args.kinds.split(",")
+    line = (args.delay, args.loss) + (("tcp",) if args.tcp else ())
     results = Results(args.results)
-    cells = [(a, b, args.delay, args.loss) for a, b in itertools.combinations_with_replacement(kinds, 2)]
+    cells = [(a, b, *line) for a, b in itertools.combinations_with_replacement(kinds, 2)]
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         jobs = {pool.submit(run_cell, cell, args.runs, results): cell for cell in cells}
@@ -150,8 +156,8 @@ def main():
                 sys.exit(f"{cell[0]} x {cell[1]}: {e}")
             print(f"[{n}/{len(cells)} {time.monotonic() - began:.0f} s] {cell[0]} x {cell[1]}: "
                   f"{summary(results.of(cell))[0]}", flush=True)
-    rows, bad = table(kinds, results, args.delay, args.loss)
-    title = f"peers {4 * args.delay:g} ms apart, {100 * args.loss:g} % loss on each line"
+    rows, bad = table(kinds, results, line)
+    title = f"{'TCP' if args.tcp else 'UDP'}, peers {4 * args.delay:g} ms apart, {100 * args.loss:g} % loss on each line"
     print(f"\n{title}; {LEGEND}\n\n{as_text(rows)}")
     if args.html:
         args.html.write_text(as_html(rows, title), encoding="utf-8")

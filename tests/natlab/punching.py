@@ -41,8 +41,9 @@ class Outcome:
 class Puncher:
     """One side."""
 
-    def __init__(self, host, role):
-        self.process = host.popen([built("tests/natlab/puncher"), role, SERVER], stdin=subprocess.PIPE,
+    def __init__(self, host, role, transport):
+        words = [built("tests/natlab/puncher"), role, SERVER] + (["tcp"] if transport == "tcp" else [])
+        self.process = host.popen(words, stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, text=True, bufsize=1)
         self.said = []
         self.buffer = b""
@@ -104,9 +105,9 @@ def start_server(lab):
     raise LabError("berth-rendezvous does not answer")
 
 
-def attempt(lab, again=False):
+def attempt(lab, again=False, transport="udp"):
     """One introduction."""
-    sides = [Puncher(lab.a, "caller"), Puncher(lab.b, "callee")]
+    sides = [Puncher(lab.a, "caller", transport), Puncher(lab.b, "callee", transport)]
     try:
         offers = [side.until("offer") for side in sides]
         if None in offers:
@@ -129,10 +130,10 @@ def attempt(lab, again=False):
             side.close()
 
 
-def connect(lab, tries=2):
+def connect(lab, tries=2, transport="udp"):
     """Attempts until one succeeds; each has fresh sockets and an introduction of its own."""
     for i in range(tries):
-        outcome = attempt(lab, again=i > 0)
+        outcome = attempt(lab, i > 0, transport)
         outcome.tries = i + 1
         if outcome.ok or "both NATs" in outcome.reason or "no UDP" in outcome.reason:
             break
