@@ -48,6 +48,12 @@ bench-rendezvous: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/rendezvous.py --build $(BUILD)
 
+# Every pair of NATs, ten times each: hours of waiting in half an hour. Goes on where it was broken off.
+.PHONY: natlab
+natlab: deps-check
+	@$(MAKE) --no-print-directory all
+	BERTH_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/natlab/matrix.py --html $(BUILD)/natlab.html
+
 .PHONY: fuzz
 fuzz: deps-check
 	@$(PYTHON) tools/fuzz.py --seconds $(SECONDS)
