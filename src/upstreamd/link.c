@@ -11,6 +11,7 @@
 #include "upstreamd/upstream.h"
 #include "wire/proxy.h"
 #include "wire/sniffed.h"
+#include "wire/streammsg.h"
 
 #define LINGER_MS 1000
 /* The backlog of a Unix listener is full: no event says when it is not. */
@@ -141,7 +142,7 @@ static int header_put(struct link *l)
 {
     uint8_t buf[PROXY_MAX];
     struct proxy_header h = {0};
-    if (l->upstream->proxy == 0)
+    if (l->upstream->proxy == 0 || l->announced)
         return 0;
     addresses_find(l, &h);
     int n = proxy_encode(l->upstream->proxy, &h, buf, sizeof buf);
@@ -336,6 +337,18 @@ static void link_turn(struct link *l)
     }
 }
 
+/* With version 2 wanted, dispatch has had berth-peer write it: it knows who dialled. */
+static bool is_from_peers(int fd)
+{
+    struct addr local = {0};
+    const struct addr wanted = addr_make(AF_INET, STREAMMSG_IP, 0);
+    local.len = sizeof local.un;
+    if (getsockname(fd, &local.sa, &local.len) < 0)
+        return false;
+    addr_set_port(&local, 0);
+    return addr_equal(&local, &wanted);
+}
+
 void link_start_consume(struct upstream *u, int fd, const struct addr *peer)
 {
     struct link *l = calloc(1, sizeof *l);
@@ -349,6 +362,7 @@ void link_start_consume(struct upstream *u, int fd, const struct addr *peer)
     l->client = (struct end){.fd = fd, .watch.fd = -EBADF, .writable = true};
     l->server = (struct end){.fd = -EBADF, .watch.fd = -EBADF};
     l->src = *peer;
+    l->announced = u->proxy == 2 && is_from_peers(fd);
     flow_init(&l->up, &l->client, &l->server);
     flow_init(&l->down, &l->server, &l->client);
     list_init(&l->state_link);
@@ -359,7 +373,7 @@ void link_start_consume(struct upstream *u, int fd, const struct addr *peer)
     l->deadline_ms = clock_now_ms() + u->timeout_ms;
     if (end_watch(l, &l->client, client_ready) < 0) {
         link_end(l, true);
-    } else if (u->proxied) {
+    } else if (u->proxied && !l->announced) {
         link_enter(l, LINK_HEADER, &u->connecting);
         deadline_set(u);
         link_header(l);

@@ -67,6 +67,7 @@ struct link {
     struct flow up, down; /* client to server, and back */
     size_t address;       /* of the target, which is tried */
     uint64_t deadline_ms;
+    bool announced; /* a peer's: berth-peer has put the header in front */
     struct addr src,
         dst; /* who connected to what, as the PROXY header says; AF_UNSPEC: the socket's */
 };
