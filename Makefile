@@ -35,6 +35,7 @@ check: deps-check
 bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/run.py --build $(BUILD)
+	$(PYTHON) bench/upstream.py --build $(BUILD)
 	$(PYTHON) bench/lifecycle.py --build $(BUILD)
 	$(PYTHON) bench/rendezvous.py --build $(BUILD)
 
