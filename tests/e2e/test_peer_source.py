@@ -139,6 +139,18 @@ def test_a_new_source_after_the_death_of_dispatch(stage):
         wait_until(again, 10, "a source at the next dispatch")
 
 
+def test_a_new_source_after_an_upgrade(stage):
+    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    with Source(stage) as source:
+        assert b" 200 " in ask(source.dial("web"))
+        done = stage.berth("upgrade", timeout=40)
+        assert done.returncode == 0, done.stderr
+        with pytest.raises((EOFError, OSError)):
+            source.dial("web")
+    with Source(stage) as source:
+        assert b" 200 " in ask(source.dial("web"))
+
+
 def test_what_makes_no_sense_ends_its_source_and_no_other(stage):
     stage.start(PYTHON_HTTP, options=["--publish", "web"])
     with Source(stage) as good:

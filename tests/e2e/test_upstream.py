@@ -462,6 +462,26 @@ def test_connections_go_on_while_berthd_dies(stage):
             s.close()
 
 
+def test_what_is_connected_outlives_berthd_and_dispatch(stage):
+    stage.serve()
+    with Server(stage) as server:
+        client, there = server.pair()
+        pids = [stage.daemon("berthd"), stage.daemon("berth-dispatch")]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, pids)), 10, "the end of both")
+        client.sendall(b"still")
+        assert there.recv(10) == b"still"
+        stage.serve()
+        wait_until(lambda: stage.listed("any://"), 10, "the route")
+        fresh, there_too = server.pair()
+        fresh.sendall(b"new")
+        client.sendall(b"old")
+        assert there_too.recv(10) == b"new" and there.recv(10) == b"old"
+        for s in (client, there, fresh, there_too):
+            s.close()
+
+
 def test_a_restart_drops_nothing(stage, server):
     client, there = server.pair()
     old = worker_of(stage)
