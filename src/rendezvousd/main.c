@@ -31,10 +31,12 @@ struct options {
     uint32_t lease_s, rate;
     struct relay_limits relay;
     bool show_key;
+    struct redis_target redis; /* without a host: none */
 };
 
 struct server {
     struct rdv_shared shared;
+    struct redis_shared redis;
     struct sockets sockets[THREADS_MAX];
     struct hub hub;
     struct worker *workers[THREADS_MAX];
@@ -53,6 +55,10 @@ static const char usage[] =
     "\n"
     "  --listen ADDRESS:PORT   for UDP and TCP; may be given several times\n"
     "  --state DIR             where names.db and key are kept; made when it is not there\n"
+    "  --registry redis://[USER:PASSWORD@]HOST[:PORT][/DB], or "
+    "unix://[USER:PASSWORD@]PATH[?db=DB]\n"
+    "                          names and leases are kept in this Redis, which several servers "
+    "share\n"
     "  --show-key              print the server's key, and end\n"
     "  --stun-other ADDRESS:PORT  a second address of this host and a second port, so that clients "
     "can\n"
@@ -80,6 +86,7 @@ static const char usage[] =
 enum {
     OPT_LISTEN = 1,
     OPT_STATE,
+    OPT_REGISTRY,
     OPT_OTHER,
     OPT_THREADS,
     OPT_LEASE,
@@ -99,6 +106,7 @@ enum {
 static const struct option long_options[] = {
     {"listen", required_argument, NULL, OPT_LISTEN},
     {"state", required_argument, NULL, OPT_STATE},
+    {"registry", required_argument, NULL, OPT_REGISTRY},
     {"stun-other", required_argument, NULL, OPT_OTHER},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"lease", required_argument, NULL, OPT_LEASE},
@@ -203,12 +211,23 @@ static int relay_option_take(struct options *o, int c, const char *value)
     }
 }
 
+/* The password is not to be seen in the list of processes. */
+static int registry_read(char *text, struct redis_target *ret_target)
+{
+    int r = redis_target_parse(text, ret_target);
+    memset(text, '*', strlen(text));
+    return r < 0 ? complain("%s is wanted behind --registry", "redis://HOST:PORT or unix://PATH")
+                 : 0;
+}
+
 /* 0: go on; 1: done; negative: usage. */
-static int option_take(struct options *o, int c, const char *value)
+static int option_take(struct options *o, int c, char *value)
 {
     switch (c) {
     case OPT_LISTEN:
         return listen_add(o, value);
+    case OPT_REGISTRY:
+        return registry_read(value, &o->redis);
     case OPT_OTHER:
         return address_read(value, &o->stun_other);
     case OPT_STATE:
@@ -342,9 +361,29 @@ static int sockets_all(struct options *o, struct sockets sockets[THREADS_MAX])
     return 0;
 }
 
-static int shared_init(struct rdv_shared *s, const struct options *o, const char *folder)
+static void redis_init(struct redis_shared *s, const struct options *o, struct registry *registry)
+{
+    s->target = o->redis;
+    s->registry = registry;
+    s->lease_s = o->lease_s;
+    s->names_max = o->names_max;
+    s->round = 1;
+    randombytes_buf(s->node, sizeof s->node);
+}
+
+static int names_init(struct rdv_shared *s, const char *folder)
 {
     char trouble[512] = "no memory";
+    int r =
+        s->names ? names_store_open(folder, s->names, &s->store, trouble, sizeof trouble) : -ENOMEM;
+    if (r < 0)
+        log_error("cannot keep names: %s", trouble);
+    return r;
+}
+
+static int shared_init(struct server *server, const struct options *o, const char *folder)
+{
+    struct rdv_shared *s = &server->shared;
     *s = (struct rdv_shared){.lease_s = (uint16_t)o->lease_s, .signatures = o->rate};
     /* Three may be lost before the lease ends. */
     s->refresh_s = (uint16_t)(o->lease_s * 10 / 36);
@@ -354,12 +393,13 @@ static int shared_init(struct rdv_shared *s, const struct options *o, const char
     s->registry = registry_new(o->peers_max, o->lease_s);
     s->names = names_new(o->names_max);
     s->relay = relay_new(&o->relay);
-    int r = s->registry && s->names && s->relay
-                ? names_store_open(folder, s->names, &s->store, trouble, sizeof trouble)
-                : -ENOMEM;
-    if (r < 0)
-        log_error("cannot keep names: %s", trouble);
-    return r;
+    if (!s->registry || !s->names || !s->relay)
+        return -ENOMEM;
+    if (o->redis.host[0] == '\0')
+        return names_init(s, folder);
+    redis_init(&server->redis, o, s->registry);
+    s->redis = &server->redis;
+    return 0;
 }
 
 /* The server's own key, made at the first start. */
@@ -488,12 +528,19 @@ static int start(struct server *s, struct options *o)
     int r = sockets_all(o, s->sockets);
     if (r < 0)
         return r;
-    r = sandbox_enter(o->state, &folder);
+    r = redis_target_resolve(&o->redis);
+    if (r < 0) {
+        log_error("cannot find redis host=%s", o->redis.host);
+        return r;
+    }
+    /* The socket of a Redis is outside. */
+    bool is_unix = o->redis.host[0] && o->redis.port == 0;
+    r = sandbox_enter(o->state, !is_unix, &folder);
     if (r < 0) {
         log_error("cannot use state=%s err=%s", o->state, strerror(-r));
         return r;
     }
-    r = shared_init(&s->shared, o, folder);
+    r = shared_init(s, o, folder);
     if (r == 0)
         r = hub_init(s, o, folder);
     if (r < 0)
@@ -503,7 +550,7 @@ static int start(struct server *s, struct options *o)
         log_error("cannot start threads err=%s", strerror(-r));
         return r;
     }
-    r = sandbox_rendezvous();
+    r = sandbox_rendezvous(o->redis.host[0] != '\0');
     if (r < 0 && r != -ENOTSUP)
         log_warn("sandbox incomplete step=seccomp err=%s", strerror(-r));
     for (size_t i = 0; i < o->listen_count; i++) {
@@ -554,7 +601,8 @@ int main(int argc, char **argv)
         return 1;
     signals_wait(&server, &set);
     counters_log(&server, true);
-    names_store_stop(server.shared.store);
+    if (server.shared.store)
+        names_store_stop(server.shared.store);
     log_info("ended");
     return 0;
 }

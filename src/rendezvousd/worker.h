@@ -203,6 +203,7 @@ struct worker {
     struct udp_io *io; /* owned */
     struct tcp tcp;
     struct watch outbox, mail;
+    struct redis_host redis;
     struct timer second;
     struct relay_credit credit;
     struct shares shares;

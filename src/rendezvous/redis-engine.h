@@ -1,0 +1,52 @@
+#pragma once
+/* What the parts of redis.h share. */
+
+#include "rendezvous/redis.h"
+
+/* The fuller the queue, the less is taken: first copies of leases, which come again by themselves,
+ * then lookups, whoever sends them; claims need a signature. */
+#define REDIS_COPIES_MAX  (REDIS_PENDING_MAX / 2)
+#define REDIS_LOOKUPS_MAX (REDIS_PENDING_MAX / 4 * 3)
+
+#define REDIS_KEY_PEER  "berth:peer:" /* + 32 bytes of the key: a copy */
+#define REDIS_KEY_NAMES "berth:names" /* a hash: name -> 32 bytes of the key, 8 of the time */
+#define REDIS_KEY_HELD  "berth:held:" /* + 32 bytes of the key: the set of its names */
+
+struct redis {
+    struct redis_shared *shared;
+    struct redis_host *host;
+    struct redis_link link;
+    uint64_t down_ms;
+    struct redis_call copy;
+    struct timer pace;
+    struct registry_cursor walk;
+    bool refuses;         /* to write copies */
+    char told[REDIS_WHY]; /* why it is away */
+};
+
+/* A question to Redis for a job. */
+struct redis_ask {
+    struct redis_call call;
+    struct redis *redis;
+    struct names_job *job;
+    /* The reply is no error. False when another question follows. */
+    bool (*answered)(struct redis_ask *a, const struct redisReply *reply);
+};
+
+/* A key of ours in Redis. */
+struct redis_key {
+    uint8_t bytes[16 + RECORD_KEY];
+    size_t n;
+};
+struct redis_key redis_key_make(const char *prefix, const uint8_t key[RECORD_KEY]);
+struct str redis_key_str(const struct redis_key *k);
+
+/* Why a question could not be sent. */
+enum rdv_reason redis_reason(int r);
+
+/* names-redis.c and registry-redis.c */
+int redis_name_ask(struct redis_ask *a) WARN_UNUSED;   /* CLAIM, RELEASE, LIST */
+int redis_lookup_ask(struct redis_ask *a) WARN_UNUSED; /* LOOKUP */
+void redis_copies_start(struct redis *r);
+/* Begins to write all copies anew, where that is called for. */
+void redis_copies_renew(struct redis *r);
