@@ -44,7 +44,7 @@ struct names_job *names_outbox_take(struct names_outbox *o);
 struct names_job {
     struct list link;
     struct names_outbox *outbox;
-    enum rdvmsg_type type; /* CLAIM, RELEASE, LIST, whose signature has been checked, or LOOKUP */
+    enum rdvmsg_type type; /* CLAIM, RELEASE, LIST: signed, and checked; LOOKUP; CALL */
     uint64_t transaction;
     struct addr from;
     struct rdv_via via;
@@ -67,6 +67,10 @@ struct names_job {
             uint8_t record[RECORD_MAX]; /* signed */
             uint16_t record_n;
             uint32_t age_s;
+        };
+        struct { /* CALL: as it came, then as it is to be answered */
+            uint8_t message[RDVMSG_MAX];
+            uint16_t message_n;
         };
     };
 };

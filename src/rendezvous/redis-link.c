@@ -212,6 +212,7 @@ void redis_link_start(struct redis_link *l)
 
 void redis_link_stop(struct redis_link *l)
 {
+    l->changed = NULL;
     if (l->context)
         redisAsyncFree(l->context);
     loop_untimer(&l->timer);

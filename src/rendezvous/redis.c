@@ -50,8 +50,11 @@ struct redis *redis_new(struct redis_shared *shared, struct redis_host *host)
     r->link.loop = host->loop;
     r->link.target = &shared->target;
     r->link.changed = changed;
+    memcpy(r->node, shared->node, sizeof r->node - 1);
+    r->node[sizeof r->node - 1] = host->thread;
     redis_copies_start(r);
     redis_link_start(&r->link);
+    redis_nodes_start(r);
     return r;
 }
 
@@ -60,8 +63,15 @@ void redis_free(struct redis *r)
     if (!r)
         return;
     redis_link_stop(&r->link);
+    redis_nodes_stop(r);
     loop_untimer(&r->pace);
     free(r);
+}
+
+void redis_ask_done(struct redis_ask *a)
+{
+    names_job_done(a->job);
+    free(a);
 }
 
 static void asked(struct redis_call *c, const struct redisReply *reply)
@@ -71,8 +81,7 @@ static void asked(struct redis_call *c, const struct redisReply *reply)
         a->job->reason = RDV_STORAGE;
     else if (!a->answered(a, reply))
         return;
-    names_job_done(a->job);
-    free(a);
+    redis_ask_done(a);
 }
 
 enum rdv_reason redis_reason(int r)
@@ -88,7 +97,9 @@ enum rdv_reason redis_post(struct redis *r, struct names_job *job)
     a->call.done = asked;
     a->redis = r;
     a->job = job;
-    int e = job->type == RDVMSG_LOOKUP ? redis_lookup_ask(a) : redis_name_ask(a);
+    int e = job->type == RDVMSG_LOOKUP ? redis_lookup_ask(a)
+            : job->type == RDVMSG_CALL ? redis_call_ask(a)
+                                       : redis_name_ask(a);
     if (e == 0)
         return RDV_OK;
     free(a);

@@ -7,8 +7,7 @@
 #include "rendezvous/names.h"
 #include "rendezvous/redis-link.h"
 #include "rendezvous/registry.h"
-
-#define REDIS_NODE 8 /* bytes that name a server's process; random at each start */
+#include "wire/nodemsg.h"
 
 /* For all threads. */
 struct redis_shared {
@@ -16,7 +15,7 @@ struct redis_shared {
     struct registry *registry;
     uint32_t lease_s;
     size_t names_max;
-    uint8_t node[REDIS_NODE];
+    uint8_t node[NODEMSG_NODE]; /* random at each start; the last byte is the thread's */
     /* When copies may have been lost a new round begins, and threads share the shards of the
      * registry among them to write all copies anew. */
     _Atomic uint8_t round;
@@ -28,16 +27,24 @@ struct redis;
 
 struct redis_host {
     struct loop *loop;
-    struct names_outbox *outbox;
+    uint8_t thread;
     /* Redis has come, or has gone and why, or refuses to write and why. */
     void (*changed)(struct redis_host *h, const char *event, const char *why);
+    /* ASK, which is answered by redis_reply(), or PUSH. */
+    void (*message)(struct redis_host *h, const struct nodemsg *m);
 };
 
 /* The shared part, target and all, and the host outlive it. NULL without memory. */
 struct redis *redis_new(struct redis_shared *shared, struct redis_host *host);
 void redis_free(struct redis *r);
-/* Writes the copy of this key's lease if it is due. */
-void redis_renew(struct redis *r, const uint8_t key[RECORD_KEY], uint32_t now_s);
-/* Takes the job over, of any type; its end comes through the outbox. RDV_OK, RDV_STORAGE while
+/* Writes the copy of this key's lease if it is due. False when it is and there is no room or no
+ * Redis: it stays due. */
+bool redis_renew(struct redis *r, const uint8_t key[RECORD_KEY], uint32_t now_s);
+/* Copies that Redis has taken. */
+uint64_t redis_copied(const struct redis *r);
+/* Takes the job over: CLAIM, RELEASE, LIST, LOOKUP, or CALL of a peer that is not registered here.
+ * Its end comes through the outbox. RDV_OK, RDV_STORAGE while
  * Redis is away, RDV_BUSY when too much waits. */
 enum rdv_reason redis_post(struct redis *r, struct names_job *job);
+/* To a thread of another server; lost when it is gone. */
+void redis_send(struct redis *r, const uint8_t node[NODEMSG_NODE], const struct nodemsg *m);

@@ -63,7 +63,7 @@ enum rdv_reason handle_register(struct rdv *r, struct request *q, struct rdvmsg 
     if (reason != RDV_OK)
         return reason;
     if (r->redis)
-        redis_renew(r->redis, rec.key, q->now_s);
+        (void)redis_renew(r->redis, rec.key, q->now_s);
     answer->type = RDVMSG_REGISTERED;
     answer->number = q->number;
     answer->lifetime_s = r->shared->lease_s;
@@ -80,7 +80,7 @@ enum rdv_reason handle_refresh(struct rdv *r, struct request *q, struct rdvmsg *
     if (!registry_refresh(r->shared->registry, q->m->key, &at, q->now_s, &answer->number))
         return RDV_NOT_REGISTERED;
     if (r->redis)
-        redis_renew(r->redis, q->m->key, q->now_s);
+        (void)redis_renew(r->redis, q->m->key, q->now_s);
     answer->type = RDVMSG_REFRESHED;
     answer->lifetime_s = r->shared->lease_s;
     answer->refresh_s = r->shared->refresh_s;

@@ -13,7 +13,7 @@
 #include "rendezvous/signed.h"
 
 #define COPY_VERSION 1
-#define COPY_MAX     (1 + REDIS_NODE + 8 + RECORD_MAX)
+#define COPY_MAX     (1 + NODEMSG_NODE + 8 + RECORD_MAX)
 /* All copies anew: so many each so often, and never so many that others wait long. */
 #define PACE_MS      10
 #define PACE_COPIES  256
@@ -37,9 +37,11 @@ static void copy_done(struct redis_call *c, const struct redisReply *reply)
         r->host->changed(r->host, "refuses", reply->str);
     if (reply)
         r->refuses = refused;
+    r->copied += reply && !refused;
 }
 
-/* version, node, Unix time of the last sign of life, signed record */
+/* version, the thread that it is registered at, Unix time of the last sign of life, signed record
+ */
 static void copy_send(struct redis *r, struct str record, uint32_t age_s)
 {
     uint8_t value[COPY_MAX];
@@ -47,7 +49,7 @@ static void copy_send(struct redis *r, struct str record, uint32_t age_s)
     struct redis_key key = redis_key_make(REDIS_KEY_PEER, (const uint8_t *)record.p + 1);
     struct wr w = wr_init(value, sizeof value);
     wr_u8(&w, COPY_VERSION);
-    wr_bytes(&w, r->shared->node, REDIS_NODE);
+    wr_bytes(&w, r->node, NODEMSG_NODE);
     wr_u64(&w, (uint64_t)time(NULL) - age_s);
     wr_bytes(&w, record.p, record.n);
     uint32_t life_s = r->shared->lease_s + third_of(r->shared) - age_s;
@@ -60,17 +62,23 @@ static void copy_send(struct redis *r, struct str record, uint32_t age_s)
         redis_link_renew(&r->link, "cannot send");
 }
 
-void redis_renew(struct redis *r, const uint8_t key[RECORD_KEY], uint32_t now_s)
+bool redis_renew(struct redis *r, const uint8_t key[RECORD_KEY], uint32_t now_s)
 {
     uint8_t record[RECORD_MAX];
     uint32_t age_s;
     struct registry_copies c = copies_now(r, now_s);
     /* What there is no room for stays due. */
     if (!r->link.up || r->link.pending >= REDIS_COPIES_MAX)
-        return;
+        return false;
     size_t n = registry_due(r->shared->registry, &c, key, record, &age_s);
     if (n > 0)
         copy_send(r, (struct str){(const char *)record, n}, age_s);
+    return true;
+}
+
+uint64_t redis_copied(const struct redis *r)
+{
+    return r->copied;
 }
 
 /* Takes shards until there are no more. */
@@ -122,21 +130,30 @@ void redis_copies_renew(struct redis *r)
 
 /* Looking up ----------------------------------------------------------------------------------- */
 
-static bool copy_decode(struct names_job *job, struct str value)
+bool redis_copy_decode(struct str value, struct redis_copy *ret_copy)
 {
     struct rd rd = rd_init(value.p, value.n);
-    struct record rec;
     bool known = rd_u8(&rd) == COPY_VERSION;
-    (void)rd_bytes(&rd, REDIS_NODE);
-    uint64_t seen_s = rd_u64(&rd);
-    struct str record = {(const char *)rd.p, rd.left};
-    if (!known || !rd_ok(&rd) || record.n > RECORD_MAX ||
-        signed_record_decode(record, &rec) != RDV_OK || memcmp(rec.key, job->key, RECORD_KEY) != 0)
+    struct str node = rd_bytes(&rd, NODEMSG_NODE);
+    ret_copy->seen_s = rd_u64(&rd);
+    ret_copy->record = (struct str){(const char *)rd.p, rd.left};
+    if (!known || !rd_ok(&rd) || rd.left > RECORD_MAX)
         return false;
-    memcpy(job->record, record.p, record.n);
-    job->record_n = (uint16_t)record.n;
+    memcpy(ret_copy->node, node.p, NODEMSG_NODE);
+    return true;
+}
+
+static bool copy_take(struct names_job *job, struct str value)
+{
+    struct redis_copy copy;
+    struct record rec;
+    if (!redis_copy_decode(value, &copy) || signed_record_decode(copy.record, &rec) != RDV_OK ||
+        memcmp(rec.key, job->key, RECORD_KEY) != 0)
+        return false;
+    memcpy(job->record, copy.record.p, copy.record.n);
+    job->record_n = (uint16_t)copy.record.n;
     /* The clocks of two servers are not quite the same. */
-    job->age_s = seen_s < job->unix_s ? (uint32_t)(job->unix_s - seen_s) : 0;
+    job->age_s = copy.seen_s < job->unix_s ? (uint32_t)(job->unix_s - copy.seen_s) : 0;
     return true;
 }
 
@@ -144,7 +161,7 @@ static bool copy_found(struct redis_ask *a, const struct redisReply *reply)
 {
     a->job->reason = RDV_OK;
     if (reply->type != REDIS_REPLY_STRING ||
-        !copy_decode(a->job, (struct str){reply->str, (size_t)reply->len}))
+        !copy_take(a->job, (struct str){reply->str, (size_t)reply->len}))
         a->job->record_n = 0;
     return true;
 }

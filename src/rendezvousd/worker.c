@@ -116,7 +116,7 @@ static int redis_add(struct worker *w)
     struct redis_shared *shared = w->rdv.shared->redis;
     if (!shared)
         return 0;
-    w->redis = (struct redis_host){&w->loop, &w->rdv.outbox, redis_changed};
+    w->redis = (struct redis_host){&w->loop, (uint8_t)w->index, redis_changed, NULL};
     w->rdv.redis = redis_new(shared, &w->redis);
     return w->rdv.redis ? 0 : -ENOMEM;
 }
