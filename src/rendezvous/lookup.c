@@ -5,6 +5,14 @@
 #include "rendezvous/handlers.h"
 #include "rendezvous/signed.h"
 
+/* The token is nobody else's business. */
+static void call_copy(struct names_job *job, struct str bytes)
+{
+    memcpy(job->message, bytes.p, bytes.n);
+    memset(job->message + RDVMSG_HEAD, 0, RDVMSG_COOKIE);
+    job->message_n = (uint16_t)bytes.n;
+}
+
 static struct names_job *job_new(struct rdv *r, const struct request *q)
 {
     struct names_job *job = calloc(1, sizeof *job);
@@ -19,12 +27,14 @@ static struct names_job *job_new(struct rdv *r, const struct request *q)
     job->proven = q->proven;
     job->asked = (uint16_t)q->in->bytes.n;
     job->name_n = (uint8_t)q->m->name.n;
-    memcpy(job->key, q->m->key, RDVMSG_KEY);
+    memcpy(job->key, q->m->type == RDVMSG_CALL ? q->m->peer : q->m->key, RDVMSG_KEY);
     memcpy(job->name, q->m->name.p, q->m->name.n);
+    if (q->m->type == RDVMSG_CALL)
+        call_copy(job, q->in->bytes);
     return job;
 }
 
-static enum rdv_reason job_post(struct rdv *r, const struct request *q)
+enum rdv_reason job_post(struct rdv *r, const struct request *q)
 {
     struct names_job *job = job_new(r, q);
     if (!job)

@@ -256,6 +256,8 @@ bool registry_allow(struct registry *r, const uint8_t key[RECORD_KEY], bool anyo
         alive = other != NULL;
         if (alive) {
             seen(other, &l->place, l->renewed_s);
+            other->copied_s = l->copied_s;
+            other->copied_round = l->copied_round;
             replace(r, s, l, other);
             l = other;
         }
@@ -290,6 +292,20 @@ enum registry_access registry_access(struct registry *r, const uint8_t key[RECOR
         *ret_place = l->place;
     shard_unlock(s);
     return access;
+}
+
+bool registry_place(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
+                    struct place *ret_place)
+{
+    struct str k = {(const char *)key, RECORD_KEY};
+    uint64_t hash = hash_of(r->hash_key, k);
+    struct shard *s = shard_lock(r, hash);
+    const struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    bool alive = is_alive(r, l, now_s);
+    if (alive)
+        *ret_place = l->place;
+    shard_unlock(s);
+    return alive;
 }
 
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,

@@ -39,6 +39,9 @@ enum registry_access { REGISTRY_MAY_CALL, REGISTRY_MAY_NOT, REGISTRY_NOT_THERE }
 enum registry_access registry_access(struct registry *r, const uint8_t key[RECORD_KEY],
                                      const uint8_t caller[RECORD_KEY], uint32_t now_s,
                                      struct place *ret_place);
+/* Where is it? False when it is not registered. */
+bool registry_place(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
+                    struct place *ret_place);
 /* Copies the record and returns its length, 0 when there is none. */
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
                     uint8_t buf[RECORD_MAX], uint32_t *ret_age_s);

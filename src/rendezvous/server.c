@@ -203,6 +203,22 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
     return ours_handle(r, &q, out);
 }
 
+/* What another server has answered, as it came; the caller's own number is in it. */
+static size_t call_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX])
+{
+    struct rdvmsg m;
+    if (rdvmsg_decode(&m, job->message, job->message_n) < 0 || m.transaction != job->transaction ||
+        (m.type != RDVMSG_CALLING && m.type != RDVMSG_ERROR))
+        return 0;
+    if (m.type == RDVMSG_ERROR) {
+        r->refused = m.reason;
+        count(&r->counters.refused[m.reason]);
+    }
+    count(&r->counters.answered[m.type]);
+    memcpy(out, job->message, job->message_n);
+    return job->message_n;
+}
+
 /* The fields of the answer, or why there is none. */
 static enum rdv_reason job_answer(const struct names_job *job, struct rdvmsg *answer)
 {
@@ -230,6 +246,8 @@ size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG
     const struct rdv_input in = {.from = job->from, .bytes = {"", job->asked}};
     struct request q = {.in = &in, .proven = job->proven};
     r->refused = RDV_OK;
+    if (job->type == RDVMSG_CALL && job->reason == RDV_OK)
+        return call_finish(r, job, out);
     enum rdv_reason reason = job_answer(job, &answer);
     if (reason != RDV_OK)
         error_answer(r, &q, reason, &answer);

@@ -25,7 +25,7 @@ struct rdv_shared {
     struct rdv_stun stun;
     struct registry *registry;
     struct relay *relay;
-    struct addr relay_addr; /* what peers are told; without a family: this server */
+    struct addr relay_addr; /* of this server, for peers of others; without a family: not known */
     struct names *names;
     struct names_store *store;  /* NULL: names are in Redis */
     struct redis_shared *redis; /* NULL: this server is alone */

@@ -32,6 +32,7 @@ struct options {
     struct relay_limits relay;
     bool show_key;
     struct redis_target redis; /* without a host: none */
+    struct addr advertised;    /* without a family: not known */
 };
 
 struct server {
@@ -59,6 +60,7 @@ static const char usage[] =
     "unix://[USER:PASSWORD@]PATH[?db=DB]\n"
     "                          names and leases are kept in this Redis, which several servers "
     "share\n"
+    "  --advertise HOST:PORT   where peers of the other servers reach this one\n"
     "  --show-key              print the server's key, and end\n"
     "  --stun-other ADDRESS:PORT  a second address of this host and a second port, so that clients "
     "can\n"
@@ -87,6 +89,7 @@ enum {
     OPT_LISTEN = 1,
     OPT_STATE,
     OPT_REGISTRY,
+    OPT_ADVERTISE,
     OPT_OTHER,
     OPT_THREADS,
     OPT_LEASE,
@@ -107,6 +110,7 @@ static const struct option long_options[] = {
     {"listen", required_argument, NULL, OPT_LISTEN},
     {"state", required_argument, NULL, OPT_STATE},
     {"registry", required_argument, NULL, OPT_REGISTRY},
+    {"advertise", required_argument, NULL, OPT_ADVERTISE},
     {"stun-other", required_argument, NULL, OPT_OTHER},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"lease", required_argument, NULL, OPT_LEASE},
@@ -220,6 +224,14 @@ static int registry_read(char *text, struct redis_target *ret_target)
                  : 0;
 }
 
+static int advertise_read(const char *text, struct addr *ret_addr)
+{
+    return nodes_advertise(text, ret_addr) < 0
+               ? complain("--advertise takes HOST:PORT, where this server is reached, not '%s'",
+                          text)
+               : 0;
+}
+
 /* 0: go on; 1: done; negative: usage. */
 static int option_take(struct options *o, int c, char *value)
 {
@@ -228,6 +240,8 @@ static int option_take(struct options *o, int c, char *value)
         return listen_add(o, value);
     case OPT_REGISTRY:
         return registry_read(value, &o->redis);
+    case OPT_ADVERTISE:
+        return advertise_read(value, &o->advertised);
     case OPT_OTHER:
         return address_read(value, &o->stun_other);
     case OPT_STATE:
@@ -289,6 +303,8 @@ static int options_read(int argc, char **argv, struct options *o)
         return complain("%s is missing", "--listen ADDRESS:PORT");
     if (!o->state)
         return complain("%s is missing", "--state DIR");
+    if (o->redis.host[0] && o->advertised.len == 0 && addr_is_wildcard(&o->listens[0]))
+        return complain("--registry wants %s, too, where --listen is a wildcard", "--advertise");
     return stun_check(o);
 }
 
@@ -397,6 +413,7 @@ static int shared_init(struct server *server, const struct options *o, const cha
         return -ENOMEM;
     if (o->redis.host[0] == '\0')
         return names_init(s, folder);
+    s->relay_addr = o->advertised.len ? o->advertised : o->listens[0];
     redis_init(&server->redis, o, s->registry);
     s->redis = &server->redis;
     return 0;
@@ -566,7 +583,7 @@ static int key_show(const char *state)
     const char *folder;
     struct identity id;
     char text[KEY_TEXT_MAX];
-    if (sandbox_enter(state, &folder) < 0 || key_load(folder, &id) < 0)
+    if (sandbox_enter(state, true, &folder) < 0 || key_load(folder, &id) < 0)
         return 1;
     (void)puts(key_format(&id.key, text));
     identity_wipe(&id);

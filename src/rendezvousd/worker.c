@@ -102,25 +102,6 @@ static void second(struct timer *t)
     loop_timer(&w->loop, &w->second, 1000);
 }
 
-static void redis_changed(struct redis_host *h, const char *event, const char *why)
-{
-    const struct worker *w = container_of(h, struct worker, redis);
-    if (why[0])
-        log_warn("redis %s thread=%u err=%s", event, w->index, why);
-    else
-        log_info("redis %s thread=%u", event, w->index);
-}
-
-static int redis_add(struct worker *w)
-{
-    struct redis_shared *shared = w->rdv.shared->redis;
-    if (!shared)
-        return 0;
-    w->redis = (struct redis_host){&w->loop, (uint8_t)w->index, redis_changed, NULL};
-    w->rdv.redis = redis_new(shared, &w->redis);
-    return w->rdv.redis ? 0 : -ENOMEM;
-}
-
 static int watches_add(struct worker *w, const struct sockets *s)
 {
     for (uint8_t i = 0; i < s->udp_count; i++) {
@@ -147,7 +128,7 @@ struct worker *worker_new(struct hub *hub, const struct sockets *s, uint8_t inde
     w->second.fire = second;
     w->io = udp_io_new();
     if (!w->io || rdv_init(&w->rdv, hub->shared) < 0 || loop_init(&w->loop) < 0 ||
-        watches_add(w, s) < 0 || redis_add(w) < 0) {
+        watches_add(w, s) < 0 || nodes_join(w) < 0) {
         loop_done(&w->loop);
         rdv_done(&w->rdv);
         udp_io_free(w->io);
