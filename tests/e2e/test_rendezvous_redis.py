@@ -3,6 +3,7 @@ others; Redis and servers that die, hang, lose their data or refuse the password
 
 import os
 import re
+import signal
 import subprocess
 import time
 
@@ -10,7 +11,8 @@ import pytest
 
 import rdv_peer
 from harness import wait_until
-from rdv_peer import Asker, Identity
+from rdv_peer import (ALLOWED, ANSWERED, OPENED, START, Answered, Asker, Calling, Identity, Peer,
+                      reason)
 from redis_server import Redis
 from test_rendezvous import World
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.berth_only
 LEASE_S = 3
 
 
-class Peer:
+class Member:
     """A key, and a socket for each server that it talks to."""
 
     def __init__(self, world):
@@ -34,7 +36,7 @@ class Peer:
         asker = self.at(server, tcp)
         record = self.id.record(self.sequence, int(time.time()) + 3600)
         answer = asker.ask(rdv_peer.register(self.id, asker.cookie(), record))
-        assert answer[2] == rdv_peer.REGISTERED, rdv_peer.reason(answer)
+        assert answer[2] == rdv_peer.REGISTERED, reason(answer)
         self.tokens[server] = answer[12:28]
         return record
 
@@ -43,21 +45,21 @@ class Peer:
         answer = self.at(server).ask(message)
         if answer[2] == rdv_peer.REFRESHED:
             self.tokens[server] = answer[12:28]
-        return rdv_peer.reason(answer)
+        return reason(answer)
 
     def lookup(self, server, key=bytes(32), name=""):
         """The record; empty for a name whose owner is not there; otherwise the reason."""
         asker = self.at(server)
         answer = asker.ask(rdv_peer.lookup(asker.cookie(), key, name))
         if answer[2] == rdv_peer.ERROR:
-            return rdv_peer.reason(answer)
+            return reason(answer)
         n = int.from_bytes(answer[56:58], "big")
         return answer[58:58 + n]
 
     def change(self, server, name, kind=rdv_peer.CLAIM):
         asker = self.at(server)
         answer = asker.ask(rdv_peer.claim(self.id, asker.cookie(), name, kind))
-        return rdv_peer.reason(answer) or "Done"
+        return reason(answer) or "Done"
 
     def names(self, server):
         asker = self.at(server)
@@ -88,7 +90,11 @@ class Nodes(World):
                        "a connection to Redis")
 
     def peer(self):
-        return Peer(self)
+        return Member(self)
+
+    def caller(self, server, **over):
+        """Somebody who is registered there, calls and is called."""
+        return Peer(self.keep(Asker(server.port, **over))).register()
 
 
 @pytest.fixture
@@ -146,11 +152,11 @@ def test_a_copy_goes_when_its_peer_is_silent_and_stays_while_it_refreshes(nodes)
     silent.register(a)
     alive.register(a)
     found(alive, b, silent.id.key)
+    found(alive, b, alive.id.key)
 
     def gone():
         assert alive.refresh(a) is None
         assert isinstance(alive.lookup(b, alive.id.key), bytes)
-        time.sleep(0.2)
         return alive.lookup(b, silent.id.key) == "NotRegistered"
 
     wait_until(gone, 3 * LEASE_S + 5, "the end of a lease")
@@ -289,6 +295,111 @@ def test_a_redis_that_refuses_to_write_is_said_once(nodes):
     home.register(a)
     wait_until(lambda: "1" in nodes.redis.cli("EXISTS", "berth:names"), 10, "the name")
     assert a.proc.output().count("redis refuses thread=") <= 2
+
+
+# Calls --------------------------------------------------------------------------------------------
+
+
+def stop(pid):
+    """Until all its threads stand still."""
+    def stands():
+        states = []
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii") as f:
+                states.append(f.read().rsplit(")", 1)[1].split()[0])
+        return set(states) == {"T"}
+
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(stands, 10, "a process that stands still")
+
+
+def refusal(answer):
+    return None if isinstance(answer, Calling) else reason(answer)
+
+
+def call(caller, callee):
+    """Repeats it until the callee's copy is where the caller's server finds it."""
+    def called():
+        answer = caller.call(callee.key, 7, b"sealed for b", rtt=40000)
+        return answer if refusal(answer) != "NotRegistered" else None
+
+    return wait_until(called, 10, "an answer to a call")
+
+
+@pytest.mark.parametrize("over", [("udp", "udp"), ("udp", "tcp"), ("tcp", "udp"), ("tls", "tls")],
+                         ids="-".join)
+def test_peers_of_two_servers_are_introduced_and_relayed(nodes, over):
+    nodes.redis.start()
+    a, b = nodes.node(), nodes.node()
+    transports = {"udp": {}, "tcp": {"tcp": True}, "tls": {"tls": True}}
+    for at, to in ((a, b), (b, a)):
+        laptop = nodes.caller(at, **transports[over[0]])
+        home = nodes.caller(to, **transports[over[1]])
+        assert home.allow(laptop.key)[2] == ALLOWED
+        calling = call(laptop, home)
+        invite = home.invited()
+        assert (invite.call, invite.key, invite.offer) == (7, laptop.key, b"sealed for b")
+        assert invite.relay is None and calling.relay == ("127.0.0.1", to.port)
+        seen = laptop.asker.socket.getsockname()
+        assert invite.seen == (seen if over[0] == "udp" else (seen[0], 0))
+        home.relay(invite.channel, b"to nobody, yet")
+        assert home.answer(invite, offer=b"sealed for a", rtt=10000)[2] == START
+        answered = Answered(laptop.next(ANSWERED))
+        assert (answered.key, answered.reason, answered.offer) == (home.key, 0, b"sealed for a")
+        assert answered.wait == 20000
+        near = Peer(nodes.keep(Asker(to.port)), laptop.identity)
+        assert near.open(calling.channel, calling.ticket)[2] == OPENED
+        near.relay(calling.channel, b"from afar")
+        assert home.relayed() == (invite.channel, b"from afar")
+        home.relay(invite.channel, b"and back")
+        assert near.relayed() == (calling.channel, b"and back")
+        again = call(laptop, home)
+        assert (again.channel, again.ticket) == (calling.channel, calling.ticket)
+        assert home.invited().channel == invite.channel
+        assert home.answer(invite, taken=25)[2] == START
+        assert Answered(laptop.next(ANSWERED)).reason == 25
+
+
+def test_a_call_across_servers_is_refused_with_the_reason(nodes):
+    nodes.redis.start()
+    a, b = nodes.node(), nodes.node("--relay-pairs", 0)
+    laptop, home = nodes.caller(a), nodes.caller(b)
+    assert reason(laptop.call(Identity().key)) == "NotRegistered"
+    wait_until(lambda: refusal(laptop.call(home.key)) == "NotAllowed", 10, "a refusal")
+    home.allow(anyone=True)
+    assert reason(laptop.call(home.key)) == "NoRelay"
+    assert b.counters()["refused.NotAllowed"] >= 1
+    assert not home.waiting, "it has heard of nobody"
+
+
+def test_a_call_for_a_server_that_died_or_hangs_ends(nodes):
+    nodes.redis.start()
+    a, b = nodes.node(), nodes.node()
+    laptop, home = nodes.caller(a), nodes.caller(b)
+    home.allow(anyone=True)
+    call(laptop, home)
+    stop(b.proc.pid)
+    assert refusal(laptop.call(home.key)) == "Busy"
+    b.proc.send(signal.SIGCONT)
+    assert isinstance(call(laptop, home), Calling)
+    b.proc.kill()
+    assert refusal(laptop.call(home.key)) == "NotRegistered"
+    moved = Peer(nodes.keep(Asker(nodes.node().port)), home.identity).register(2)
+    moved.allow(anyone=True)
+    assert isinstance(call(laptop, moved), Calling)
+    nodes.redis.kill()
+    wait_until(lambda: refusal(laptop.call(moved.key)) == "Storage", 10, "that it is noticed")
+
+
+def test_a_server_hears_the_others_again_when_its_channel_was_lost(nodes):
+    nodes.redis.start()
+    a, b = nodes.node(), nodes.node()
+    laptop, home = nodes.caller(a), nodes.caller(b)
+    home.allow(anyone=True)
+    call(laptop, home)
+    assert int(nodes.redis.cli("CLIENT", "KILL", "TYPE", "pubsub")) == 4
+    assert isinstance(call(laptop, home), Calling)
+    assert home.answer(home.invited())[2] == START
 
 
 @pytest.mark.parametrize("text", ["redis://", "redis:///1", "redis://h:0", "redis://h:99999",
