@@ -14,8 +14,8 @@ class Redis:
         self.log = os.path.join(folder, "log")
         os.chmod(folder, 0o755)
 
-    def url(self, password=None, db=None):
-        login = f":{password}@" if password else ""
+    def url(self, password=None, db=None, user=""):
+        login = f"{user}:{password}@" if password else ""
         return f"unix://{login}{self.socket}" + (f"?db={db}" if db else "")
 
     def start(self, durable=False):

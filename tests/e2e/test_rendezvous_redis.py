@@ -280,6 +280,21 @@ def test_a_wrong_password_is_said_and_may_be_mended(nodes):
         assert b"wrong" not in f.read()
 
 
+def test_a_user_that_may_do_no_more_than_the_manual_says_is_enough(nodes):
+    nodes.redis.start()
+    rules = "on >pw ~berth:* &berth:* +@read +@write +@pubsub +@connection +eval"
+    assert "OK" in nodes.redis.cli("ACL", "SETUSER", "b", *rules.split())
+    a, b = (nodes.node(url=nodes.redis.url("pw", user="b")) for _ in range(2))
+    laptop, home = nodes.caller(a), nodes.caller(b)
+    home.allow(anyone=True)
+    assert isinstance(call(laptop, home), Calling)
+    owner = nodes.peer()
+    assert owner.change(a, "home") == "Done" and owner.names(b) == [b"home"]
+    assert owner.lookup(b, name="home") == b""
+    assert owner.change(b, "home", rdv_peer.RELEASE) == "Done"
+    assert "No such" not in a.proc.output() and "refuses" not in a.proc.output()
+
+
 def test_a_redis_that_refuses_to_write_is_said_once(nodes):
     nodes.redis.start()
     a = nodes.node()
