@@ -248,11 +248,12 @@ def test_a_redis_that_hangs_holds_nobody_up(nodes):
     before = b.memory()
     waiting = nodes.keep(Asker(b.port))
     cookie = waiting.cookie()
-    for i in range(30000):
+    for i in range(40000):
         waiting.send(rdv_peer.lookup(cookie, i.to_bytes(32, "big")))
         if i % 100 == 0:
             answers(waiting)
-    assert b.memory() - before < 40 << 20
+    # With sanitizers five times as much; what is not bounded goes on growing.
+    assert b.memory() - before < 100 << 20
     assert home.refresh(a) is None and laptop.lookup(a, home.id.key) == record
     laptop.register(b)
     assert wait_until(lambda: "err=no answer" in b.proc.output(), 10, "that it is given up")
