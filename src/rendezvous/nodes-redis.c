@@ -11,7 +11,11 @@
 
 #define WAITING_MAX 4096
 #define WAIT_MS     2000
-#define CHECK_MS    1000
+#define SEARCH_MS   500
+#define CHECK_MS    250
+/* So many checks from one word to ourselves to the next. */
+#define ALIVE_CHECKS 4
+#define DEAF_MS      (ALIVE_CHECKS * CHECK_MS + REDIS_SILENT_MS)
 
 struct channel {
     char text[sizeof REDIS_CHANNEL + 2 * NODEMSG_NODE];
@@ -25,6 +29,12 @@ static struct str channel_of(const uint8_t node[NODEMSG_NODE], struct channel *c
     return str_of(c->text);
 }
 
+/* For all servers it is enough that one thread of each hears it. */
+static bool listens_for_all(const struct redis *r)
+{
+    return r->host->thread == 0;
+}
+
 static int publish(struct redis *r, struct redis_call *call, const uint8_t node[NODEMSG_NODE],
                    const struct nodemsg *m)
 {
@@ -33,8 +43,9 @@ static int publish(struct redis *r, struct redis_call *call, const uint8_t node[
     int n = nodemsg_encode(m, bytes, sizeof bytes);
     if (n < 0)
         return n;
-    const struct str words[] = {
-        STR("PUBLISH"), channel_of(node, &c), {(const char *)bytes, (size_t)n}};
+    const struct str words[] = {STR("PUBLISH"),
+                                m->type == NODEMSG_SEARCH ? STR(REDIS_ALL) : channel_of(node, &c),
+                                {(const char *)bytes, (size_t)n}};
     return redis_link_send(&r->link, call, REDIS_PENDING_MAX, words, 3);
 }
 
@@ -59,16 +70,41 @@ static void wait_end(struct redis_ask *a, enum rdv_reason reason)
     redis_ask_done(a);
 }
 
-/* How many have got it: when nobody listens there any more, that server is gone and its peers with
- * it. The reply of the other server may have come before this one. */
+static int question_send(struct redis_ask *a, enum nodemsg_type type,
+                         const uint8_t node[NODEMSG_NODE])
+{
+    const struct names_job *job = a->job;
+    struct nodemsg m = {.type = type,
+                        .request = a->request,
+                        .seen = job->from,
+                        .message = {(const char *)job->message, job->message_n}};
+    if (job->via.connection)
+        addr_set_port(&m.seen, 0);
+    memcpy(m.node, a->redis->node, sizeof m.node);
+    a->is_sent = false;
+    return publish(a->redis, &a->call, node, &m);
+}
+
+/* The server that has written the copy is gone. The peer may be registered at another one, too,
+ * which has not written since. */
+static void search(struct redis_ask *a)
+{
+    a->is_search = true;
+    int e = question_send(a, NODEMSG_SEARCH, a->redis->node);
+    if (e < 0)
+        wait_end(a, redis_reason(e));
+}
+
+/* How many have got it: when nobody listens there any more, that server is gone. The reply of the
+ * other server may have come before this one. */
 static void there(struct redis_call *c, const struct redisReply *reply)
 {
     struct redis_ask *a = container_of(c, struct redis_ask, call);
     a->is_sent = true;
     if (!reply || reply->type != REDIS_REPLY_INTEGER)
         wait_end(a, RDV_STORAGE);
-    else if (reply->integer == 0)
-        wait_end(a, RDV_NOT_REGISTERED);
+    else if (reply->integer == 0 && !a->is_search)
+        search(a);
     else if (a->is_answered)
         wait_end(a, RDV_OK);
 }
@@ -76,21 +112,13 @@ static void there(struct redis_call *c, const struct redisReply *reply)
 static int ask_there(struct redis_ask *a, const uint8_t node[NODEMSG_NODE])
 {
     struct redis *r = a->redis;
-    struct names_job *job = a->job;
-    struct nodemsg m = {.type = NODEMSG_ASK,
-                        .request = ++r->last_request,
-                        .seen = job->from,
-                        .message = {(const char *)job->message, job->message_n}};
-    if (job->via.connection)
-        addr_set_port(&m.seen, 0);
     if (r->waiting_count >= WAITING_MAX)
         return -EBUSY;
-    memcpy(m.node, r->node, sizeof m.node);
     a->call.done = there;
-    int e = publish(r, &a->call, node, &m);
+    a->request = ++r->last_request;
+    int e = question_send(a, NODEMSG_ASK, node);
     if (e < 0)
         return e;
-    a->request = m.request;
     a->since_ms = clock_now_ms();
     list_append(&r->waiting, &a->link);
     r->waiting_count++;
@@ -155,8 +183,19 @@ static void pushes_changed(struct redis_link *l)
     struct redis *r = container_of(l, struct redis, pushes);
     struct channel c;
     r->heard_ms = clock_now_ms();
-    if (l->up && redis_link_subscribe(l, channel_of(r->node, &c)) < 0)
+    const struct str channels[] = {channel_of(r->node, &c), STR(REDIS_ALL)};
+    if (l->up && redis_link_subscribe(l, channels, listens_for_all(r) ? 2 : 1) < 0)
         redis_link_renew(l, "cannot subscribe");
+}
+
+/* What has not even been sent is the link's to end. */
+static void waiting_check(struct redis *r, uint64_t now)
+{
+    list_for_each(a, &r->waiting, struct redis_ask, link)
+    {
+        if (a->is_sent && now - a->since_ms > (a->is_search ? SEARCH_MS : WAIT_MS))
+            wait_end(a, a->is_search ? RDV_NOT_REGISTERED : RDV_BUSY);
+    }
 }
 
 static void check(struct timer *t)
@@ -164,18 +203,13 @@ static void check(struct timer *t)
     struct redis *r = container_of(t, struct redis, check);
     const struct nodemsg alive = {.type = NODEMSG_ALIVE};
     uint64_t now = clock_now_ms();
-    list_for_each(a, &r->waiting, struct redis_ask, link)
-    {
-        if (now - a->since_ms < WAIT_MS)
-            break;
-        if (a->is_sent)
-            wait_end(a, RDV_BUSY);
-    }
+    waiting_check(r, now);
     if (!r->link.up)
         r->heard_ms = now; /* we have said nothing */
-    else if (r->pushes.up && now - r->heard_ms > CHECK_MS + REDIS_SILENT_MS)
+    else if (r->pushes.up && now - r->heard_ms > DEAF_MS)
         redis_link_renew(&r->pushes, "hears nothing");
-    redis_send(r, r->node, &alive);
+    if (++r->checks % ALIVE_CHECKS == 0)
+        redis_send(r, r->node, &alive);
     loop_timer(r->host->loop, &r->check, CHECK_MS);
 }
 

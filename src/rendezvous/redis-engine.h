@@ -12,6 +12,7 @@
 #define REDIS_KEY_NAMES "berth:names" /* a hash: name -> 32 bytes of the key, 8 of the time */
 #define REDIS_KEY_HELD  "berth:held:" /* + 32 bytes of the key: the set of its names */
 #define REDIS_CHANNEL   "berth:node:" /* + 16 hexadecimal digits of the node */
+#define REDIS_ALL       "berth:nodes" /* the channel of all servers */
 
 struct redis {
     struct redis_shared *shared;
@@ -20,8 +21,9 @@ struct redis {
     uint8_t node[NODEMSG_NODE];
     struct redis_call sent;
     struct timer check;
+    uint32_t checks;
     uint64_t heard_ms;   /* from ourselves */
-    struct list waiting; /* asks at other servers, the oldest first */
+    struct list waiting; /* asks at other servers */
     size_t waiting_count;
     uint64_t last_request;
     uint64_t down_ms;
@@ -40,7 +42,7 @@ struct redis_ask {
     struct names_job *job;
     struct list link; /* among those that wait for another server */
     uint64_t request, since_ms;
-    bool is_sent, is_answered;
+    bool is_sent, is_answered, is_search;
     /* The reply is no error. False when another question follows. */
     bool (*answered)(struct redis_ask *a, const struct redisReply *reply);
 };

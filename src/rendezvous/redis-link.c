@@ -96,7 +96,9 @@ static void replied(redisAsyncContext *context, void *reply, void *call)
     c->done(c, reply);
 }
 
-static int send_words(struct redis_link *l, struct redis_call *c, const struct str *words, size_t n)
+/* Queues a command of these words. */
+static int queue(struct redis_link *l, redisCallbackFn *fn, void *context, const struct str *words,
+                 size_t n)
 {
     const char *argv[WORDS_MAX];
     size_t lengths[WORDS_MAX];
@@ -106,11 +108,17 @@ static int send_words(struct redis_link *l, struct redis_call *c, const struct s
         argv[i] = words[i].p;
         lengths[i] = words[i].n;
     }
-    if (redisAsyncCommandArgv(l->context, replied, c, (int)n, argv, lengths) != REDIS_OK)
-        return -ENOTCONN;
-    if (l->pending++ == 0)
+    return redisAsyncCommandArgv(l->context, fn, context, (int)n, argv, lengths) == REDIS_OK
+               ? 0
+               : -ENOTCONN;
+}
+
+static int send_words(struct redis_link *l, struct redis_call *c, const struct str *words, size_t n)
+{
+    int r = queue(l, replied, c, words, n);
+    if (r == 0 && l->pending++ == 0)
         l->heard_ms = clock_now_ms();
-    return 0;
+    return r;
 }
 
 /* AUTH, SELECT and PING; the last one is refused while Redis loads its data. */
@@ -253,11 +261,10 @@ static void message(redisAsyncContext *context, void *reply, void *link)
         l->pushed(l, (struct str){bytes->str, (size_t)bytes->len});
 }
 
-int redis_link_subscribe(struct redis_link *l, struct str channel)
+int redis_link_subscribe(struct redis_link *l, const struct str *channels, size_t n)
 {
-    const char *argv[] = {"SUBSCRIBE", channel.p};
-    const size_t lengths[] = {strlen("SUBSCRIBE"), channel.n};
-    if (redisAsyncCommandArgv(l->context, message, l, 2, argv, lengths) != REDIS_OK)
-        return -ENOTCONN;
-    return 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = queue(l, message, l, (struct str[]){STR("SUBSCRIBE"), channels[i]}, 2);
+    return r;
 }

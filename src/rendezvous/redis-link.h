@@ -64,6 +64,6 @@ void redis_link_stop(struct redis_link *l);
 int redis_link_send(struct redis_link *l, struct redis_call *c, size_t most,
                     const struct str *words, size_t n) WARN_UNUSED;
 /* Once, when the link is up; then it takes no commands any more. */
-int redis_link_subscribe(struct redis_link *l, struct str channel) WARN_UNUSED;
+int redis_link_subscribe(struct redis_link *l, const struct str *channels, size_t n) WARN_UNUSED;
 /* Gives the connection up and makes another. */
 void redis_link_renew(struct redis_link *l, const char *why);

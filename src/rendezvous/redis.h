@@ -30,7 +30,7 @@ struct redis_host {
     uint8_t thread;
     /* Redis has come, or has gone and why, or refuses to write and why. */
     void (*changed)(struct redis_host *h, const char *event, const char *why);
-    /* ASK, which is answered by redis_reply(), or PUSH. */
+    /* ASK or SEARCH, which is answered by redis_reply(), or PUSH. */
     void (*message)(struct redis_host *h, const struct nodemsg *m);
 };
 

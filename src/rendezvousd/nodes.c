@@ -38,9 +38,15 @@ static void changed(struct redis_host *h, const char *event, const char *why)
         log_info("redis %s thread=%u", event, w->index);
 }
 
-static bool is_call(struct str bytes)
+/* A call, and one for a peer of ours when all are asked: the others are silent. */
+static bool is_for_us(const struct worker *w, const struct nodemsg *m)
 {
-    return bytes.n >= RDVMSG_HEAD && bytes.p[0] == RDVMSG_MAGIC && bytes.p[2] == RDVMSG_CALL;
+    struct rdvmsg call;
+    struct place to;
+    if (rdvmsg_decode(&call, m->message.p, m->message.n) < 0 || call.type != RDVMSG_CALL)
+        return false;
+    return m->type == NODEMSG_ASK ||
+           registry_place(w->rdv.shared->registry, call.peer, (uint32_t)(w->now_ms / 1000), &to);
 }
 
 static void ask(struct worker *w, const struct nodemsg *m)
@@ -50,7 +56,7 @@ static void ask(struct worker *w, const struct nodemsg *m)
     struct rdv_input in = {.bytes = m->message, .from = m->seen};
     in.via.thread = PLACE_ELSEWHERE;
     memcpy(&in.via.connection, m->node, sizeof in.via.connection);
-    size_t n = is_call(m->message) ? worker_handle(w, &in, out) : 0;
+    size_t n = is_for_us(w, m) ? worker_handle(w, &in, out) : 0;
     reply.message = (struct str){(const char *)out, n};
     if (n > 0)
         redis_send(w->rdv.redis, m->node, &reply);
@@ -61,7 +67,7 @@ static void message(struct redis_host *h, const struct nodemsg *m)
     struct worker *w = container_of(h, struct worker, redis);
     struct place to;
     worker_clocks(w);
-    if (m->type == NODEMSG_ASK)
+    if (m->type != NODEMSG_PUSH)
         ask(w, m);
     else if (registry_place(w->rdv.shared->registry, m->key, (uint32_t)(w->now_ms / 1000), &to))
         worker_send(w, &to, m->message);

@@ -26,16 +26,21 @@ static bool addr_read(struct rd *r, struct addr *ret_addr)
     return true;
 }
 
+static bool is_question(const struct nodemsg *m)
+{
+    return m->type == NODEMSG_ASK || m->type == NODEMSG_SEARCH;
+}
+
 int nodemsg_encode(const struct nodemsg *m, void *buf, size_t size)
 {
     struct wr w = wr_init(buf, size);
     wr_u8(&w, NODEMSG_VERSION);
     wr_u8(&w, (uint8_t)m->type);
-    if (m->type == NODEMSG_ASK) {
+    if (is_question(m)) {
         wr_bytes(&w, m->node, NODEMSG_NODE);
         addr_write(&w, &m->seen);
     }
-    if (m->type == NODEMSG_ASK || m->type == NODEMSG_REPLY)
+    if (is_question(m) || m->type == NODEMSG_REPLY)
         wr_u64(&w, m->request);
     if (m->type == NODEMSG_PUSH)
         wr_bytes(&w, m->key, RDVMSG_KEY);
@@ -56,13 +61,13 @@ int nodemsg_decode(struct nodemsg *m, const void *buf, size_t n)
     struct rd r = rd_init(buf, n);
     if (!head_read(&r, m))
         return -EBADMSG;
-    if (m->type == NODEMSG_ASK) {
+    if (is_question(m)) {
         struct str node = rd_bytes(&r, NODEMSG_NODE);
         if (!addr_read(&r, &m->seen))
             return -EBADMSG;
         memcpy(m->node, node.p, NODEMSG_NODE);
     }
-    if (m->type == NODEMSG_ASK || m->type == NODEMSG_REPLY)
+    if (is_question(m) || m->type == NODEMSG_REPLY)
         m->request = rd_u64(&r);
     if (m->type == NODEMSG_PUSH) {
         struct str key = rd_bytes(&r, RDVMSG_KEY);

@@ -3,6 +3,7 @@
  * rdvmsg.h as it came from one peer, or is for another.
  *
  *   ASK    a CALL of a peer that is registered at the asker, for one at the receiver
+ *   SEARCH the same to all servers: whoever has the one who is called replies
  *   REPLY  what the asker is to answer
  *   PUSH   for a peer that is registered at the receiver
  *   ALIVE  of a server to itself: the way is open */
@@ -16,14 +17,21 @@
 #define NODEMSG_NODE    8 /* bytes that name a thread of a server */
 #define NODEMSG_MAX     (RDVMSG_MAX + 64)
 
-enum nodemsg_type { NODEMSG_ASK = 1, NODEMSG_REPLY, NODEMSG_PUSH, NODEMSG_ALIVE, NODEMSG_END };
+enum nodemsg_type {
+    NODEMSG_ASK = 1,
+    NODEMSG_REPLY,
+    NODEMSG_PUSH,
+    NODEMSG_ALIVE,
+    NODEMSG_SEARCH,
+    NODEMSG_END
+};
 
 /* Slices of a decoded message point into its bytes. */
 struct nodemsg {
     enum nodemsg_type type;
-    uint8_t node[NODEMSG_NODE]; /* ASK: where the reply goes */
-    uint64_t request;           /* ASK, REPLY */
-    struct addr seen;           /* ASK: where the asker sees the caller; port 0: over TCP */
+    uint8_t node[NODEMSG_NODE]; /* ASK, SEARCH: where the reply goes */
+    uint64_t request;           /* ASK, SEARCH, REPLY */
+    struct addr seen;           /* ASK, SEARCH: where the asker sees the caller; port 0: over TCP */
     uint8_t key[RDVMSG_KEY];    /* PUSH: whose */
     struct str message;         /* all but ALIVE */
 };

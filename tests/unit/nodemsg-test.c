@@ -23,13 +23,13 @@ static void round_trip(enum nodemsg_type type, const char *seen)
     CHECK_INT(nodemsg_decode(&back, buf, (size_t)n), 0);
     CHECK_INT(back.type, type);
     CHECK(str_eq(back.message, m.message));
-    if (type == NODEMSG_ASK) {
+    if (type == NODEMSG_ASK || type == NODEMSG_SEARCH) {
         CHECK_TEXT(addr_format(&back.seen, text), seen);
         CHECK(memcmp(back.node, m.node, sizeof m.node) == 0);
     }
     if (type == NODEMSG_PUSH)
         CHECK(memcmp(back.key, m.key, sizeof m.key) == 0);
-    if (type == NODEMSG_ASK || type == NODEMSG_REPLY)
+    if (type != NODEMSG_PUSH && type != NODEMSG_ALIVE)
         CHECK(back.request == m.request);
     for (int cut = 0; cut < n; cut++)
         CHECK_INT(nodemsg_decode(&back, buf, (size_t)cut), -EBADMSG);
@@ -42,6 +42,7 @@ TEST("every message comes out as it went in, and is refused when it is cut or lo
 {
     round_trip(NODEMSG_ASK, "192.0.2.7:4711");
     round_trip(NODEMSG_ASK, "[2001:db8::7]:4711");
+    round_trip(NODEMSG_SEARCH, "192.0.2.7:4711");
     round_trip(NODEMSG_REPLY, "192.0.2.7:4711");
     round_trip(NODEMSG_PUSH, "192.0.2.7:4711");
     round_trip(NODEMSG_ALIVE, "192.0.2.7:4711");
