@@ -36,25 +36,6 @@ int peer_identity(const char *verb, struct identity *ret_id)
     return r < 0 ? cli_fail(verb, "%s", trouble) : CLI_OK;
 }
 
-int peer_server_add(const char *verb, struct rendezvous *r, const char *server)
-{
-    if (r->count == RENDEZVOUS_MAX)
-        return cli_usage(verb, "more than %d servers", RENDEZVOUS_MAX);
-    r->servers[r->count++] = server;
-    return CLI_OK;
-}
-
-int peer_servers(const char *verb, struct rendezvous *r)
-{
-    const char *fallback = getenv("BERTH_RENDEZVOUS");
-    if (r->count == 0 && fallback && *fallback)
-        r->servers[r->count++] = fallback;
-    if (r->count == 0)
-        return cli_usage(verb, "which server is to be asked? --rendezvous HOST:PORT, or "
-                               "$BERTH_RENDEZVOUS");
-    return CLI_OK;
-}
-
 int peer_unreachable(const char *verb, const char *server, int error)
 {
     if (error == -EINVAL)

@@ -24,11 +24,10 @@ void peerd_arg(struct peerd_ask *a, const char *key, const char *value)
 
 void peerd_servers(struct peerd_ask *a, const struct rendezvous *where)
 {
-    const char *fallback = getenv("BERTH_RENDEZVOUS");
-    for (size_t i = 0; i < where->count; i++)
-        peerd_arg(a, "rendezvous", where->servers[i]);
-    if (where->count == 0 && fallback && *fallback)
-        peerd_arg(a, "rendezvous", fallback);
+    struct rendezvous all = *where;
+    peer_servers_default(&all);
+    for (size_t i = 0; i < all.count; i++)
+        peerd_arg(a, "rendezvous", all.servers[i]);
 }
 
 void peerd_end(struct peerd_ask *a)

@@ -17,7 +17,8 @@ struct peerd_ask {
 void peerd_begin(struct peerd_ask *a, const char *verb);
 /* Above PEERD_ARGS_MAX they are counted only, and peerd_send() fails. */
 void peerd_arg(struct peerd_ask *a, const char *key, const char *value);
-/* The servers to be asked, or $BERTH_RENDEZVOUS; none is no mistake: berth-peer may know some. */
+/* The servers to be asked, or those of peer_servers_default(); none is no mistake: berth-peer may
+ * know some. */
 void peerd_servers(struct peerd_ask *a, const struct rendezvous *where);
 void peerd_end(struct peerd_ask *a);
 
