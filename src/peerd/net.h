@@ -4,6 +4,7 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
+#include "peerd/lan.h"
 #include "peerd/link.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
@@ -43,6 +44,7 @@ struct net {
     struct timer rebuild; /* with other servers */
     struct channel channels[NET_CHANNELS_MAX];
     struct sockets sockets;
+    struct lan *lan; /* NULL: no network with multicast */
     struct gathering gathering;
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };

@@ -148,6 +148,17 @@ void remote_recall(struct remote *r)
         log_warn("not called err=%s", strerror(-result));
 }
 
+/* While the local network is asked there is hope. */
+static void give_up(struct remote *r, int err, const char *sentence)
+{
+    if (!r->asks_lan) {
+        dials_fail(r, err, sentence);
+        return;
+    }
+    r->failed_with = err;
+    (void)snprintf(r->sentence, sizeof r->sentence, "%s", sentence);
+}
+
 void remote_want(struct remote *r)
 {
     struct net *n = &r->peerd->net;
@@ -159,13 +170,15 @@ void remote_want(struct remote *r)
         return;
     trail_clear(&r->trail);
     r->called_ms = clock_now_ms();
+    r->failed_with = 0;
+    r->asks_lan |= n->lan && lan_ask(n->lan, &r->key) == 0;
     if (!n->presence) {
-        dials_fail(r, -EDESTADDRREQ, "no rendezvous server is known: --rendezvous HOST:PORT");
+        give_up(r, -EDESTADDRREQ, "no rendezvous server is known: --rendezvous HOST:PORT");
         return;
     }
     int result = call(r);
     if (result < 0)
-        dials_fail(r, result, strerror(-result));
+        give_up(r, result, strerror(-result));
 }
 
 static void connect_over(struct remote *r, const struct quic_path *path, const char *words)
@@ -263,9 +276,32 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
     int err = reason == RDV_NOT_ALLOWED      ? -EACCES
               : reason == RDV_NOT_REGISTERED ? -EHOSTDOWN
                                              : -EHOSTUNREACH;
-    dials_fail(r, err, sentence);
-    if (r->session)
+    if (r->session && !path_is_direct(r)) {
+        dials_fail(r, err, sentence);
         session_close(r->session, "the call failed");
+    } else if (!r->session && reason == RDV_NOT_ALLOWED) {
+        dials_fail(r, err, sentence);
+    } else if (!r->session) {
+        give_up(r, err, sentence);
+    }
+}
+
+void remote_lan_found(struct remote *r, const struct addr *addr)
+{
+    char text[ADDR_TEXT_MAX];
+    if (!addr) {
+        r->asks_lan = false;
+        if (r->failed_with && !r->session)
+            dials_fail(r, r->failed_with, r->sentence);
+        r->failed_with = 0;
+        return;
+    }
+    struct quic_path path = {NET_PATH_UDP, *addr};
+    trail_add(&r->trail, "the local network has it at %s", addr_format(addr, text));
+    if (!r->session)
+        connect_over(r, &path, "on the local network");
+    else
+        path_found(r, &path, CANDIDATE_HOST);
 }
 
 /* Being called --------------------------------------------------------------------------------- */

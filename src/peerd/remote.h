@@ -20,6 +20,9 @@ struct remote {
     struct channel *channel;       /* of our last call; NULL: none */
     struct session *session;       /* that new streams take; NULL: none */
     bool recall_due;               /* a channel is wanted again */
+    bool asks_lan;                 /* the local network may still know it */
+    int failed_with;               /* meanwhile all else has failed; 0: not yet */
+    char sentence[REMOTE_TROUBLE_MAX];
     struct path path;
     struct punching punchings[PUNCHING_ROLES];
     struct trail trail;
@@ -52,5 +55,7 @@ void remote_down(struct peerd *p, struct session *s, const char *reason);
 void remote_calling(struct remote *r, const struct presence_calling *c);
 void remote_answered(struct remote *r, const struct presence_answered *a);
 void remote_failed(struct remote *r, uint64_t call, enum rdv_reason reason);
+/* It is on the local network at this address; NULL: nobody has answered, or no more. */
+void remote_lan_found(struct remote *r, const struct addr *addr);
 void remote_invited(struct peerd *p, const struct presence_invite *i);
 void remote_channel_lost(struct remote *r, const struct channel *c);

@@ -58,6 +58,15 @@ class Network:
         host.run("ip", "route", "add", "default", "via", f"10.77.{n}.1")
         return host
 
+    @staticmethod
+    def join(a, b):
+        """A wire between two hosts, beside all else: one local network."""
+        a.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "lan", "netns",
+              str(b.popen.pid))
+        for n, host in enumerate((a, b), 1):
+            host.run("ip", "address", "add", f"192.168.77.{n}/24", "dev", "lan")
+            host.run("ip", "link", "set", "dev", "lan", "up")
+
     def forward(self, on):
         self.middle.run("sysctl", "-q", "-w", f"net.ipv4.ip_forward={int(on)}")
 
