@@ -7,6 +7,8 @@
 
 /* UDP_MAX_SEGMENTS of the kernel is 64. */
 #define BATCH_PACKETS 60
+/* Who was woken so much too late for its next packets at most gets the time back. */
+#define LATE_NS NGTCP2_MILLISECONDS
 /* A blocked connection is looked at again in any case. */
 #define BLOCKED_NS (20 * NGTCP2_MILLISECONDS)
 
@@ -162,9 +164,28 @@ static void write_ping(struct quic_conn *c, uint64_t now)
     c->ping_due = false;
 }
 
+/* The next packets are due when those that were sent now have left at the pace that the congestion
+ * control says. It goes on from when these were due, not from when we came to it: else each
+ * lateness of a timer would be taken for a slower network. */
+static void pace(struct quic_conn *c, uint64_t now, uint64_t sent)
+{
+    ngtcp2_conn_stat stat;
+    if (sent == 0)
+        return;
+    bool late = c->due_ns < now && now - c->due_ns <= LATE_NS;
+    uint64_t from = late ? c->due_ns : now;
+    ngtcp2_conn_update_pkt_tx_time(c->lib, from);
+    ngtcp2_conn_get_conn_stat(c->lib, &stat);
+    double pace = stat.pacing_rate;
+    if (pace <= 0)
+        pace = (double)stat.cwnd / (double)stat.smoothed_rtt * 1.25;
+    c->due_ns = from + (uint64_t)((double)sent / pace);
+}
+
 void conn_write(struct quic_conn *c)
 {
     uint64_t now = quic_now(c->quic);
+    uint64_t before = c->stats.bytes_out;
     bool may = kept_send(c);
     if (may && c->ping_due)
         write_ping(c, now);
@@ -172,7 +193,7 @@ void conn_write(struct quic_conn *c)
         packets_write(c, now, quic_quantum(c));
     /* Pacing of the handshake would go by a round trip that nobody has measured. */
     if (may && c->phase == CONN_OPEN)
-        ngtcp2_conn_update_pkt_tx_time(c->lib, now);
+        pace(c, now, c->stats.bytes_out - before);
     uint64_t at = ngtcp2_conn_get_expiry(c->lib);
     /* Connection IDs that are due at a time are removed only behind it. */
     at += at < UINT64_MAX;
