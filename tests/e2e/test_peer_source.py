@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import alive, http_get, wait_until
+from harness import Proc, alive, http_get, wait_until
 from peer_source import HEAD, STREAM, Source
 from pools import Pools
 from programs import PYTHON, PYTHON_HTTP, Script, app
@@ -83,6 +83,19 @@ def test_an_open_stream_keeps_its_worker(pools):
             wait_until(lambda: not alive(pid), 2, "the end of a busy worker")
         stream.close()
         pools.wait_state("one", "waiting")
+
+
+def test_a_program_on_libberth_is_dialled(stage):
+    """It takes the queue itself, and is told the service in the place of a host."""
+    native = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "native.py")
+    proc = Proc([PYTHON, native, "peer://web"], os.path.join(stage.files, "native.log"),
+                {**stage.env, "LIBBERTH": stage.tool("libberth.so")}, stage.files)
+    try:
+        wait_until(lambda: "peer://web" in stage.berth("ls", "--json").stdout, 15, "peer://web")
+        with Source(stage) as source:
+            assert b"asks for web" in ask(source.dial("web"))
+    finally:
+        proc.kill()
 
 
 def test_an_upstream_is_dialled(stage):
