@@ -2,6 +2,7 @@
 who does not read is read for, and whoever dies is replaced."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -278,6 +279,18 @@ def test_who_does_not_read_stops_the_sender(stage, server):
         assert len(read_all(there)) == size
         client.close()
         there.close()
+
+
+def test_it_runs_without_rights(stage, server):
+    client, there = server.pair()
+    done = stage.berth("status", "--security", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {p["name"]: p for p in json.loads(done.stdout)["processes"]}
+    own, dispatch = found["berth-upstream"], found["berth-dispatch"]
+    assert own["pid"] == worker_of(stage) and not own["capabilities"]
+    assert all(own[key] == dispatch[key] for key in ("uid", "seccomp", "no_new_privs"))
+    client.close()
+    there.close()
 
 
 def test_many_connections_at_once(stage, server):
