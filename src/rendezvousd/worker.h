@@ -9,6 +9,7 @@
 #include "keys/keys.h"
 #include "loop/loop.h"
 #include "rendezvous/server.h"
+#include "rendezvousd/shares.h"
 #include "wire/relay.h"
 
 #define LISTENS_MAX 8
@@ -156,19 +157,6 @@ struct addr locals_addr(struct locals *l, uint8_t number);
 
 /* forward.c ---------------------------------------------------------------- */
 
-/* Who sent how much in the batch of datagrams at hand, so that no pair takes more than its share of
- * a thread that cannot keep up. */
-#define SHARES 128
-struct shares {
-    bool strict; /* there is more than we can do */
-    uint32_t busy;
-    size_t total, pairs;
-    struct {
-        uint32_t pair;
-        size_t asked, passed;
-    } of[SHARES];
-};
-
 /* Packets from one place, n bytes in packets of `segment` each but the last; their heads are
  * changed where they are. */
 struct relayed {
@@ -179,10 +167,6 @@ struct relayed {
 /* Up to the first that is no relayed packet, which the first of them is; how many bytes these are.
  */
 size_t forward(struct worker *w, const struct relayed *d);
-/* For each datagram of a batch, before it is forwarded; and before that, is the batch a full one?
- */
-void shares_begin(struct shares *s, bool full);
-void shares_ask(struct shares *s, const uint8_t *bytes, size_t n);
 
 /* worker.c ----------------------------------------------------------------- */
 
