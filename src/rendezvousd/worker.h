@@ -17,7 +17,6 @@
 #define SOCKETS_MAX (LISTENS_MAX + 3)
 #define THREADS_MAX 64
 #define TCP_MAX     4096 /* connections a thread; a power of two */
-#define TLS_MAX     1024 /* of them with TLS */
 
 struct worker;
 
@@ -97,10 +96,11 @@ struct tcp_listener {
 struct tcp {
     struct worker *worker;
     struct tcp_listener listeners[LISTENS_MAX];
-    struct list connections; /* the longest silent first */
+    struct list connections; /* that have said something; the longest silent first */
+    struct list silent;      /* that have not, the oldest first */
     struct list dirty;       /* something was added that has not been sent yet */
     struct connection *slots[TCP_MAX];
-    size_t count, tls_count;
+    size_t count;
     size_t grown; /* buffers of connections, beyond what each has first */
     uint64_t last_id;
     uint8_t *in; /* owned; for one read at a time */
