@@ -214,6 +214,6 @@ int cmd_lookup(int argc, char **argv)
     if (status == CLI_OK)
         status = peer_start("lookup");
     if (status == CLI_OK)
-        status = target_parse("lookup", argv[optind], &t);
+        status = found_target("lookup", argv[optind], &t);
     return status == CLI_OK ? lookup(&t, &where, as_json) : status;
 }

@@ -1,16 +1,19 @@
 /* berth peers: the keys that names had when they were first seen, shown, accepted and forgotten. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cli/cli.h"
-#include "cli/peer.h"
+#include "cli/daemon.h"
+#include "cli/peerd.h"
 
 static const char help[] =
     "usage: berth peers [--json]\n"
     "       berth peers accept NAME KEY\n"
     "       berth peers forget NAME|KEY\n"
+    "       berth peers stop\n"
     "\n"
     "Lists the peers that were met, with the key that each name had when it was first seen. "
     "Another "
@@ -18,6 +21,11 @@ static const char help[] =
     "for a known name is an error, wherever it comes from, until it is accepted here; ask the "
     "peer's owner\n"
     "for the key by another way first. What is forgotten is trusted anew on its next first use.\n"
+    "\n"
+    "Of those that are connected it shows the path, the round trip and the bytes.\n"
+    "\n"
+    "`stop` ends berth-peer with all its sessions; what is published comes back with the next "
+    "one.\n"
     "\n"
     "They are kept in the file `peers` beside the key (see `berth key --help`).\n";
 
@@ -37,36 +45,107 @@ static int open_file(bool change, struct known *ret_known)
     return r < 0 ? cli_fail("peers", "%s: %s", path, strerror(-r)) : CLI_OK;
 }
 
-static void list_json(const struct known *k)
+/* What berth-peer knows of them now; NULL when none runs. */
+static json_t *live_get(void)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < k->count; i++) {
-        const struct known_peer *p = &k->peers[i];
-        char key[KEY_TEXT_MAX];
-        (void)json_array_append_new(
-            list, json_pack("{s:s?, s:s, s:I, s:I}", "name", *p->name ? p->name : NULL, "key",
-                            key_format(&p->key, key), "since", (json_int_t)p->since, "sequence",
-                            (json_int_t)p->sequence));
-    }
-    json_t *j = json_pack("{s:o}", "peers", list);
-    if (json_dumpf(j, stdout, JSON_INDENT(2)) == 0)
-        (void)putchar('\n');
-    json_decref(j);
+    const char *argv[] = {"peers", NULL};
+    char *text = NULL;
+    CLEANUP_FD int fd = daemon_peer_connect(false);
+    json_t *j = fd >= 0 && daemon_command(fd, argv, -EBADF, NULL, &text) == 0
+                    ? json_loads(text, 0, NULL)
+                    : NULL;
+    free(text);
+    return j;
 }
 
-static void list_print(const struct known *k)
+static json_t *live_of(const json_t *live, const char *key)
 {
-    if (k->count == 0) {
+    size_t i;
+    json_t *p;
+    json_array_foreach(json_object_get(live, "peers"), i,
+                       p) if (strcmp(json_string_value(json_object_get(p, "key")), key) ==
+                              0) return p;
+    return NULL;
+}
+
+static json_t *peer_json(const struct known_peer *p, const json_t *live)
+{
+    char key[KEY_TEXT_MAX];
+    json_t *j = json_pack("{s:s?, s:s, s:I, s:I}", "name", *p->name ? p->name : NULL, "key",
+                          key_format(&p->key, key), "since", (json_int_t)p->since, "sequence",
+                          (json_int_t)p->sequence);
+    json_t *session = json_object_get(live_of(live, key), "session");
+    if (session)
+        (void)json_object_set(j, "session", session);
+    return j;
+}
+
+static bool is_pinned(const struct known *k, const json_t *peer)
+{
+    struct key key;
+    const char *text = json_string_value(json_object_get(peer, "key"));
+    return key_parse(str_of(text), &key) == 0 && known_find(k, "", &key);
+}
+
+/* Those that are pinned, and those that are only connected. */
+static json_t *all_json(const struct known *k, const json_t *live)
+{
+    size_t i;
+    json_t *p, *list = json_array();
+    for (i = 0; i < k->count; i++)
+        (void)json_array_append_new(list, peer_json(&k->peers[i], live));
+    json_array_foreach(json_object_get(live, "peers"), i,
+                       p) if (!is_pinned(k, p) && json_object_get(p, "session"))(void)
+        json_array_append(list, p);
+    return list;
+}
+
+static void bytes_format(json_int_t n, char buf[16])
+{
+    static const char units[] = "BKMGTP";
+    double v = (double)n;
+    size_t u = 0;
+    for (; v >= 1000 && u + 2 < sizeof units; u++)
+        v /= 1024;
+    (void)snprintf(buf, 16, u ? "%.1f %c" : "%.0f %c", v, units[u]);
+}
+
+static void session_print(const json_t *s)
+{
+    const char *address = json_string_value(json_object_get(s, "address"));
+    char in[16], out[16];
+    if (!s) {
+        (void)printf("%-7s %9s %9s %9s  ", "-", "", "", "");
+        return;
+    }
+    bytes_format(json_integer_value(json_object_get(s, "bytes_in")), in);
+    bytes_format(json_integer_value(json_object_get(s, "bytes_out")), out);
+    (void)printf("%-7s %6.1f ms %9s %9s  %s ", json_string_value(json_object_get(s, "path")),
+                 (double)json_integer_value(json_object_get(s, "rtt_us")) / 1000, in, out,
+                 address ? address : "");
+}
+
+static void list_print(const json_t *list)
+{
+    size_t i;
+    const json_t *p;
+    if (json_array_size(list) == 0) {
         (void)puts("no peer is known yet: berth lookup NAME --rendezvous HOST:PORT");
         return;
     }
-    (void)printf("%s%-20s %-56s %s%s\n", cli_style(stdout, STYLE_BOLD), "NAME", "KEY", "FIRST SEEN",
+    (void)printf("%s%-16s %-56s %-16s %-7s %9s %9s %9s  %s%s\n", cli_style(stdout, STYLE_BOLD),
+                 "NAME", "KEY", "FIRST SEEN", "PATH", "RTT", "IN", "OUT", "THROUGH",
                  cli_style(stdout, STYLE_NONE));
-    for (size_t i = 0; i < k->count; i++) {
-        const struct known_peer *p = &k->peers[i];
-        char key[KEY_TEXT_MAX], when[PEER_TIME_MAX];
-        (void)printf("%-20s %s %s\n", *p->name ? p->name : "-", key_format(&p->key, key),
-                     peer_time(p->since, when));
+    json_array_foreach(list, i, p)
+    {
+        const char *name = json_string_value(json_object_get(p, "name"));
+        json_int_t since = json_integer_value(json_object_get(p, "since"));
+        char when[PEER_TIME_MAX];
+        (void)printf("%-16s %s %-16.16s ", name && *name ? name : "-",
+                     json_string_value(json_object_get(p, "key")),
+                     since ? peer_time((uint64_t)since, when) : "-");
+        session_print(json_object_get(p, "session"));
+        (void)putchar('\n');
     }
 }
 
@@ -76,10 +155,17 @@ static int list(bool as_json)
     int status = open_file(false, &k);
     if (status != CLI_OK)
         return status;
-    if (as_json)
-        list_json(&k);
-    else
-        list_print(&k);
+    json_t *live = live_get(), *all = all_json(&k, live);
+    if (as_json) {
+        json_t *j = json_pack("{s:O}", "peers", all);
+        if (json_dumpf(j, stdout, JSON_INDENT(2)) == 0)
+            (void)putchar('\n');
+        json_decref(j);
+    } else {
+        list_print(all);
+    }
+    json_decref(all);
+    json_decref(live);
     known_done(&k);
     return CLI_OK;
 }
@@ -142,6 +228,18 @@ static int forget(const char *text)
     return status;
 }
 
+/* Publications come back with the next berth-peer. */
+static int stop(void)
+{
+    struct peerd_ask a;
+    char *text = NULL;
+    peerd_begin(&a, "halt");
+    int status = peerd_run("peers", &a, false, &text);
+    free(text);
+    peerd_end(&a);
+    return status;
+}
+
 int cmd_peers(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
@@ -158,5 +256,7 @@ int cmd_peers(int argc, char **argv)
         return argc == 4 ? accept_key(argv[2], argv[3]) : cli_usage("peers", "accept NAME KEY");
     if (strcmp(word, "forget") == 0)
         return argc == 3 ? forget(argv[2]) : cli_usage("peers", "forget NAME, or forget KEY");
+    if (strcmp(word, "stop") == 0 && argc == 2)
+        return stop();
     return cli_usage("peers", "unexpected argument '%s'", word);
 }

@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/why-json.h"
+#include "cli/why-peer.h"
 #include "cli/why-shared.h"
 #include "why/why.h"
 
@@ -19,6 +20,7 @@ struct options {
 
 static const char help_text[] =
     "usage: berth why [--json|--brief] PORT|ADDRESS|URL|PID\n"
+    "       berth why [--json] PEER[/SERVICE]\n"
     "\n"
     "Says who holds a TCP port, what a bind would answer and why, and the command that mends it.\n"
     "\n"
@@ -26,6 +28,8 @@ static const char help_text[] =
     "  ADDRESS    127.0.0.1:8080, [::1]:8080\n"
     "  URL        http://blog.localhost:8080/x: its port, and which program gets it through berth\n"
     "  PID        pid:4711, or a number above 65535: what that process listens on\n"
+    "\n"
+    "  PEER       home/web, home, or a key: how it is reached, and why not better\n"
     "\n"
     "  --brief    the verdict and the command only\n"
     "  --json     everything, for programs\n"
@@ -250,6 +254,8 @@ int cmd_why(int argc, char **argv)
         (void)fputs(help_text, stdout);
         return CLI_OK;
     }
+    if (why_is_peer(o.subject))
+        return why_peer(o.subject, o.json);
     if (why_target_parse(o.subject, &target, reason) < 0)
         return cli_usage("why", "%s", reason);
     /* A parent that ignores SIGCHLD must not keep us from hearing how our children ended. */

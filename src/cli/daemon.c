@@ -1,4 +1,4 @@
-/* Finds, starts and asks berthd. */
+/* Finds, starts and asks berthd, and berth-peer. */
 #include "cli/daemon.h"
 
 #include <poll.h>
@@ -33,15 +33,23 @@ static void own_nothing(void)
     (void)close_range(STDERR_FILENO + 1, ~0U, 0);
 }
 
-static int start_daemon(void)
+/* A daemon that is started when it is needed. */
+struct kind {
+    const char *socket, *program, *installed;
+};
+
+static const struct kind berthd = {RUNTIME_CONTROL, "berthd", "../sbin/berthd"};
+static const struct kind berth_peer = {RUNTIME_PEER, "berth-peer", BERTH_PEER_INSTALLED};
+
+static int start_daemon(const struct kind *k)
 {
     char path[4096];
-    if (!self_file("berthd", "../sbin/berthd", path, sizeof path))
+    if (!self_file(k->program, k->installed, path, sizeof path))
         return -ENOENT;
     pid_t pid = fork();
     if (pid == 0) {
         own_nothing();
-        (void)execl(path, "berthd", "--daemon", "--auto", (char *)NULL);
+        (void)execl(path, k->program, "--daemon", "--auto", (char *)NULL);
         _exit(127);
     }
     int status = 0;
@@ -51,28 +59,38 @@ static int start_daemon(void)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ESRCH;
 }
 
-/* Two commands may start berthd at once: the one that came second waits for the first one's. */
-static int connect_soon(void)
+/* Two commands may start it at once: the one that came second waits for the first one's. */
+static int connect_soon(const struct kind *k)
 {
     for (int waited = 0;; waited += 20) {
-        int fd = runtime_connect(RUNTIME_CONTROL);
+        int fd = runtime_connect(k->socket);
         if (fd >= 0 || waited >= START_MS)
             return fd;
         (void)poll(NULL, 0, 20);
     }
 }
 
-int daemon_connect(bool start)
+static int connect_or_start(const struct kind *k, bool start)
 {
-    int fd = runtime_connect(RUNTIME_CONTROL);
-    /* A socket that refuses was left by a berthd that died: its programs wait for the next one. */
+    int fd = runtime_connect(k->socket);
+    /* A socket that refuses was left by one that died: others wait for the next one. */
     bool died = fd == -ECONNREFUSED;
     if (!died && !(start && fd == -ENOENT))
         return fd;
     int r = runtime_make();
     if (r == 0)
-        r = start_daemon();
-    return r < 0 ? r : connect_soon();
+        r = start_daemon(k);
+    return r < 0 ? r : connect_soon(k);
+}
+
+int daemon_connect(bool start)
+{
+    return connect_or_start(&berthd, start);
+}
+
+int daemon_peer_connect(bool start)
+{
+    return connect_or_start(&berth_peer, start);
 }
 
 bool daemon_use_system(void)
@@ -140,25 +158,20 @@ static int answer_read(int fd, int *ret_fd, char **ret_text)
     }
 }
 
-static int ask(int fd, const struct appmsg *m, int send_fd, int *ret_fd, char **ret_text)
+int daemon_ask(int fd, const struct appmsg *m, char **ret_text)
 {
     uint8_t buf[APPMSG_MAX];
     *ret_text = NULL;
     int n = appmsg_encode(m, buf, sizeof buf);
-    int r = n < 0 ? n : fdmsg_send(fd, buf, (size_t)n, &send_fd, send_fd >= 0, 0);
-    return r < 0 ? r : answer_read(fd, ret_fd, ret_text);
+    int r = n < 0 ? n : fdmsg_send(fd, buf, (size_t)n, NULL, 0, 0);
+    return r < 0 ? r : answer_read(fd, NULL, ret_text);
 }
 
-int daemon_ask(int fd, const struct appmsg *m, char **ret_text)
-{
-    return ask(fd, m, -EBADF, NULL, ret_text);
-}
-
-int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd, char **ret_text)
+/* The verb and its arguments as one message. */
+static int command_encode(const char *const argv[], uint8_t buf[APPMSG_MAX])
 {
     char args[APPMSG_MAX];
     size_t used = 0;
-    *ret_text = NULL;
     for (size_t i = 1; argv[i]; i++) {
         size_t n = strlen(argv[i]) + 1;
         if (n > sizeof args - used)
@@ -167,5 +180,37 @@ int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd, c
         used += n;
     }
     struct appmsg m = {.type = APPMSG_COMMAND, .name = str_of(argv[0]), .text = {args, used}};
-    return ask(fd, &m, send_fd, ret_fd, ret_text);
+    return appmsg_encode(&m, buf, APPMSG_MAX);
+}
+
+int daemon_send(int fd, const char *const argv[], int send_fd)
+{
+    uint8_t buf[APPMSG_MAX];
+    int n = command_encode(argv, buf);
+    return n < 0 ? n : fdmsg_send(fd, buf, (size_t)n, &send_fd, send_fd >= 0, 0);
+}
+
+int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd, char **ret_text)
+{
+    *ret_text = NULL;
+    int r = daemon_send(fd, argv, send_fd);
+    return r < 0 ? r : answer_read(fd, ret_fd, ret_text);
+}
+
+int daemon_ready(int fd, char **ret_text)
+{
+    uint8_t buf[APPMSG_MAX];
+    struct appmsg reply;
+    size_t count = 0, len = 0;
+    int came = -EBADF;
+    *ret_text = NULL;
+    ssize_t got = fdmsg_recv(fd, buf, sizeof buf, &came, 1, &count, 0);
+    if (count)
+        (void)fd_close(came);
+    if (got <= 0 || appmsg_decode(&reply, buf, (size_t)got) < 0)
+        return got < 0 ? (int)got : -EPIPE;
+    int r = text_add(ret_text, &len, reply.text);
+    if (reply.type == APPMSG_ERROR)
+        return reply.err > 0 ? -reply.err : -EPROTO;
+    return r;
 }

@@ -1,5 +1,5 @@
 #pragma once
-/* Talking to berthd from the command line. */
+/* Talking to berthd and berth-peer from the command line. */
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -9,6 +9,9 @@
 /* A connection to berthd, which is started first when one died, and when none runs and `start` says
  * so. Negative errno: -ENOENT when none runs. */
 int daemon_connect(bool start) WARN_UNUSED;
+
+/* The same for berth-peer. */
+int daemon_peer_connect(bool start) WARN_UNUSED;
 
 /* From now on the system's berthd is asked, unless a runtime folder was chosen by hand or no such
  * berthd runs. Says whether it is. */
@@ -25,3 +28,7 @@ int daemon_ask(int fd, const struct appmsg *m, char **ret_text) WARN_UNUSED;
  * *ret_fd, -EBADF without one; NULL: none is wanted. The text as in daemon_ask(). */
 int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd,
                    char **ret_text) WARN_UNUSED;
+/* Only asks: the answer is daemon_ready()'s, or nobody's. */
+int daemon_send(int fd, const char *const argv[], int send_fd) WARN_UNUSED;
+/* The first message of an answer that has no end: 0, or the error with its reason in *ret_text. */
+int daemon_ready(int fd, char **ret_text) WARN_UNUSED;

@@ -4,34 +4,19 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "cli/cli.h"
+#include "keys/place.h"
+#include "rendezvous/found.h"
 
 int peer_key_path(char *buf, size_t size)
 {
-    const char *own = getenv("BERTH_KEY"), *config = getenv("XDG_CONFIG_HOME");
-    const char *home = getenv("HOME");
-    int n;
-    if (own && *own)
-        n = snprintf(buf, size, "%s", own);
-    else if (config && *config)
-        n = snprintf(buf, size, "%s/berth/key", config);
-    else if (home && *home)
-        n = snprintf(buf, size, "%s/.config/berth/key", home);
-    else
-        return -ENOENT;
-    return (size_t)n < size ? 0 : -ENAMETOOLONG;
+    return key_place(NULL, buf, size);
 }
 
 int peer_known_path(char *buf, size_t size)
 {
-    int r = peer_key_path(buf, size);
-    if (r < 0)
-        return r;
-    char *slash = strrchr(buf, '/');
-    size_t at = slash ? (size_t)(slash + 1 - buf) : 0;
-    return (size_t)snprintf(buf + at, size - at, "peers") < size - at ? 0 : -ENAMETOOLONG;
+    return key_place("peers", buf, size);
 }
 
 int peer_start(const char *verb)
@@ -49,25 +34,6 @@ int peer_identity(const char *verb, struct identity *ret_id)
     if (r == -ENOENT)
         return cli_fail(verb, "there is no key yet: `berth key new` makes one");
     return r < 0 ? cli_fail(verb, "%s", trouble) : CLI_OK;
-}
-
-int peer_server_add(const char *verb, struct rendezvous *r, const char *server)
-{
-    if (r->count == RENDEZVOUS_MAX)
-        return cli_usage(verb, "more than %d servers", RENDEZVOUS_MAX);
-    r->servers[r->count++] = server;
-    return CLI_OK;
-}
-
-int peer_servers(const char *verb, struct rendezvous *r)
-{
-    const char *fallback = getenv("BERTH_RENDEZVOUS");
-    if (r->count == 0 && fallback && *fallback)
-        r->servers[r->count++] = fallback;
-    if (r->count == 0)
-        return cli_usage(verb, "which server is to be asked? --rendezvous HOST:PORT, or "
-                               "$BERTH_RENDEZVOUS");
-    return CLI_OK;
 }
 
 int peer_unreachable(const char *verb, const char *server, int error)
@@ -91,12 +57,7 @@ int peer_refused(const char *verb, const char *server, const struct rdvmsg *answ
 
 const char *peer_time(uint64_t unix_s, char buf[PEER_TIME_MAX])
 {
-    time_t t = (time_t)unix_s;
-    struct tm tm;
-    buf[0] = '\0';
-    if (gmtime_r(&t, &tm))
-        (void)strftime(buf, PEER_TIME_MAX, "%Y-%m-%d %H:%M UTC", &tm);
-    return *buf ? buf : "?";
+    return found_time(unix_s, buf);
 }
 
 const char *peer_transport(enum record_transport t)

@@ -7,7 +7,8 @@
 
 #define RENDEZVOUS_MAX 8
 
-/* Where to ask: --rendezvous, as often as given, else $BERTH_RENDEZVOUS. */
+/* Where to ask: --rendezvous, as often as given, else $BERTH_RENDEZVOUS, else the configuration,
+ * else what was built in. */
 struct rendezvous {
     const char *servers[RENDEZVOUS_MAX];
     size_t count;
@@ -23,6 +24,8 @@ int peer_start(const char *verb);
 int peer_identity(const char *verb, struct identity *ret_id);
 int peer_server_add(const char *verb, struct rendezvous *r, const char *server);
 int peer_servers(const char *verb, struct rendezvous *r);
+/* The same, where none is no mistake. */
+void peer_servers_default(struct rendezvous *r);
 /* "cannot ask SERVER: ...". CLI_TROUBLE. */
 int peer_unreachable(const char *verb, const char *server, int error);
 /* An RDVMSG_ERROR: "SERVER: Reason: sentence". CLI_TROUBLE. */

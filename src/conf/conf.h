@@ -72,6 +72,7 @@ struct conf_global {
     char *access_log, *refusal_log; /* NULL: off */
     struct addr metrics;            /* AF_UNSPEC: off */
     enum conf_unreserved unreserved;
+    struct conf_list rendezvous; /* HOST:PORT; the daemons do not ask them, the command line does */
 };
 
 struct conf_app {

@@ -23,6 +23,7 @@ enum conf_type {
     CONF_WORDS,    /* struct conf_list: a command, in one line */
     CONF_ENV,      /* struct conf_list, repeatable as all below */
     CONF_FILES,    /* struct conf_list */
+    CONF_SERVERS,  /* struct conf_list: HOST:PORT of rendezvous servers */
     CONF_ROUTES,   /* struct conf_list */
     CONF_ADDRS,    /* struct conf_addrs */
     CONF_PORTS,    /* struct conf_numbers */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/target.h"
 #include "conf/value.h"
 
 static const struct conf_ops *const ops[CONF_TYPE_COUNT] = {
@@ -13,9 +14,9 @@ static const struct conf_ops *const ops[CONF_TYPE_COUNT] = {
     [CONF_PATH] = &conf_ops_path,       [CONF_ADDR] = &conf_ops_addr,
     [CONF_HEALTH] = &conf_ops_health,   [CONF_TARGET] = &conf_ops_target,
     [CONF_WORDS] = &conf_ops_words,     [CONF_ENV] = &conf_ops_env,
-    [CONF_FILES] = &conf_ops_files,     [CONF_ROUTES] = &conf_ops_routes,
-    [CONF_ADDRS] = &conf_ops_addrs,     [CONF_PORTS] = &conf_ops_ports,
-    [CONF_TIMES] = &conf_ops_times,
+    [CONF_FILES] = &conf_ops_files,     [CONF_SERVERS] = &conf_ops_servers,
+    [CONF_ROUTES] = &conf_ops_routes,   [CONF_ADDRS] = &conf_ops_addrs,
+    [CONF_PORTS] = &conf_ops_ports,     [CONF_TIMES] = &conf_ops_times,
 };
 
 const struct conf_ops *conf_ops(enum conf_type type)
@@ -149,6 +150,25 @@ static int file_good(const struct conf_value *v, const char *word)
 static int files_parse(const struct conf_value *v, void *field)
 {
     return list_parse(v, field, file_good);
+}
+
+/* The port may be missing. */
+static int server_good(const struct conf_value *v, const char *word)
+{
+    struct target_place place;
+    char with_port[TARGET_HOST_MAX + 16];
+    (void)snprintf(with_port, sizeof with_port, "%.*s:3478", TARGET_HOST_MAX, word);
+    bool good =
+        strncmp(word, "unix:", 5) != 0 && strlen(word) < TARGET_HOST_MAX &&
+        (target_place_parse(word, &place) == 0 || target_place_parse(with_port, &place) == 0);
+    return good ? 0
+                : conf_refuse(v, "\"%.60s\" is no server: %s", word,
+                              conf_ops(v->key->type)->expects);
+}
+
+static int servers_parse(const struct conf_value *v, void *field)
+{
+    return list_parse(v, field, server_good);
 }
 
 static int route_good(const struct conf_value *v, const char *word)
@@ -365,6 +385,12 @@ const struct conf_ops conf_ops_files = {"write paths; relative ones begin at the
                                         list_equal,
                                         list_done,
                                         list_count};
+const struct conf_ops conf_ops_servers = {"write rdv.example:3478, or the name alone",
+                                          servers_parse,
+                                          list_format,
+                                          list_equal,
+                                          list_done,
+                                          list_count};
 const struct conf_ops conf_ops_routes = {
     "write a host as blog.example, or http://blog.example/api/",
     routes_parse,

@@ -32,8 +32,8 @@ extern const struct conf_ops conf_ops_bool, conf_ops_count, conf_ops_percent, co
     conf_ops_size, conf_ops_duration, conf_ops_choice, conf_ops_range, conf_ops_span;
 extern const struct conf_ops conf_ops_name, conf_ops_path, conf_ops_addr, conf_ops_health,
     conf_ops_target;
-extern const struct conf_ops conf_ops_words, conf_ops_env, conf_ops_files, conf_ops_routes,
-    conf_ops_addrs, conf_ops_ports, conf_ops_times;
+extern const struct conf_ops conf_ops_words, conf_ops_env, conf_ops_files, conf_ops_servers,
+    conf_ops_routes, conf_ops_addrs, conf_ops_ports, conf_ops_times;
 
 static inline const void *conf_field(const void *object, const struct conf_key *k)
 {

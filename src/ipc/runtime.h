@@ -27,3 +27,6 @@ int runtime_listen(const char *file, unsigned mode) WARN_UNUSED;
 #define RUNTIME_CONFIG    "config"
 #define RUNTIME_NOTIFY    "notify"
 #define RUNTIME_METRICS   "metrics"
+#define RUNTIME_PEER      "peer"
+#define RUNTIME_PEER_LOCK "peer-lock"
+#define RUNTIME_PEER_LOG  "peer-log"

@@ -70,3 +70,25 @@ int key_open(const struct identity *to, const struct key *from, enum box_purpose
     sodium_memzero(key, sizeof key);
     return r < 0 ? -EBADMSG : (int)(sealed.n - BOX_OVERHEAD);
 }
+
+int key_hide(const struct key *to, struct str plain, uint8_t *ret_sealed)
+{
+    uint8_t public[crypto_box_PUBLICKEYBYTES];
+    static_assert(crypto_box_SEALBYTES == BOX_HIDDEN_OVERHEAD, "the header says so");
+    if (crypto_sign_ed25519_pk_to_curve25519(public, to->b) < 0 ||
+        crypto_box_seal(ret_sealed, (const uint8_t *)plain.p, plain.n, public) < 0)
+        return -EINVAL;
+    return (int)(plain.n + BOX_HIDDEN_OVERHEAD);
+}
+
+int key_unhide(const struct identity *to, struct str sealed, uint8_t *ret_plain)
+{
+    uint8_t public[crypto_box_PUBLICKEYBYTES], secret[crypto_box_SECRETKEYBYTES];
+    if (sealed.n < BOX_HIDDEN_OVERHEAD ||
+        crypto_sign_ed25519_pk_to_curve25519(public, to->key.b) < 0 ||
+        crypto_sign_ed25519_sk_to_curve25519(secret, to->secret) < 0)
+        return -EBADMSG;
+    int r = crypto_box_seal_open(ret_plain, (const uint8_t *)sealed.p, sealed.n, public, secret);
+    sodium_memzero(secret, sizeof secret);
+    return r < 0 ? -EBADMSG : (int)(sealed.n - BOX_HIDDEN_OVERHEAD);
+}

@@ -45,6 +45,7 @@ struct link_config {
     uint32_t count;
     const char *known_servers; /* path; copied */
     bool no_udp;               /* TLS only */
+    uint32_t probe_ms;         /* on TLS, between attempts by UDP; 0: a minute */
 };
 
 /* -EINVAL for a server that is none, -ENOMEM, ... */

@@ -14,39 +14,12 @@
 #include "base/rd.h"
 #include "base/wr.h"
 
-#define PORT_DEFAULT "3478"
 /* A datagram is sent again after 0.4 and 0.8 s, and given up after 1.6 more. */
 #define UDP_FIRST_MS 400
 #define UDP_TRIES    3
 #define TCP_MS       5000
 /* A cookie over UDP, one over TCP, the question, and once more when the cookie has just turned. */
 #define ROUNDS 8
-
-static int server_split(struct client *c, const char *text)
-{
-    const char *host = text, *end, *port = PORT_DEFAULT;
-    const char *colon = strrchr(text, ':');
-    if (text[0] == '[') {
-        host = text + 1;
-        end = strchr(text, ']');
-        if (!end || (end[1] && end[1] != ':'))
-            return -EINVAL;
-        port = end[1] ? end + 2 : port;
-    } else {
-        end = colon ? colon : text + strlen(text);
-        port = colon ? colon + 1 : port;
-    }
-    size_t n = (size_t)(end - host);
-    if (n == 0 || n >= sizeof c->host || !*port || strlen(port) >= sizeof c->port)
-        return -EINVAL;
-    for (const char *d = port; *d; d++)
-        if (!ascii_is_digit(*d))
-            return -EINVAL;
-    memcpy(c->host, host, n);
-    c->host[n] = '\0';
-    memcpy(c->port, port, strlen(port) + 1);
-    return 0;
-}
 
 /* connect() within the time. */
 static int connect_within(int fd, const struct addrinfo *a)
@@ -69,7 +42,7 @@ static int connect_any(struct client *c, int type)
 {
     struct addrinfo hints = {.ai_socktype = type}, *list = NULL;
     size_t skip = type == SOCK_DGRAM ? c->refused : 0;
-    int r = getaddrinfo(c->host, c->port, &hints, &list);
+    int r = getaddrinfo(c->server.host, c->server.port, &hints, &list);
     if (r != 0)
         return -EHOSTUNREACH;
     r = -EHOSTUNREACH;
@@ -90,7 +63,7 @@ static int connect_any(struct client *c, int type)
 int client_open(struct client *c, const char *server)
 {
     *c = (struct client){.fd = -EBADF};
-    int r = server_split(c, server);
+    int r = server_name_parse(server, &c->server);
     return r < 0 ? r : connect_any(c, SOCK_DGRAM);
 }
 

@@ -2,15 +2,14 @@
 /* Asks a rendezvous server and waits for the answer: for the command line. UDP first; when nothing
  * comes back, TCP on the same port. */
 
+#include "rendezvous/server-name.h"
 #include "rendezvous/signed.h"
-
-#define CLIENT_HOST_MAX 256
 
 struct client {
     int fd; /* connected; owned */
     bool tcp;
     size_t refused; /* addresses of the host at which nobody answers UDP */
-    char host[CLIENT_HOST_MAX], port[6];
+    struct server_name server;
     uint8_t cookie[RDVMSG_COOKIE];
     struct addr seen; /* where the server sees us; without a family before the first cookie */
     uint8_t answer[RDVMSG_MAX]; /* what the slices of the last answer point into */

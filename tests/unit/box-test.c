@@ -67,6 +67,23 @@ TEST("an empty box can be sealed, two boxes are never alike")
     CHECK_INT(key_open(&home, &laptop.key, BOX_OFFER, (struct str){(char *)a, sizeof a}, plain), 0);
 }
 
+TEST("what is hidden is seen by its receiver only")
+{
+    uint8_t buf[64], plain[64];
+    start();
+    int n = key_hide(&home.key, STR("it is me"), buf);
+    CHECK_INT(n, 8 + BOX_HIDDEN_OVERHEAD);
+    struct str box = {(const char *)buf, (size_t)n};
+    CHECK_INT(key_unhide(&other, box, plain), -EBADMSG);
+    CHECK_INT(key_unhide(&home, box, plain), 8);
+    CHECK_STR(((struct str){(char *)plain, 8}), "it is me");
+    for (size_t i = 0; i < box.n; i++) {
+        const char *at = guard_copy(buf, i);
+        CHECK_INT(key_unhide(&home, (struct str){at, i}, plain), -EBADMSG);
+        guard_free(at, i);
+    }
+}
+
 TEST("nothing is sealed to a point that is no key")
 {
     static const struct key zero, one = {.b = {1}};

@@ -1,0 +1,229 @@
+/* berth dial: a connection to a peer's service on standard input and output, as ssh's ProxyCommand
+ * wants it. berth-peer makes the connection; here its end of a socket pair is pumped, or the very
+ * socket is given away. */
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "cli/peerd.h"
+#include "ipc/fdmsg.h"
+
+#define PUMP_BYTES 65536
+
+static const char help[] =
+    "usage: berth dial [OPTION]... PEER/SERVICE\n"
+    "\n"
+    "Connects standard input and output with a service that a peer has published. PEER is a name "
+    "or\n"
+    "a key. A name's key is pinned when it is first seen.\n"
+    "\n"
+    "When standard input and output are one socket, that socket is given away and the command "
+    "ends.\n"
+    "\n"
+    "  --timeout SECONDS       give up after so long (default 20)\n"
+    "  --fdpass                send a connected socket over standard output and end: for ssh's\n"
+    "                          ProxyUseFdpass\n"
+    "  --rendezvous HOST:PORT  where to ask for the peer; several times (else $BERTH_RENDEZVOUS)\n"
+    "  -v                      say how it went\n"
+    "\n"
+    "examples:\n"
+    "  ssh -o ProxyCommand='berth dial home/ssh' user@home\n"
+    "  echo PING | berth dial home/redis\n"
+    "\n"
+    "Exit status: 0 connected and ended; 1 not connected, or cut off; 2 usage.\n";
+
+struct dial {
+    struct rendezvous where;
+    const char *target, *timeout;
+    bool fdpass, verbose;
+};
+
+/* One direction; `open` until the end was passed on. */
+struct flow {
+    int from, to;
+    bool open;
+    size_t at, held;
+    char bytes[PUMP_BYTES];
+};
+
+static bool same_socket(void)
+{
+    struct stat in, out;
+    int type = 0;
+    socklen_t len = sizeof type;
+    return fstat(STDIN_FILENO, &in) == 0 && fstat(STDOUT_FILENO, &out) == 0 &&
+           S_ISSOCK(in.st_mode) && in.st_dev == out.st_dev && in.st_ino == out.st_ino &&
+           getsockopt(STDIN_FILENO, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+/* The end of one side is passed on: a socket is half-closed, a pipe closed. */
+static void end_pass(struct flow *f)
+{
+    f->open = false;
+    if (shutdown(f->to, SHUT_WR) < 0 && f->to == STDOUT_FILENO)
+        (void)close(f->to);
+}
+
+/* 0, or why the whole connection is at its end. */
+static int flow_read(struct flow *f)
+{
+    ssize_t n = read(f->from, f->bytes, sizeof f->bytes);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return -errno;
+    f->at = 0;
+    f->held = n > 0 ? (size_t)n : 0;
+    if (n == 0)
+        end_pass(f);
+    return 0;
+}
+
+static int flow_write(struct flow *f)
+{
+    ssize_t n = write(f->to, f->bytes + f->at, f->held);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    f->at += (size_t)n;
+    f->held -= (size_t)n;
+    return 0;
+}
+
+static void flow_want(const struct flow *f, struct pollfd p[2])
+{
+    p[0] = (struct pollfd){f->open && !f->held ? f->from : -1, POLLIN, 0};
+    p[1] = (struct pollfd){f->open && f->held ? f->to : -1, POLLOUT, 0};
+}
+
+static int flow_run(struct flow *f, const struct pollfd p[2])
+{
+    if (p[0].revents)
+        return flow_read(f);
+    return p[1].revents ? flow_write(f) : 0;
+}
+
+/* What is written to a peer that has gone is nobody's; what it has sent still comes out. */
+static int pump_step(struct flow *up, struct flow *down)
+{
+    struct pollfd p[5];
+    flow_want(up, p);
+    flow_want(down, p + 2);
+    p[4] = (struct pollfd){down->from, 0, 0};
+    if (poll(p, 5, -1) < 0)
+        return errno == EINTR ? 0 : -errno;
+    if (flow_run(up, p) < 0)
+        up->open = false;
+    int r = flow_run(down, p + 2);
+    if (r == 0 && p[4].revents & (POLLHUP | POLLERR) && !down->open)
+        up->open = false;
+    return r;
+}
+
+static int pump(int sock)
+{
+    struct flow *flows = calloc(2, sizeof *flows);
+    if (!flows)
+        return -ENOMEM;
+    int r = 0;
+    flows[0].from = STDIN_FILENO;
+    flows[0].to = flows[1].from = sock;
+    flows[1].to = STDOUT_FILENO;
+    flows[0].open = flows[1].open = true;
+    while (r == 0 && (flows[0].open || flows[1].open))
+        r = pump_step(&flows[0], &flows[1]);
+    free(flows);
+    return r;
+}
+
+static int ask(const struct dial *o, int send_fd)
+{
+    struct peerd_ask a;
+    CLEANUP_FD int fd = -EBADF;
+    char ms[32], *text = NULL;
+    int status = peerd_connect("dial", true, &fd);
+    if (status != CLI_OK)
+        return status;
+    peerd_begin(&a, "dial");
+    peerd_arg(&a, "target", o->target);
+    (void)snprintf(ms, sizeof ms, "%.0f", o->timeout ? strtod(o->timeout, NULL) * 1000 : 0);
+    peerd_arg(&a, "timeout_ms", ms);
+    peerd_servers(&a, &o->where);
+    int r = peerd_send(&a, fd, send_fd, &text);
+    if (r < 0)
+        status = cli_fail("dial", "%s: %s", o->target, a.reason ? a.reason : strerror(-r));
+    else if (o->verbose)
+        (void)fprintf(stderr, "connected to %s %s\n", o->target, text ? text : "");
+    free(text);
+    peerd_end(&a);
+    return status;
+}
+
+static int run(const struct dial *o)
+{
+    int pair[2];
+    if (!o->fdpass && same_socket())
+        return ask(o, STDIN_FILENO);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return cli_fail("dial", "no socket: %s", strerror(errno));
+    CLEANUP_FD int ours = pair[0];
+    int status = ask(o, pair[1]);
+    (void)close(pair[1]);
+    if (status != CLI_OK)
+        return status;
+    int r = o->fdpass ? fdmsg_send(STDOUT_FILENO, "", 1, &ours, 1, 0) : pump(ours);
+    if (r == -EPIPE || r == 0)
+        return CLI_OK;
+    return cli_fail("dial", "%s: %s", o->target,
+                    r == -ECONNRESET ? "the connection was reset" : strerror(-r));
+}
+
+static int option_take(struct dial *o, int c, char **argv)
+{
+    char *end;
+    switch (c) {
+    case 't':
+        o->timeout = optarg;
+        if (strtod(optarg, &end) > 0 && !*end)
+            return CLI_OK;
+        return cli_usage("dial", "--timeout takes seconds, not '%s'", optarg);
+    case 'f':
+        o->fdpass = true;
+        return CLI_OK;
+    case 'v':
+        o->verbose = true;
+        return CLI_OK;
+    case 'r':
+        return peer_server_add("dial", &o->where, optarg);
+    default:
+        return cli_usage("dial", "'%s' is no option, or lacks its value", argv[optind - 1]);
+    }
+}
+
+int cmd_dial(int argc, char **argv)
+{
+    static const struct option options[] = {{"timeout", required_argument, NULL, 't'},
+                                            {"fdpass", no_argument, NULL, 'f'},
+                                            {"rendezvous", required_argument, NULL, 'r'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    struct dial o = {.target = NULL};
+    int status = CLI_OK;
+    opterr = 0;
+    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "v", options, NULL)) != -1;) {
+        if (c == 'h') {
+            (void)fputs(help, stdout);
+            return CLI_OK;
+        }
+        status = option_take(&o, c, argv);
+    }
+    if (status != CLI_OK)
+        return status;
+    if (optind + 1 != argc || !strchr(argv[optind], '/'))
+        return cli_usage("dial", "whom, and what there? one PEER/SERVICE");
+    o.target = argv[optind];
+    (void)signal(SIGPIPE, SIG_IGN);
+    return run(&o);
+}

@@ -1,0 +1,55 @@
+/* Which rendezvous servers are asked: those on the command line, else in the environment, else in
+ * the configuration, else the one that was built in. Texts from the configuration live until the
+ * command ends. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/peer.h"
+#include "conf/conf.h"
+
+static void add(struct rendezvous *r, const char *server)
+{
+    if (server && *server && r->count < RENDEZVOUS_MAX)
+        r->servers[r->count++] = server;
+}
+
+/* A configuration with a mistake names none; `berth check` says which mistake. */
+static void configured(struct rendezvous *r)
+{
+    struct conf_errors errors = {.items = NULL};
+    struct conf *c = NULL;
+    if (conf_read(NULL, &c, &errors) == 0)
+        for (size_t i = 0; i < c->global.rendezvous.count; i++)
+            add(r, strdup(c->global.rendezvous.items[i]));
+    conf_errors_done(&errors);
+    conf_free(c);
+}
+
+int peer_server_add(const char *verb, struct rendezvous *r, const char *server)
+{
+    if (r->count == RENDEZVOUS_MAX)
+        return cli_usage(verb, "more than %d servers", RENDEZVOUS_MAX);
+    r->servers[r->count++] = server;
+    return CLI_OK;
+}
+
+void peer_servers_default(struct rendezvous *r)
+{
+    if (r->count == 0)
+        add(r, getenv("BERTH_RENDEZVOUS"));
+    if (r->count == 0)
+        configured(r);
+    if (r->count == 0)
+        add(r, BERTH_RENDEZVOUS_BUILTIN);
+}
+
+int peer_servers(const char *verb, struct rendezvous *r)
+{
+    peer_servers_default(r);
+    if (r->count == 0)
+        return cli_usage(verb, "which server is to be asked? --rendezvous HOST:PORT, "
+                               "$BERTH_RENDEZVOUS, or rendezvous = HOST:PORT in [berth] of "
+                               "berth.conf");
+    return CLI_OK;
+}

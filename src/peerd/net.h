@@ -1,0 +1,61 @@
+#pragma once
+/* What connects the machines with each other: datagrams from the one UDP socket go to sessions,
+ * links or STUN by their first bytes, and everything that they have to say goes out. Relay channels
+ * are paths of sessions here. */
+
+#include "peerd/link.h"
+#include "peerd/state.h"
+#include "peerd/udp.h"
+#include "session/alarm.h"
+#include "session/session.h"
+#include "wire/offer.h"
+
+/* Path ids of sessions: the UDP socket, and from here on the relay channels. */
+#define NET_PATH_UDP     0
+#define NET_PATH_CHANNEL 16
+#define NET_CHANNELS_MAX PRESENCE_CHANNELS_MAX
+#define NET_ADDRS_MAX    OFFER_CANDIDATES_MAX
+
+struct remote;
+struct peerd;
+
+/* One relayed pair's side, as a way out for sessions. */
+struct channel {
+    struct presence_channel at;
+    struct remote *remote; /* NULL: the place is free */
+    bool open;             /* the relay knows where we are */
+    uint64_t since_ms;
+};
+
+struct net {
+    struct peerd *peerd;
+    struct udp udp;
+    struct alarm alarm;
+    struct endpoint *endpoint;
+    struct link *link;         /* NULL: no server is known */
+    struct presence *presence; /* with link */
+    char servers[PRESENCE_SERVERS_MAX][STATE_SERVER_TEXT];
+    uint32_t server_count;
+    struct timer due;     /* presence_tick() */
+    struct timer rebuild; /* with other servers */
+    struct channel channels[NET_CHANNELS_MAX];
+};
+
+int net_start(struct net *n, struct peerd *p) WARN_UNUSED;
+void net_stop(struct net *n);
+/* 1: it is new. -ENOSPC, -EINVAL. */
+int net_server_add(struct net *n, const char *server) WARN_UNUSED;
+/* Tells the servers what is published and for whom. */
+void net_publish(struct net *n);
+/* presence_tick(), soon: after any call of a presence function. */
+void net_kick(struct net *n);
+
+struct channel *net_channel_add(struct net *n, const struct presence_channel *at, struct remote *r);
+void net_channel_close(struct net *n, struct channel *c);
+struct quic_path net_channel_path(const struct net *n, const struct channel *c);
+/* NULL: no such channel (any more). */
+struct channel *net_path_channel(struct net *n, const struct quic_path *path);
+
+/* Our own addresses with the socket's port, and where servers see us. */
+size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX]);
+uint64_t net_unix_ms(void);

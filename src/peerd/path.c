@@ -1,0 +1,244 @@
+/* Chooses between the relay and direct addresses. An address counts only when QUIC's own path
+ * validation has proven it; while that runs the session stays where it is. This is also the place
+ * where hole punching hooks in: path_offer() and path_start() have everything that it needs, and
+ * what it proves becomes a try that is asked at once. */
+#include "peerd/path.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "peerd/peerd.h"
+#include "peerd/remote.h"
+
+/* A path over which nothing comes for so long is dead, when something was asked. */
+#define DEAD_MS       5500
+#define LOOK_MS       1000
+#define AGAIN_MS      1100
+#define FALL_AGAIN_MS 200
+#define REST_MS       60000
+
+const char *path_result_word(enum path_result result)
+{
+    static const char *const words[] = {"untried", "asked", "proven", "silent"};
+    return words[result];
+}
+
+bool path_is_direct(const struct remote *r)
+{
+    return r->path.stage == PATH_DIRECT;
+}
+
+static void timer_set(struct remote *r, uint64_t ms)
+{
+    loop_timer(&r->peerd->loop, &r->path.timer, ms);
+}
+
+static bool may_move(const struct remote *r)
+{
+    return r->session && session_is_client(r->session) && session_is_up(r->session);
+}
+
+static void rest(struct remote *r)
+{
+    r->path.stage = PATH_RESTING;
+    for (size_t i = 0; i < r->path.count; i++)
+        if (r->path.tries[i].result != PATH_SILENT)
+            r->path.tries[i].result = PATH_UNTRIED;
+    timer_set(r, REST_MS);
+}
+
+static void settle(struct remote *r)
+{
+    struct session_stats s;
+    session_stat(r->session, &s);
+    r->path.stage = PATH_DIRECT;
+    r->path.heard_ms = clock_now_ms();
+    r->path.packets_in = s.quic.packets_in;
+    timer_set(r, LOOK_MS);
+}
+
+/* One address after the other: the next when this one has not answered. */
+static void step(struct remote *r)
+{
+    struct path *p = &r->path;
+    if (!may_move(r) || p->count == 0) {
+        p->stage = PATH_NONE;
+        return;
+    }
+    if (p->at == p->count) {
+        p->at = 0;
+        rest(r);
+        return;
+    }
+    struct path_try *t = &p->tries[p->at];
+    struct quic_path path = {NET_PATH_UDP, t->addr};
+    int result = session_move(r->session, &path, false);
+    p->stage = PATH_TRYING;
+    if (result == -EAGAIN) {
+        timer_set(r, AGAIN_MS);
+    } else if (result == -EALREADY) {
+        t->result = PATH_PROVEN;
+        settle(r);
+    } else if (result == 0) {
+        t->result = PATH_ASKED;
+    } else {
+        p->at++;
+        timer_set(r, 1);
+    }
+}
+
+/* Back to the relay, at once; without one a new channel is asked for. */
+static void fall(struct remote *r)
+{
+    struct quic_path path;
+    if (!may_move(r)) {
+        r->path.stage = PATH_NONE;
+        return;
+    }
+    if (!r->channel) {
+        rest(r);
+        remote_recall(r);
+        return;
+    }
+    path = net_channel_path(&r->peerd->net, r->channel);
+    r->path.stage = PATH_FALLING;
+    if (session_move(r->session, &path, true) == -EAGAIN)
+        timer_set(r, FALL_AGAIN_MS);
+    else
+        rest(r);
+}
+
+/* Whatever was under way is void: another relay channel than before. */
+void path_relay(struct remote *r)
+{
+    fall(r);
+}
+
+static void direct_died(struct remote *r)
+{
+    char label[KEY_TEXT_MAX];
+    log_info("direct path dead peer=%s", remote_label(r, label));
+    trail_add(&r->trail, "the direct path died: back to the relay");
+    r->path.falls++;
+    fall(r);
+}
+
+/* Only where something is under way silence means anything. */
+static void look(struct remote *r)
+{
+    struct path *p = &r->path;
+    struct session_stats s;
+    uint64_t now = clock_now_ms();
+    if (!may_move(r)) {
+        p->stage = PATH_NONE;
+        return;
+    }
+    session_stat(r->session, &s);
+    if (s.quic.packets_in != p->packets_in || s.streams == 0) {
+        p->packets_in = s.quic.packets_in;
+        p->heard_ms = now;
+    }
+    if (now - p->heard_ms > DEAD_MS)
+        direct_died(r);
+    else
+        timer_set(r, LOOK_MS);
+}
+
+static void timer_fired(struct timer *t)
+{
+    struct path *p = container_of(t, struct path, timer);
+    struct remote *r = container_of(p, struct remote, path);
+    if (p->stage == PATH_DIRECT)
+        look(r);
+    else if (p->stage == PATH_FALLING)
+        fall(r);
+    else if (p->stage == PATH_TRYING || p->stage == PATH_RESTING)
+        step(r);
+}
+
+void path_init(struct remote *r)
+{
+    r->path = (struct path){.timer.fire = timer_fired};
+}
+
+void path_done(struct remote *r)
+{
+    loop_untimer(&r->path.timer);
+}
+
+static void try_add(struct path *p, const struct addr *a, enum record_kind kind)
+{
+    if (a->len == 0 || addr_port(a) == 0 || p->count == PATH_TRIES_MAX)
+        return;
+    for (size_t i = 0; i < p->count; i++)
+        if (addr_equal(&p->tries[i].addr, a))
+            return;
+    p->tries[p->count++] = (struct path_try){.addr = *a, .kind = kind};
+}
+
+void path_offer(struct remote *r, const struct offer *o, const struct addr *seen)
+{
+    struct path *p = &r->path;
+    if (p->stage == PATH_DIRECT)
+        return;
+    p->count = p->at = 0;
+    try_add(p, seen, RECORD_REFLEXIVE);
+    for (size_t i = 0; i < o->candidate_count; i++)
+        if (o->candidates[i].transport == RECORD_UDP)
+            try_add(p, &o->candidates[i].addr, o->candidates[i].kind);
+    trail_add(&r->trail, "%zu addresses of it to try", p->count);
+    path_up(r);
+}
+
+void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us)
+{
+    (void)wait_us;
+    if (r->path.stage != PATH_DIRECT)
+        try_add(&r->path, seen, RECORD_REFLEXIVE);
+}
+
+void path_up(struct remote *r)
+{
+    struct path *p = &r->path;
+    loop_untimer(&p->timer);
+    p->stage = PATH_NONE;
+    p->at = 0;
+    if (may_move(r) && p->count > 0) {
+        p->stage = PATH_TRYING;
+        timer_set(r, 0);
+    }
+}
+
+void path_retry(struct remote *r)
+{
+    if (r->path.stage == PATH_RESTING)
+        path_up(r);
+}
+
+void path_answered(struct remote *r, const struct quic_path *path, bool ok)
+{
+    struct path *p = &r->path;
+    char label[KEY_TEXT_MAX], text[ADDR_TEXT_MAX];
+    if (path->id != NET_PATH_UDP || !may_move(r))
+        return;
+    for (size_t i = 0; i < p->count; i++)
+        if (addr_equal(&p->tries[i].addr, &path->remote))
+            p->tries[i].result = ok ? PATH_PROVEN : PATH_SILENT;
+    trail_add(&r->trail, "%s %s", addr_format(&path->remote, text),
+              ok ? "answered: packets go there now" : "did not answer");
+    if (ok) {
+        p->moves++;
+        log_info("path direct peer=%s addr=%s", remote_label(r, label), text);
+        settle(r);
+    } else if (p->stage == PATH_TRYING) {
+        p->at++;
+        timer_set(r, 1);
+    }
+}
+
+void path_input(struct peerd *p, const struct addr *from, const void *bytes, size_t n)
+{
+    (void)p;
+    (void)from;
+    (void)bytes;
+    (void)n;
+}

@@ -1,0 +1,59 @@
+#pragma once
+/* Which way a session's packets take. It begins on a relay; when the other side may be reached
+ * directly it moves there, and back to the relay when that path dies. Only the side that called
+ * moves; the other one follows. */
+
+#include "session/session.h"
+#include "wire/offer.h"
+
+#define PATH_TRIES_MAX (OFFER_CANDIDATES_MAX + 1)
+
+struct remote;
+struct peerd;
+
+enum path_stage {
+    PATH_NONE,    /* nothing is known to try */
+    PATH_TRYING,  /* an address is being validated */
+    PATH_DIRECT,  /* and has answered */
+    PATH_FALLING, /* it has died, and the way back is not open yet */
+    PATH_RESTING, /* none answered; later again */
+};
+
+enum path_result { PATH_UNTRIED, PATH_ASKED, PATH_PROVEN, PATH_SILENT };
+
+struct path_try {
+    struct addr addr;
+    enum record_kind kind;
+    enum path_result result;
+};
+
+struct path {
+    enum path_stage stage;
+    struct path_try tries[PATH_TRIES_MAX];
+    size_t count, at;
+    struct timer timer;
+    uint64_t packets_in; /* when last looked at */
+    uint64_t heard_ms;   /* when that had changed */
+    unsigned moves, falls;
+};
+
+void path_init(struct remote *r);
+void path_done(struct remote *r);
+/* The other side's offer for a call, of either direction, and where a server sees it (len 0: not
+ * known). */
+void path_offer(struct remote *r, const struct offer *o, const struct addr *seen);
+/* Both sides are to fire so long from now: the other one is seen there. */
+void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us);
+/* The session has come up, or is another one. */
+void path_up(struct remote *r);
+/* Somebody asks for a better path: what has rested is tried again now. */
+void path_retry(struct remote *r);
+/* To the relay, at once. */
+void path_relay(struct remote *r);
+/* The answer of a path's validation. */
+void path_answered(struct remote *r, const struct quic_path *path, bool ok);
+/* A datagram that is neither QUIC nor a server's. */
+void path_input(struct peerd *p, const struct addr *from, const void *bytes, size_t n);
+/* Whether packets go directly now. */
+bool path_is_direct(const struct remote *r);
+const char *path_result_word(enum path_result result);

@@ -1,0 +1,433 @@
+/* Keeps what is known of each peer, calls it when somebody wants it, takes its calls when it is
+ * allowed, and gives each session to the peer that it belongs to. */
+#include "peerd/remote.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "peerd/dial.h"
+#include "peerd/peerd.h"
+
+/* A session without streams is kept for the next one so long, a channel that nobody came over. */
+#define SESSION_IDLE_MS 600000
+#define CHANNEL_IDLE_MS 60000
+/* With streams there is a ping every so often, and a peer from which nothing comes for so long is
+ * gone: whoever waits for it must hear of that. */
+#define PING_MS 2000
+#define GONE_MS 15000
+#define CALM_MS 15000
+
+struct remote *remote_find(struct peerd *p, const struct key *key)
+{
+    list_for_each(r, &p->remotes, struct remote, link) if (key_equal(&r->key, key)) return r;
+    return NULL;
+}
+
+const char *remote_label(const struct remote *r, char buf[KEY_TEXT_MAX])
+{
+    if (*r->name)
+        return r->name;
+    (void)key_format(&r->key, buf);
+    buf[12] = 0;
+    return buf;
+}
+
+/* What the user calls it: by the list of those who are allowed, else by the known peers. */
+static void name_find(struct peerd *p, struct remote *r)
+{
+    struct known k;
+    size_t line;
+    for (size_t i = 0; i < p->state.allowed_count && !*r->name; i++)
+        if (key_equal(&p->state.allowed[i].key, &r->key))
+            memcpy(r->name, p->state.allowed[i].name, sizeof r->name);
+    if (*r->name || known_open(p->known_path, false, &k, &line) < 0)
+        return;
+    const struct known_peer *known = known_find(&k, "", &r->key);
+    if (known)
+        memcpy(r->name, known->name, sizeof r->name);
+    known_done(&k);
+}
+
+static struct remote *remote_new(struct peerd *p, const struct key *key)
+{
+    struct remote *r = p->remote_count < REMOTES_MAX ? calloc(1, sizeof *r) : NULL;
+    if (!r)
+        return NULL;
+    r->peerd = p;
+    r->key = *key;
+    r->quiet_ms = clock_now_ms();
+    path_init(r);
+    name_find(p, r);
+    list_append(&p->remotes, &r->link);
+    p->remote_count++;
+    return r;
+}
+
+struct remote *remote_get(struct peerd *p, const struct key *key, const char *name)
+{
+    struct remote *r = remote_find(p, key);
+    if (!r)
+        r = remote_new(p, key);
+    if (r && *name)
+        (void)snprintf(r->name, sizeof r->name, "%s", name);
+    return r;
+}
+
+static void channels_close(struct remote *r)
+{
+    struct net *n = &r->peerd->net;
+    for (size_t i = 0; i < NET_CHANNELS_MAX; i++)
+        if (n->channels[i].remote == r)
+            net_channel_close(n, &n->channels[i]);
+    r->channel = NULL;
+}
+
+static void call_forget(struct remote *r)
+{
+    if (r->calling && r->peerd->net.presence)
+        presence_call_end(r->peerd->net.presence, r->call);
+    r->calling = false;
+}
+
+void remote_free(struct remote *r)
+{
+    struct endpoint *e = r->peerd->net.endpoint;
+    call_forget(r);
+    for (struct session *s = NULL; e && (s = endpoint_next(e, s));)
+        if (session_user(s) == r)
+            session_set_user(s, NULL);
+    channels_close(r);
+    path_done(r);
+    list_remove(&r->link);
+    r->peerd->remote_count--;
+    free(r);
+}
+
+/* Calling -------------------------------------------------------------------------------------- */
+
+static void offer_fill(struct remote *r, struct offer *o)
+{
+    *o = (struct offer){.call = 0};
+    o->candidate_count = net_candidates(&r->peerd->net, o->candidates);
+    randombytes_buf(r->secret, sizeof r->secret);
+    memcpy(o->secret, r->secret, sizeof o->secret);
+}
+
+static int call(struct remote *r)
+{
+    struct net *n = &r->peerd->net;
+    struct offer o;
+    offer_fill(r, &o);
+    int result = presence_call(n->presence, &r->key, 0, &o, r, &r->call);
+    if (result < 0)
+        return result;
+    r->calling = true;
+    net_kick(n);
+    trail_add(&r->trail, "called through %u server%s", n->server_count,
+              n->server_count == 1 ? "" : "s");
+    return 0;
+}
+
+void remote_recall(struct remote *r)
+{
+    struct net *n = &r->peerd->net;
+    r->recall_due = false;
+    if (r->calling || !n->presence)
+        return;
+    int result = call(r);
+    if (result < 0)
+        log_warn("not called err=%s", strerror(-result));
+}
+
+void remote_want(struct remote *r)
+{
+    struct net *n = &r->peerd->net;
+    if (r->session) {
+        dials_flush(r);
+        return;
+    }
+    if (r->calling || n->rebuild.at_ms)
+        return;
+    trail_clear(&r->trail);
+    r->called_ms = clock_now_ms();
+    if (!n->presence) {
+        dials_fail(r, -EDESTADDRREQ, "no rendezvous server is known: --rendezvous HOST:PORT");
+        return;
+    }
+    int result = call(r);
+    if (result < 0)
+        dials_fail(r, result, strerror(-result));
+}
+
+static void connect_over(struct remote *r, const struct quic_path *path, const char *words)
+{
+    struct session *s;
+    int result = session_connect(r->peerd->net.endpoint, &r->key, path, &s);
+    if (result < 0) {
+        dials_fail(r, result, strerror(-result));
+        return;
+    }
+    trail_add(&r->trail, "connecting %s", words);
+    session_set_user(s, r);
+    r->session = s;
+    dials_flush(r);
+}
+
+static bool goes_over(const struct session *s, const struct quic_path *path)
+{
+    struct session_stats stats;
+    session_stat(s, &stats);
+    return stats.quic.path.id == path->id;
+}
+
+/* A channel: the first packets of a new session go there at once, and a session whose own way died
+ * has another one. */
+void remote_calling(struct remote *r, const struct presence_calling *c)
+{
+    struct net *n = &r->peerd->net;
+    if (c->call != r->call)
+        return;
+    struct channel *old = r->channel;
+    r->channel = net_channel_add(n, &c->channel, r);
+    if (!r->channel)
+        return;
+    struct quic_path path = net_channel_path(n, r->channel);
+    trail_add(&r->trail, "relay channel %08x at %s", c->channel.number,
+              n->servers[c->channel.way.server]);
+    if (!r->session)
+        connect_over(r, &path, "over the relay");
+    else if (session_is_client(r->session) && !path_is_direct(r) && !goes_over(r->session, &path))
+        path_relay(r);
+    if (old && old != r->channel && old->remote == r)
+        net_channel_close(n, old);
+}
+
+void remote_answered(struct remote *r, const struct presence_answered *a)
+{
+    if (a->call != r->call)
+        return;
+    r->calling = false;
+    trail_add(&r->trail, "it answered through %s", r->peerd->net.servers[a->server]);
+    path_offer(r, &a->offer, &a->seen);
+    if (!r->session && !r->channel && r->path.count > 0) {
+        struct quic_path path = {NET_PATH_UDP, r->path.tries[0].addr};
+        connect_over(r, &path, "directly");
+    }
+    path_start(r, &a->seen, a->wait_us);
+}
+
+static void words_for(const struct remote *r, enum rdv_reason reason, char *buf, size_t size)
+{
+    char label[KEY_TEXT_MAX];
+    const char *who = remote_label(r, label);
+    if (reason == RDV_NOT_REGISTERED)
+        (void)snprintf(buf, size, "NotRegistered: %s is not there: no server knows it now", who);
+    else if (reason == RDV_NOT_ALLOWED)
+        (void)snprintf(buf, size, "NotAllowed: %s does not let this key in", who);
+    else if (reason == RDV_OK)
+        (void)snprintf(buf, size, "NoAnswer: %s did not answer the call", who);
+    else
+        (void)snprintf(buf, size, "%s: %s", rdv_reason_word(reason), rdv_reason_sentence(reason));
+}
+
+void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
+{
+    char sentence[REMOTE_TROUBLE_MAX];
+    if (number != r->call)
+        return;
+    r->calling = false;
+    words_for(r, reason, sentence, sizeof sentence);
+    trail_add(&r->trail, "%s", sentence);
+    if (r->channel && r->channel->remote == r)
+        r->channel->remote = NULL;
+    r->channel = NULL;
+    if (r->session && session_is_up(r->session)) {
+        r->recall_due = true;
+        return;
+    }
+    int err = reason == RDV_NOT_ALLOWED      ? -EACCES
+              : reason == RDV_NOT_REGISTERED ? -EHOSTDOWN
+                                             : -EHOSTUNREACH;
+    dials_fail(r, err, sentence);
+    if (r->session)
+        session_close(r->session, "the call failed");
+}
+
+/* Being called --------------------------------------------------------------------------------- */
+
+bool remote_may_connect(struct peerd *p, const struct key *key)
+{
+    return state_may(&p->state, key, STR(""));
+}
+
+static void invite_answer(struct remote *r, const struct presence_invite *i)
+{
+    struct net *n = &r->peerd->net;
+    struct offer o;
+    trail_add(&r->trail, "it calls through %s", n->servers[i->channel.way.server]);
+    path_offer(r, &i->offer, &i->seen);
+    offer_fill(r, &o);
+    if (!net_channel_add(n, &i->channel, r))
+        trail_add(&r->trail, "no place for another relay channel");
+    if (presence_answer(n->presence, i, RDV_OK, &o) < 0)
+        trail_add(&r->trail, "the call could not be answered");
+}
+
+void remote_invited(struct peerd *p, const struct presence_invite *i)
+{
+    struct remote *r = remote_may_connect(p, &i->caller) ? remote_get(p, &i->caller, "") : NULL;
+    if (r)
+        invite_answer(r, i);
+    else if (presence_answer(p->net.presence, i, RDV_DECLINED, NULL) < 0)
+        log_debug("a call could not be declined");
+    net_kick(&p->net);
+}
+
+void remote_denied(struct remote *r)
+{
+    struct endpoint *e = r->peerd->net.endpoint;
+    if (remote_may_connect(r->peerd, &r->key))
+        return;
+    for (struct session *s = endpoint_next(e, NULL), *next; s; s = next) {
+        next = endpoint_next(e, s);
+        if (session_user(s) == r && !session_is_client(s))
+            session_close(s, "NotAllowed");
+    }
+}
+
+/* Sessions ------------------------------------------------------------------------------------- */
+
+void remote_up(struct peerd *p, struct session *s)
+{
+    char label[KEY_TEXT_MAX];
+    struct remote *r = remote_get(p, session_peer(s), "");
+    if (!r) {
+        session_close(s, "Busy");
+        return;
+    }
+    session_set_user(s, r);
+    r->quiet_ms = clock_now_ms();
+    if (!r->session || session_is_up(r->session))
+        r->session = s;
+    trail_add(&r->trail, "session is up%s", session_is_client(s) ? "" : ", made by the other side");
+    log_info("session up peer=%s side=%s", remote_label(r, label),
+             session_is_client(s) ? "caller" : "callee");
+    if (r->session != s)
+        return;
+    dials_flush(r);
+    path_up(r);
+}
+
+static struct session *another(struct remote *r, const struct session *not_this)
+{
+    struct endpoint *e = r->peerd->net.endpoint;
+    for (struct session *s = NULL; (s = endpoint_next(e, s));)
+        if (s != not_this && session_user(s) == r && session_is_up(s))
+            return s;
+    return NULL;
+}
+
+void remote_down(struct peerd *p, struct session *s, const char *reason)
+{
+    char label[KEY_TEXT_MAX], sentence[REMOTE_TROUBLE_MAX];
+    struct remote *r = session_user(s);
+    if (!r)
+        return;
+    log_info("session down peer=%s reason=%s", remote_label(r, label), reason);
+    trail_add(&r->trail, "session ended: %s", reason);
+    session_set_user(s, NULL);
+    if (r->session != s)
+        return;
+    r->session = another(r, s);
+    path_up(r);
+    if (!r->session) {
+        (void)snprintf(sentence, sizeof sentence, "no session with %s: %s", remote_label(r, label),
+                       reason);
+        dials_fail(r, -ECONNRESET, sentence);
+        channels_close(r);
+    }
+    peerd_idle_check(p);
+}
+
+void remote_channel_lost(struct remote *r, const struct channel *c)
+{
+    struct quic_path path = net_channel_path(&r->peerd->net, c);
+    trail_add(&r->trail, "relay channel %08x is gone", c->at.number);
+    if (r->channel == c)
+        r->channel = NULL;
+    if (!r->session || !session_is_client(r->session))
+        return;
+    if (goes_over(r->session, &path))
+        remote_recall(r);
+    else
+        r->recall_due = true;
+}
+
+/* Sweeping ------------------------------------------------------------------------------------- */
+
+static bool has_channel(const struct remote *r, uint64_t now)
+{
+    struct net *n = &r->peerd->net;
+    bool some = false;
+    for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
+        struct channel *c = &n->channels[i];
+        if (c->remote != r)
+            continue;
+        if (!r->session && now - c->since_ms > CHANNEL_IDLE_MS)
+            net_channel_close(n, c);
+        else
+            some = true;
+    }
+    return some;
+}
+
+/* Whether the session has just ended because its peer is gone. */
+static bool is_gone(struct remote *r, const struct session_stats *s, uint64_t now)
+{
+    if (s->quic.packets_in != r->packets_in || s->streams == 0) {
+        r->packets_in = s->quic.packets_in;
+        r->heard_ms = now;
+    }
+    session_keep_alive(r->session, s->streams > 0 ? PING_MS : CALM_MS);
+    if (now - r->heard_ms <= GONE_MS)
+        return false;
+    session_close(r->session, "the peer is silent");
+    return true;
+}
+
+static void sweep(struct remote *r, uint64_t now)
+{
+    struct session_stats s = {.streams = 0};
+    if (r->session)
+        session_stat(r->session, &s);
+    if (s.streams > 0 || dials_waiting(r))
+        r->quiet_ms = now;
+    if (r->session && is_gone(r, &s, now))
+        return;
+    if (r->recall_due && r->session)
+        remote_recall(r);
+    bool quiet = now - r->quiet_ms > SESSION_IDLE_MS;
+    if (r->session && quiet && session_is_client(r->session))
+        session_close(r->session, "idle");
+    else if (!r->session && !r->calling && quiet && !has_channel(r, now))
+        remote_free(r);
+}
+
+void remotes_sweep(struct peerd *p)
+{
+    uint64_t now = clock_now_ms();
+    list_for_each(r, &p->remotes, struct remote, link) sweep(r, now);
+}
+
+void remotes_forget_calls(struct peerd *p)
+{
+    list_for_each(r, &p->remotes, struct remote, link)
+    {
+        r->calling = false;
+        r->channel = NULL;
+        r->recall_due = r->session != NULL;
+    }
+}

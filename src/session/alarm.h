@@ -1,0 +1,20 @@
+#pragma once
+/* One alarm with the precision that pacing needs, which the loop's timers do not have: a timerfd on
+ * CLOCK_MONOTONIC in the loop. It fits host->timer and host->now of a session's host. */
+
+#include "loop/loop.h"
+
+struct alarm {
+    struct watch watch;
+    struct loop *loop;
+    int fd;         /* owned */
+    uint64_t at_ns; /* what the timerfd is set to; UINT64_MAX: it is not */
+    void (*ring)(struct alarm *a);
+};
+
+int alarm_init(struct alarm *a, struct loop *l, void (*ring)(struct alarm *a)) WARN_UNUSED;
+void alarm_done(struct alarm *a);
+/* Replaces what was set; UINT64_MAX: no alarm. A time that has passed rings in the next turn. */
+void alarm_set(struct alarm *a, uint64_t at_ns);
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t alarm_now_ns(void);
