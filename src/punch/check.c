@@ -41,7 +41,7 @@ struct punch {
     struct guess guess;
     enum guess_plan plan;
     enum state state;
-    uint64_t end_us, pace_us, guess_us, random;
+    uint64_t end_us, guess_us, random;
     uint32_t sequence;
     unsigned next_socket;
     bool guessing, has_best;
@@ -96,7 +96,6 @@ static void make_ping(struct punch *p, int pair, const struct addr *to, uint64_t
     make_probe(p, PROBE_PING, sequence, ret_action->bytes);
     p->log[sequence % LOG_SIZE] =
         (struct sent){now_us, sequence, (uint16_t)socket, addr_port(to), (int16_t)pair};
-    p->pace_us = now_us + PACE_US;
 }
 
 /* Pairs */
@@ -334,7 +333,6 @@ static bool pair_poll(struct punch *p, struct pair *pair, uint64_t now_us,
         ret_action->to = pair->to;
         pair->due_us = UINT64_MAX;
         pair->tries++;
-        p->pace_us = now_us + PACE_US;
         return true;
     }
     if (address_is_spent(p, pair)) {
@@ -364,8 +362,6 @@ bool punch_poll(struct punch *p, uint64_t now_us, struct punch_action *ret_actio
     }
     if (queue_take(p, ret_action))
         return true;
-    if (now_us < p->pace_us)
-        return false;
     struct pair *pair;
     while ((pair = pair_next(p)) && pair->due_us <= now_us)
         if (pair_poll(p, pair, now_us, ret_action))
@@ -373,7 +369,7 @@ bool punch_poll(struct punch *p, uint64_t now_us, struct punch_action *ret_actio
     if (guess_next_us(p) > now_us)
         return false;
     struct addr to = p->c.peer_seen;
-    addr_set_port(&to, guess_next(&p->guess));
+    addr_set_port(&to, guess_next(&p->guess, now_us));
     make_ping(p, -1, &to, now_us, ret_action);
     return true;
 }
@@ -390,8 +386,6 @@ uint64_t punch_next(const struct punch *p)
     const struct pair *pair = pair_next((struct punch *)p);
     if (pair && pair->due_us < next_us)
         next_us = pair->due_us;
-    if (next_us < p->pace_us)
-        next_us = p->pace_us;
     if (p->state == STATE_CHECKING && p->guess_us < next_us)
         next_us = p->guess_us;
     return next_us < p->end_us ? next_us : p->end_us;

@@ -7,7 +7,7 @@
 #include <assert.h>
 
 #define PORT_LOWEST 1024
-#define SPACING_US  1000
+#define SPACING_US  500
 
 static bool counts(const struct nat *nat)
 {
@@ -86,13 +86,15 @@ uint64_t guess_due_us(const struct guess *g)
 {
     if (g->sent >= g->limit)
         return UINT64_MAX;
-    return g->start_us + (uint64_t)(g->sent / GUESS_PROBES_SECOND) * 1000000 +
-           (uint64_t)(g->sent % GUESS_PROBES_SECOND) * SPACING_US;
+    if (g->sent < GUESS_PROBES_SECOND)
+        return g->start_us + (uint64_t)g->sent * SPACING_US;
+    return g->sent_us[g->sent % GUESS_PROBES_SECOND] + 1000000;
 }
 
-uint16_t guess_next(struct guess *g)
+uint16_t guess_next(struct guess *g, uint64_t now_us)
 {
     assert(g->sent < g->limit);
+    g->sent_us[g->sent % GUESS_PROBES_SECOND] = now_us;
     uint64_t walked = (uint64_t)g->sent++ * g->step + g->offset;
     return (uint16_t)(g->first + walked % g->count);
 }

@@ -33,13 +33,14 @@ struct guess {
     uint32_t first, count, step, offset; /* the range, and a walk through all of it */
     uint32_t sent, limit;
     uint64_t start_us;
+    uint64_t sent_us[GUESS_PROBES_SECOND]; /* of the last ones */
 };
 
 void guess_init(struct guess *g, const struct nat *peer, uint64_t seed, uint64_t start_us);
 /* When the next probe may go: never more than GUESS_PROBES_SECOND in any second; UINT64_MAX when
  * all have gone. */
 uint64_t guess_due_us(const struct guess *g);
-uint16_t guess_next(struct guess *g);
+uint16_t guess_next(struct guess *g, uint64_t now_us);
 
 /* The i-th port (from 1) that a counting NAT will give after `last`. */
 uint16_t guess_predict(uint16_t last, int delta, unsigned i);

@@ -289,6 +289,19 @@ def test_a_wrong_password_is_said_and_may_be_mended(nodes):
         assert b"wrong" not in f.read()
 
 
+def test_a_redis_is_reached_over_tcp_from_inside_the_sandbox(nodes):
+    nodes.redis.password = "secret"
+    nodes.redis.start(durable=True)
+    a, b = (nodes.node(url=f"redis://:secret@localhost:{nodes.redis.port}") for _ in range(2))
+    home = nodes.peer()
+    home.register(a)
+    found(home, b, home.id.key)
+    nodes.redis.kill()
+    nodes.redis.start(durable=True)
+    nodes.is_up(b, 2)
+    assert home.change(b, "home") == "Done"
+
+
 def test_a_user_that_may_do_no_more_than_the_manual_says_is_enough(nodes):
     nodes.redis.start()
     rules = "on >pw ~berth:* &berth:* +@read +@write +@pubsub +@connection +eval"

@@ -73,6 +73,8 @@ def run_cell(cell, runs, results):
         with folder:
             while len(results.of(cell)) < wanted:
                 results.add(cell, punching.connect(lab, 3, *transport))
+                for host in (lab.a, lab.b):
+                    host.flush_nat()  # a block of 512 ports would be used up after eight runs
 
 
 def percentile(values, share):
@@ -89,7 +91,8 @@ def summary(runs):
     if not good:
         return "relay", not possible(a, b, *transport)
     plan = {"plain": "", "predict": "P ", "lockstep": "PP ", "birthday-probe": "B ", "birthday-sockets": "B "}
-    text = f"{plan.get(good[0]['plan'], '')}{statistics.median(r['ms'] for r in good):.0f}"
+    guessed = good[0]["kind"] == "guessed" or any(r["guesses"] for r in good)
+    text = f"{plan.get(good[0]['plan'], '') if guessed else ''}{statistics.median(r['ms'] for r in good):.0f}"
     if len(good) > 1:
         text += f"/{percentile([r['ms'] for r in good], 0.9):.0f}"
     again = sum(r["tries"] > 1 for r in good)
@@ -148,14 +151,17 @@ def main():
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         jobs = {pool.submit(run_cell, cell, args.runs, results): cell for cell in cells}
-        for n, job in enumerate(concurrent.futures.as_completed(jobs), 1):
-            cell = jobs[job]
-            try:
+        try:
+            for n, job in enumerate(concurrent.futures.as_completed(jobs), 1):
                 job.result()
-            except LabError as e:
-                sys.exit(f"{cell[0]} x {cell[1]}: {e}")
-            print(f"[{n}/{len(cells)} {time.monotonic() - began:.0f} s] {cell[0]} x {cell[1]}: "
-                  f"{summary(results.of(cell))[0]}", flush=True)
+                cell = jobs[job]
+                print(f"[{n}/{len(cells)} {time.monotonic() - began:.0f} s] {cell[0]} x {cell[1]}: "
+                      f"{summary(results.of(cell))[0]}", flush=True)
+        except BaseException as e:  # also Ctrl-C: what runs is finished, the rest is for another time
+            pool.shutdown(cancel_futures=True)
+            if isinstance(e, LabError):
+                sys.exit(f"lab: {e}")
+            raise
     rows, bad = table(kinds, results, line)
     title = f"{'TCP' if args.tcp else 'UDP'}, peers {4 * args.delay:g} ms apart, {100 * args.loss:g} % loss on each line"
     print(f"\n{title}; {LEGEND}\n\n{as_text(rows)}")
