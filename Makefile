@@ -36,11 +36,17 @@ bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/run.py --build $(BUILD)
 	$(PYTHON) bench/lifecycle.py --build $(BUILD)
+	$(PYTHON) bench/rendezvous.py --build $(BUILD)
 
 .PHONY: bench-lifecycle
 bench-lifecycle: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/lifecycle.py --build $(BUILD)
+
+.PHONY: bench-rendezvous
+bench-rendezvous: deps-bench
+	@$(MAKE) --no-print-directory all
+	$(PYTHON) bench/rendezvous.py --build $(BUILD)
 
 .PHONY: fuzz
 fuzz: deps-check

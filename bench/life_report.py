@@ -201,10 +201,3 @@ def document(results, options, cpus, load_average):
 
 def wrk_version():
     return " ".join(run_text(["wrk", "-v"]).split("\n", maxsplit=1)[0].split()[:2]) or "no wrk"
-
-
-def put_into(path, text):
-    """Everything from our title on is ours."""
-    old = path.read_text() if path.exists() else ""
-    kept = old.split("\n" + TITLE + "\n", maxsplit=1)[0].rstrip()
-    path.write_text(kept + "\n\n" + text if kept else text)

@@ -19,6 +19,7 @@ import life_parked
 import life_report
 import life_routes
 import life_unequal
+import report
 from procs import Failure
 from run import Bench, raise_fd_limit, use_two_cpus
 
@@ -82,7 +83,7 @@ def run(options, scratch):
         pathlib.Path(options.output).write_text(text)
     elif not (options.smoke or options.only or options.trial):
         (bench.build / "bench" / "lifecycle.md").write_text(text)
-        life_report.put_into(ROOT / "docs" / "BENCHMARKS.md", text)
+        report.put_into(ROOT / "docs" / "BENCHMARKS.md", text)
     return 0 if set(results) == set(options.only or PARTS) else 1
 
 

@@ -2,41 +2,13 @@
  * `load PORT PID PEERS SECONDS` registers peers at a server over real UDP sockets, then refreshes
  * and looks up for so long, and says what a core-second of the server answers. The server is to be
  * started with --rate 0 --threads 1. Lines of key=value go to standard output. */
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
+#include "rdv-util.h"
 #include "rendezvous/registry.h"
-#include "rendezvous/signed.h"
 
 #define SOCKETS 16
 #define BATCH   64
 /* Datagrams of one socket that may be on their way. */
 #define WINDOW 256
-
-static double now_s(void)
-{
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static size_t resident(void)
-{
-    size_t total, pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f || fscanf(f, "%zu %zu", &total, &pages) != 2)
-        die("statm");
-    (void)fclose(f);
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
-}
 
 /* A record as a program behind a NAT would have it: three addresses, two ports, two services. */
 static size_t record_make(uint8_t buf[RECORD_MAX], uint64_t who, const struct identity *id)
@@ -112,41 +84,6 @@ struct load {
     size_t answered, wrong;
 };
 
-static double server_cpu_s(int pid)
-{
-    char path[64], text[1024] = "";
-    unsigned long user, system;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f || fread(text, 1, sizeof text - 1, f) == 0)
-        die(path);
-    (void)fclose(f);
-    const char *p = strrchr(text, ')');
-    if (!p ||
-        sscanf(p, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        exit(1);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static int encode(const struct rdvmsg *m, void *buf, size_t size)
-{
-    int n = rdvmsg_encode(m, buf, size);
-    if (n < 0)
-        exit(1);
-    return n;
-}
-
-static void ask(int fd, const struct rdvmsg *m, struct rdvmsg *answer, uint8_t in[RDVMSG_MAX])
-{
-    uint8_t out[RDVMSG_MAX];
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    if (send(fd, out, (size_t)encode(m, out, sizeof out), 0) < 0 || poll(&p, 1, 5000) != 1)
-        die("no answer");
-    ssize_t n = recv(fd, in, RDVMSG_MAX, 0);
-    if (n < 0 || rdvmsg_decode(answer, in, (size_t)n) < 0)
-        die("answer");
-}
-
 static void peer_register(struct load *l, size_t i, const uint8_t cookie[RDVMSG_COOKIE],
                           struct rdvmsg *refresh)
 {
@@ -216,15 +153,10 @@ static void phase(struct load *l, const char *name, double seconds)
 static void load(int port, int pid, size_t peers, double seconds)
 {
     struct load l = {.pid = pid, .peers = peers};
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     uint8_t in[RDVMSG_MAX], cookies[SOCKETS][RDVMSG_COOKIE];
     struct rdvmsg hello = {.type = RDVMSG_HELLO, .pad_to = RDVMSG_HELLO_MIN}, answer;
     for (size_t s = 0; s < SOCKETS; s++) {
-        l.fds[s] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (l.fds[s] < 0 || connect(l.fds[s], (struct sockaddr *)&to, sizeof to) < 0)
-            die("socket");
+        l.fds[s] = udp_connect(port);
         ask(l.fds[s], &hello, &answer, in);
         memcpy(cookies[s], answer.cookie, sizeof cookies[s]);
     }

@@ -6,6 +6,7 @@ import datetime
 import os
 import pathlib
 import platform
+import re
 import statistics
 
 Facts = collections.namedtuple(
@@ -319,3 +320,13 @@ def document(rounds, fronts, facts):
         METHOD.format(rounds=facts.rounds, seconds=facts.seconds, cpus=facts.cpus).rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def put_into(path, text):
+    """A part goes from its title to the next title of a part; it takes the place of its last one."""
+    title = text.split("\n", maxsplit=1)[0]
+    parts = re.split(r"(?m)^(?=# )", path.read_text() if path.exists() else "")
+    kept = [part for part in parts if part.strip() and not part.startswith(title + "\n")]
+    at = next((i for i, part in enumerate(parts) if part.startswith(title + "\n")), len(kept))
+    kept.insert(min(at, len(kept)), text)
+    path.write_text("\n\n".join(part.strip("\n") for part in kept) + "\n")

@@ -56,6 +56,7 @@ static void apply(struct worker *w, const struct notify *n)
         loop_timer(&w->pool->server->loop, &w->timer, n->extend_us / 1000);
     if (n->ready) {
         w->said_ready = true;
+        pool_store_save(w->pool->server);
         health_starting(w);
     }
     if (n->watchdog_trigger && w->state == WORKER_READY)

@@ -28,10 +28,10 @@ static json_int_t process_start(pid_t pid)
 static json_t *worker_json(const struct worker *w)
 {
     char hex[APPMSG_INSTANCE_TEXT];
-    return json_pack("{s:i, s:i, s:I, s:s, s:i, s:s}", "number", (int)w->number, "pid", (int)w->pid,
-                     "start", process_start(w->pid), "instance",
+    return json_pack("{s:i, s:i, s:I, s:s, s:i, s:s, s:b}", "number", (int)w->number, "pid",
+                     (int)w->pid, "start", process_start(w->pid), "instance",
                      appmsg_instance_format(w->instance, hex), "state", (int)w->state, "why",
-                     w->why);
+                     w->why, "said_ready", (int)w->said_ready);
 }
 
 /* Variables and paths are bytes, JSON is Unicode: each byte becomes the character of its number. */
@@ -169,6 +169,7 @@ static void worker_load(struct pool *p, const json_t *j)
     }
     const char *why = json_string_value(json_object_get(j, "why"));
     (void)snprintf(w->why, sizeof w->why, "%s", why ? why : "");
+    w->said_ready = json_is_true(json_object_get(j, "said_ready"));
     worker_resume(w, (enum worker_state)json_integer_value(json_object_get(j, "state")));
     if (w->number >= p->next_number)
         p->next_number = w->number + 1;

@@ -183,6 +183,9 @@ static struct bind *note_read(struct server *s, const struct dispatchmsg *m, int
         pool_base_adopt(b);
     b->worker = worker;
     b->recovered_parent = role.parent;
+    /* Dispatch was told so at once, the file of the pools is a little behind. */
+    if (worker && listening && m->policy.state == DISPATCH_SERVE)
+        worker->said_ready = true;
     return b;
 }
 

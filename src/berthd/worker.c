@@ -446,6 +446,8 @@ void worker_ready(struct worker *w)
     if (w->state != WORKER_STARTING)
         return;
     w->ready_ms = w->probe_ms = w->taken_ms = w->watchdog_ms = w->bound_ms = clock_now_ms();
+    /* A question that was put off: from now on this timer is a draining worker's. */
+    loop_untimer(&w->check);
     worker_enter(w, WORKER_READY, 0);
     if (w->replaces)
         worker_drain(w->replaces, w->replaces->why);
@@ -464,6 +466,8 @@ void worker_resume(struct worker *w, enum worker_state state)
     switch (state) {
     case WORKER_STARTING:
         worker_enter(w, WORKER_STARTING, c->start_timeout_ms);
+        /* It may have become ready in the last moment of its berthd, or since. */
+        loop_timer(&w->pool->server->loop, &w->check, 1);
         break;
     case WORKER_READY:
         worker_enter(w, WORKER_READY, 0);

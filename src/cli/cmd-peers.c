@@ -7,12 +7,13 @@
 
 #include "cli/cli.h"
 #include "cli/daemon.h"
-#include "cli/peer.h"
+#include "cli/peerd.h"
 
 static const char help[] =
     "usage: berth peers [--json]\n"
     "       berth peers accept NAME KEY\n"
     "       berth peers forget NAME|KEY\n"
+    "       berth peers stop\n"
     "\n"
     "Lists the peers that were met, with the key that each name had when it was first seen. "
     "Another "
@@ -22,6 +23,9 @@ static const char help[] =
     "for the key by another way first. What is forgotten is trusted anew on its next first use.\n"
     "\n"
     "Of those that are connected it shows the path, the round trip and the bytes.\n"
+    "\n"
+    "`stop` ends berth-peer with all its sessions; what is published comes back with the next "
+    "one.\n"
     "\n"
     "They are kept in the file `peers` beside the key (see `berth key --help`).\n";
 
@@ -224,6 +228,18 @@ static int forget(const char *text)
     return status;
 }
 
+/* Publications come back with the next berth-peer. */
+static int stop(void)
+{
+    struct peerd_ask a;
+    char *text = NULL;
+    peerd_begin(&a, "halt");
+    int status = peerd_run("peers", &a, false, &text);
+    free(text);
+    peerd_end(&a);
+    return status;
+}
+
 int cmd_peers(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
@@ -240,5 +256,7 @@ int cmd_peers(int argc, char **argv)
         return argc == 4 ? accept_key(argv[2], argv[3]) : cli_usage("peers", "accept NAME KEY");
     if (strcmp(word, "forget") == 0)
         return argc == 3 ? forget(argv[2]) : cli_usage("peers", "forget NAME, or forget KEY");
+    if (strcmp(word, "stop") == 0 && argc == 2)
+        return stop();
     return cli_usage("peers", "unexpected argument '%s'", word);
 }

@@ -34,6 +34,7 @@ static const char help[] =
     "  --listen ADDR   reach it at this address, too (repeatable): 0.0.0.0:80, [::1]:80, "
     "unix:/path\n"
     "  --publish NAME  peers may dial it by this name; NAME=PORT: the program that listens there\n"
+    "  --allow PEER    who may dial it: a name, a key, or anyone (repeatable)\n"
     "  --name NAME     what `berth ls` calls it\n"
     "  --proxy         the shared port stands behind a load balancer that sends PROXY headers;\n"
     "                  the header is looked through and left for the program to read\n"
@@ -128,6 +129,7 @@ static int setting_add(struct run *r, const char *text)
 enum {
     O_AS = 1,
     O_PUBLISH,
+    O_ALLOW,
     O_PORT,
     O_LISTEN,
     O_NAME,
@@ -138,13 +140,19 @@ enum {
     O_DETACH,
     O_HELP
 };
-static const struct option options[] = {
-    {"as", required_argument, NULL, O_AS},         {"port", required_argument, NULL, O_PORT},
-    {"listen", required_argument, NULL, O_LISTEN}, {"publish", required_argument, NULL, O_PUBLISH},
-    {"name", required_argument, NULL, O_NAME},     {"proxy", no_argument, NULL, O_PROXY},
-    {"queue", no_argument, NULL, O_QUEUE},         {"workers", required_argument, NULL, O_WORKERS},
-    {"set", required_argument, NULL, O_SET},       {"detach", no_argument, NULL, O_DETACH},
-    {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
+static const struct option options[] = {{"as", required_argument, NULL, O_AS},
+                                        {"port", required_argument, NULL, O_PORT},
+                                        {"listen", required_argument, NULL, O_LISTEN},
+                                        {"publish", required_argument, NULL, O_PUBLISH},
+                                        {"allow", required_argument, NULL, O_ALLOW},
+                                        {"name", required_argument, NULL, O_NAME},
+                                        {"proxy", no_argument, NULL, O_PROXY},
+                                        {"queue", no_argument, NULL, O_QUEUE},
+                                        {"workers", required_argument, NULL, O_WORKERS},
+                                        {"set", required_argument, NULL, O_SET},
+                                        {"detach", no_argument, NULL, O_DETACH},
+                                        {"help", no_argument, NULL, O_HELP},
+                                        {NULL, 0, NULL, 0}};
 
 static int option_read(struct run *r, int option)
 {
@@ -157,6 +165,11 @@ static int option_read(struct run *r, int option)
         return CLI_OK;
     case O_LISTEN:
         return listen_add(r, optarg);
+    case O_ALLOW:
+        if (r->allowed_count == RUN_ALLOWED_MAX)
+            return cli_usage("run", "at most %d peers: see berth allow", RUN_ALLOWED_MAX);
+        r->allowed[r->allowed_count++] = optarg;
+        return CLI_OK;
     case O_PUBLISH:
         return publish_add(r, optarg);
     case O_NAME:
@@ -244,6 +257,8 @@ static int arguments_read(struct run *r, int argc, char **argv)
     r->command = argv + optind;
     if (optind == argc)
         return cli_usage("run", "which program? As in: berth run -- python3 -m http.server 8080");
+    if (r->allowed_count > 0 && r->published_count == 0)
+        return cli_usage("run", "--allow goes with --publish");
     int status = r->route_count == 0 ? folder_name(r) : CLI_OK;
     for (size_t i = 0; i < r->published_count && status == CLI_OK; i++)
         status = route_add(r, r->published[i]);
@@ -337,6 +352,9 @@ int cmd_run(int argc, char **argv)
     struct environment env;
     char preload[4096];
     int status = arguments_read(&r, argc, argv);
+    if (status != CLI_OK)
+        return status;
+    status = run_publish(&r);
     if (status != CLI_OK)
         return status;
     if (r.workers || r.setting_count > 0 || r.detach)

@@ -8,6 +8,7 @@
 
 #define RUN_SETTINGS_MAX  32
 #define RUN_PUBLISHED_MAX 16
+#define RUN_ALLOWED_MAX   32
 
 struct run {
     const char *name;
@@ -18,6 +19,8 @@ struct run {
      */
     char published[RUN_PUBLISHED_MAX][64];
     size_t published_count;
+    const char *allowed[RUN_ALLOWED_MAX]; /* peers that may dial them */
+    size_t allowed_count;
     const char *listens[APPMSG_LISTENS_MAX];
     size_t listen_count;
     char ports[256];
@@ -36,3 +39,6 @@ struct run {
 /* Has berthd start the program as a pool, and stays with it unless told to detach. The exit status.
  */
 int run_pool(const struct run *r);
+
+/* Tells berth-peer what is published (run-publish.c). CLI_OK, or complains. */
+int run_publish(const struct run *r);

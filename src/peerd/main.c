@@ -27,7 +27,7 @@
 
 /* One that a command started ends when it had nothing to do for so long. */
 #define IDLE_MS  60000
-#define SWEEP_MS 10000
+#define SWEEP_MS 2000
 
 struct options {
     bool daemon, automatic;

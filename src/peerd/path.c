@@ -15,8 +15,6 @@
 #define AGAIN_MS      1100
 #define FALL_AGAIN_MS 200
 #define REST_MS       60000
-#define PING_MS       2000
-#define CALM_MS       15000
 
 const char *path_result_word(enum path_result result)
 {
@@ -135,7 +133,6 @@ static void look(struct remote *r)
         return;
     }
     session_stat(r->session, &s);
-    session_keep_alive(r->session, s.streams > 0 ? PING_MS : CALM_MS);
     if (s.quic.packets_in != p->packets_in || s.streams == 0) {
         p->packets_in = s.quic.packets_in;
         p->heard_ms = now;
@@ -209,6 +206,12 @@ void path_up(struct remote *r)
         p->stage = PATH_TRYING;
         timer_set(r, 0);
     }
+}
+
+void path_retry(struct remote *r)
+{
+    if (r->path.stage == PATH_RESTING)
+        path_up(r);
 }
 
 void path_answered(struct remote *r, const struct quic_path *path, bool ok)

@@ -46,6 +46,8 @@ void path_offer(struct remote *r, const struct offer *o, const struct addr *seen
 void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
+/* Somebody asks for a better path: what has rested is tried again now. */
+void path_retry(struct remote *r);
 /* To the relay, at once. */
 void path_relay(struct remote *r);
 /* The answer of a path's validation. */

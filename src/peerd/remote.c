@@ -14,6 +14,11 @@
 /* A session without streams is kept for the next one so long, a channel that nobody came over. */
 #define SESSION_IDLE_MS 600000
 #define CHANNEL_IDLE_MS 60000
+/* With streams there is a ping every so often, and a peer from which nothing comes for so long is
+ * gone: whoever waits for it must hear of that. */
+#define PING_MS 2000
+#define GONE_MS 15000
+#define CALM_MS 15000
 
 struct remote *remote_find(struct peerd *p, const struct key *key)
 {
@@ -379,6 +384,20 @@ static bool has_channel(const struct remote *r, uint64_t now)
     return some;
 }
 
+/* Whether the session has just ended because its peer is gone. */
+static bool is_gone(struct remote *r, const struct session_stats *s, uint64_t now)
+{
+    if (s->quic.packets_in != r->packets_in || s->streams == 0) {
+        r->packets_in = s->quic.packets_in;
+        r->heard_ms = now;
+    }
+    session_keep_alive(r->session, s->streams > 0 ? PING_MS : CALM_MS);
+    if (now - r->heard_ms <= GONE_MS)
+        return false;
+    session_close(r->session, "the peer is silent");
+    return true;
+}
+
 static void sweep(struct remote *r, uint64_t now)
 {
     struct session_stats s = {.streams = 0};
@@ -386,6 +405,8 @@ static void sweep(struct remote *r, uint64_t now)
         session_stat(r->session, &s);
     if (s.streams > 0 || dials_waiting(r))
         r->quiet_ms = now;
+    if (r->session && is_gone(r, &s, now))
+        return;
     if (r->recall_due && r->session)
         remote_recall(r);
     bool quiet = now - r->quiet_ms > SESSION_IDLE_MS;

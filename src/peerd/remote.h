@@ -22,8 +22,9 @@ struct remote {
     bool recall_due;               /* a channel is wanted again */
     struct path path;
     struct trail trail;
-    uint64_t called_ms; /* when the trail's attempt began */
-    uint64_t quiet_ms;  /* since when it has no streams */
+    uint64_t called_ms;            /* when the trail's attempt began */
+    uint64_t quiet_ms;             /* since when it has no streams */
+    uint64_t heard_ms, packets_in; /* when packets had come, of this session */
 };
 
 struct remote *remote_find(struct peerd *p, const struct key *key);

@@ -117,7 +117,7 @@ static int server_new(struct quic_conn *c, const struct quic_path *from, const n
     if (ngtcp2_crypto_generate_stateless_reset_token(params.stateless_reset_token, q->reset_key,
                                                      sizeof q->reset_key, &ours) != 0)
         return -EIO;
-    path_to_lib(from, &path);
+    path_to_lib(from, 0, &path);
     if (ngtcp2_conn_server_new(&c->lib, &first->scid, &ours, &path.path, first->version,
                                &conn_callbacks, &settings, &params, NULL, c) != 0)
         return -ENOMEM;
@@ -137,7 +137,7 @@ static void begin(struct quic *q, const struct quic_path *from, const ngtcp2_pkt
     if (server_new(c, from, first, original) < 0)
         conn_discard(c);
     else
-        conn_read(c, from, packet);
+        conn_read(cid_find(&q->cids, first->dcid.data, first->dcid.datalen), from, packet);
 }
 
 static void first_packet(struct quic *q, const struct quic_path *from, struct str packet)
@@ -170,10 +170,10 @@ static bool is_reset(struct quic *q, struct str packet)
     if (packet.n < n + NGTCP2_MIN_STATELESS_RESET_RANDLEN)
         return false;
     struct str token = str_skip(packet, packet.n - n);
-    struct quic_conn *c = cid_find(&q->tokens, (const uint8_t *)token.p, token.n);
-    if (c)
-        conn_forgotten(c);
-    return c != NULL;
+    struct cid *by = cid_find(&q->tokens, (const uint8_t *)token.p, token.n);
+    if (by)
+        conn_forgotten(by->conn);
+    return by != NULL;
 }
 
 void accept_input(struct quic *q, const struct quic_path *from, const ngtcp2_version_cid *ids,

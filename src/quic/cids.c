@@ -44,10 +44,9 @@ static struct cid **link_of(const struct cid_table *t, const uint8_t *id, size_t
     return at;
 }
 
-struct quic_conn *cid_find(const struct cid_table *t, const uint8_t *id, size_t n)
+struct cid *cid_find(const struct cid_table *t, const uint8_t *id, size_t n)
 {
-    struct cid *entry = *link_of(t, id, n);
-    return entry ? entry->conn : NULL;
+    return *link_of(t, id, n);
 }
 
 /* Without memory it stays as it is, only slower. */

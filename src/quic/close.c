@@ -73,7 +73,6 @@ void conn_end(struct quic_conn *c)
 void ended_input(struct quic_conn *c, const struct quic_path *from)
 {
     unsigned heard = ++c->goodbye_heard;
-    if (c->goodbye && (heard & (heard - 1)) == 0 && from->id == c->goodbye_path.id &&
-        addr_equal(&from->remote, &c->goodbye_path.remote))
+    if (c->goodbye && (heard & (heard - 1)) == 0 && path_equal(from, &c->goodbye_path))
         packet_send(c->quic, from, c->goodbye, c->goodbye_n);
 }

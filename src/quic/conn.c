@@ -194,11 +194,12 @@ static void events_run(struct quic_conn *c)
     }
 }
 
-void conn_read(struct quic_conn *c, const struct quic_path *from, struct str packet)
+void conn_read(struct cid *by, const struct quic_path *from, struct str packet)
 {
+    struct quic_conn *c = by->conn;
     ngtcp2_path_storage path;
     ngtcp2_pkt_info info = {0};
-    path_to_lib(from, &path);
+    path_to_lib(from, path_epoch(c, from, by), &path);
     c->stats.bytes_in += packet.n;
     c->stats.packets_in++;
     conn_urgent(c);
@@ -222,7 +223,8 @@ void conn_expire(struct quic_conn *c)
 void conn_ready(struct quic_conn *c)
 {
     ngtcp2_conn_set_tls_native_handle(c->lib, c->tls);
-    ngtcp2_conn_set_keep_alive_timeout(c->lib, QUIC_KEEP_ALIVE_MS * NGTCP2_MILLISECONDS);
+    c->keep_alive_ns = QUIC_KEEP_ALIVE_MS * NGTCP2_MILLISECONDS;
+    ngtcp2_conn_set_keep_alive_timeout(c->lib, c->keep_alive_ns);
 }
 
 void cid_make(ngtcp2_cid *ret_id)
@@ -249,7 +251,8 @@ int quic_connect(struct quic *q, const struct key *peer, const struct quic_path 
     c->user = user;
     c->announced = true;
     conn_settings(c, &settings, &params);
-    path_to_lib(path, &lib_path);
+    path_to_lib(path, 0, &lib_path);
+    c->recent[0] = *path;
     quic_random(theirs.data, theirs.datalen);
     cid_make(&ours);
     if (ngtcp2_conn_client_new(&c->lib, &theirs, &ours, &lib_path.path, NGTCP2_PROTO_VER_V1,
@@ -303,27 +306,27 @@ void quic_keep_alive(struct quic_conn *c, uint64_t after_ms)
 {
     if (!c->lib)
         return;
-    ngtcp2_conn_set_keep_alive_timeout(c->lib, after_ms * NGTCP2_MILLISECONDS);
+    c->keep_alive_ns = after_ms * NGTCP2_MILLISECONDS;
+    ngtcp2_conn_set_keep_alive_timeout(c->lib, c->keep_alive_ns);
     quic_write(c);
 }
 
 static int move_now(struct quic_conn *c, const struct quic_path *path, bool at_once)
 {
     ngtcp2_path_storage lib_path;
-    path_to_lib(path, &lib_path);
+    uint16_t epoch = c->epoch + 1;
+    path_to_lib(path, epoch, &lib_path);
     uint64_t now = quic_now(c->quic);
     int r = at_once ? ngtcp2_conn_initiate_immediate_migration(c->lib, &lib_path.path, now)
                     : ngtcp2_conn_initiate_migration(c->lib, &lib_path.path, now);
-    switch (r) {
-    case 0:
-        return 0;
-    case NGTCP2_ERR_NOMEM:
+    if (r == NGTCP2_ERR_NOMEM)
         return -ENOMEM;
-    case NGTCP2_ERR_INVALID_ARGUMENT:
-        return -EALREADY;
-    default:
+    if (r != 0)
         return -EAGAIN;
-    }
+    c->epoch = epoch;
+    c->recent[epoch % EPOCHS_KEPT] = *path;
+    c->ping_due = at_once;
+    return 0;
 }
 
 int quic_move(struct quic_conn *c, const struct quic_path *path, bool at_once)
@@ -332,6 +335,9 @@ int quic_move(struct quic_conn *c, const struct quic_path *path, bool at_once)
         return -EPERM;
     if (!c->confirmed || c->phase == CONN_DOOMED)
         return -EAGAIN;
+    struct quic_path now = path_from_lib(ngtcp2_conn_get_path(c->lib));
+    if (path_equal(&now, path))
+        return -EALREADY;
     quic_begin(c->quic);
     int r = move_now(c, path, at_once);
     conn_urgent(c);

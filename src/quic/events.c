@@ -105,6 +105,7 @@ static int on_path(ngtcp2_conn *lib, uint32_t flags, const ngtcp2_path *path,
     (void)lib, (void)flags;
     struct quic_conn *c = conn_of(user);
     struct quic_path ours = path_from_lib(path);
+    c->ping_due = c->client && result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS;
     if (result != NGTCP2_PATH_VALIDATION_RESULT_ABORTED)
         c->quic->hooks.path_proven(c->quic->ctx, c, &ours,
                                    result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS);
@@ -154,7 +155,8 @@ static int on_their_cid(ngtcp2_conn *lib, int type, uint64_t sequence, const ngt
     ngtcp2_cid_init(&as_id, token, NGTCP2_STATELESS_RESET_TOKENLEN);
     if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE)
         return cid_add(&c->quic->tokens, &as_id, c) == -ENOMEM ? NGTCP2_ERR_CALLBACK_FAILURE : 0;
-    if (cid_find(&c->quic->tokens, as_id.data, as_id.datalen) == c)
+    struct cid *known = cid_find(&c->quic->tokens, as_id.data, as_id.datalen);
+    if (known && known->conn == c)
         cid_remove(&c->quic->tokens, &as_id);
     return 0;
 }

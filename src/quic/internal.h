@@ -19,6 +19,8 @@ struct cid {
     struct cid *next;
     struct quic_conn *conn;
     ngtcp2_cid id;
+    bool seen;      /* a packet has come by it */
+    uint16_t epoch; /* which of the peer's moves began to use it */
 };
 
 struct cid_table {
@@ -29,7 +31,8 @@ struct cid_table {
 
 int cid_table_init(struct cid_table *t) WARN_UNUSED;
 void cid_table_done(struct cid_table *t);
-struct quic_conn *cid_find(const struct cid_table *t, const uint8_t *id, size_t n);
+/* NULL when there is none. */
+struct cid *cid_find(const struct cid_table *t, const uint8_t *id, size_t n);
 int cid_add(struct cid_table *t, const ngtcp2_cid *id, struct quic_conn *c) WARN_UNUSED;
 void cid_remove(struct cid_table *t, const ngtcp2_cid *id);
 void cid_remove_all(struct cid_table *t, const struct quic_conn *c);
@@ -88,6 +91,9 @@ enum conn_phase {
     CONN_ENDED,   /* packets get the goodbye again */
 };
 
+/* How many of its own moves a client tells apart by where packets come from. */
+#define EPOCHS_KEPT 8
+
 struct quic_conn {
     struct quic *quic;
     struct list link;   /* in conns, or in ended */
@@ -101,14 +107,18 @@ struct quic_conn {
     bool streams_due; /* events that wait until the library has returned */
     bool confirmed_due;
     bool refused_key;
-    bool silent;        /* end without a word */
+    bool silent; /* end without a word */
+    bool ping_due;
+    uint64_t keep_alive_ns;
     struct key peer;    /* wanted by a client, found out by a server */
     struct addr source; /* where a half-open one comes from */
     void *user;
     uint64_t deadline_ns;
     size_t deadline_at; /* in the heap */
-    struct batch kept;  /* what the way out did not take; bytes are owned, NULL: nothing */
-    uint8_t *goodbye;   /* owned: the packet that ended it */
+    uint16_t epoch;     /* moves so far: path.c */
+    struct quic_path recent[EPOCHS_KEPT];
+    struct batch kept; /* what the way out did not take; bytes are owned, NULL: nothing */
+    uint8_t *goodbye;  /* owned: the packet that ended it */
     size_t goodbye_n;
     struct quic_path goodbye_path;
     unsigned goodbye_heard; /* packets since then */
@@ -122,7 +132,10 @@ uint64_t quic_now(const struct quic *q);
 void quic_random(void *bytes, size_t n);
 
 /* path.c */
-void path_to_lib(const struct quic_path *p, ngtcp2_path_storage *ret_ps);
+void path_to_lib(const struct quic_path *p, uint16_t epoch, ngtcp2_path_storage *ret_ps);
+bool path_equal(const struct quic_path *a, const struct quic_path *b);
+/* The epoch of a packet that came from there by this ID. */
+uint16_t path_epoch(struct quic_conn *c, const struct quic_path *from, struct cid *by);
 struct quic_path path_from_lib(const ngtcp2_path *p);
 
 /* accept.c: a packet for no connection of ours. */
@@ -137,7 +150,7 @@ void conn_ready(struct quic_conn *c);
 void cid_make(ngtcp2_cid *ret_id);
 /* Of a connection that nobody knows of yet. */
 void conn_discard(struct quic_conn *c);
-void conn_read(struct quic_conn *c, const struct quic_path *from, struct str packet);
+void conn_read(struct cid *by, const struct quic_path *from, struct str packet);
 void conn_expire(struct quic_conn *c);
 void conn_urgent(struct quic_conn *c);
 void conn_settings(struct quic_conn *c, ngtcp2_settings *ret_settings,

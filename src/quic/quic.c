@@ -140,13 +140,13 @@ static void packet_input(struct quic *q, const struct quic_path *from, struct st
         q->counters.garbage++;
         return;
     }
-    struct quic_conn *c = r == 0 ? cid_find(&q->cids, ids.dcid, ids.dcidlen) : NULL;
-    if (!c)
+    struct cid *by = r == 0 ? cid_find(&q->cids, ids.dcid, ids.dcidlen) : NULL;
+    if (!by)
         accept_input(q, from, &ids, packet);
-    else if (c->phase == CONN_ENDED)
-        ended_input(c, from);
-    else if (c->phase != CONN_DOOMED)
-        conn_read(c, from, packet);
+    else if (by->conn->phase == CONN_ENDED)
+        ended_input(by->conn, from);
+    else if (by->conn->phase != CONN_DOOMED)
+        conn_read(by, from, packet);
 }
 
 void quic_input(struct quic *q, const struct quic_path *from, const void *bytes, size_t n,

@@ -15,11 +15,6 @@ void packet_send(struct quic *q, const struct quic_path *path, const void *bytes
     (void)q->hooks.send(q->ctx, path, bytes, n, n);
 }
 
-static bool same_path(const struct quic_path *a, const struct quic_path *b)
-{
-    return a->id == b->id && addr_equal(&a->remote, &b->remote);
-}
-
 /* A packet that is larger than this way out should carry tries out how large they may be. */
 static bool fits_path(struct quic_conn *c, const struct quic_path *path, size_t n)
 {
@@ -76,7 +71,7 @@ static bool batch_take(struct quic_conn *c, const struct quic_path *path, size_t
     struct batch *b = &c->quic->batch;
     if (!fits_path(c, path, n))
         return true;
-    if (b->n > 0 && (!same_path(path, &b->path) || n > b->segment)) {
+    if (b->n > 0 && (!path_equal(path, &b->path) || n > b->segment)) {
         size_t at = b->n;
         if (!batch_send(c))
             return false;
@@ -139,10 +134,10 @@ static ngtcp2_ssize packet_write(struct quic_conn *c, uint8_t *to, uint64_t now,
     }
 }
 
-static void packets_write(struct quic_conn *c, uint64_t now)
+/* Packets with at least so many bytes together, if there is so much to say. */
+static void packets_write(struct quic_conn *c, uint64_t now, size_t quantum)
 {
     struct batch *b = &c->quic->batch;
-    size_t quantum = quic_quantum(c);
     for (size_t sum = 0; sum < quantum;) {
         struct quic_path path;
         ngtcp2_ssize n = packet_write(c, b->bytes + b->n, now, &path);
@@ -157,16 +152,30 @@ static void packets_write(struct quic_conn *c, uint64_t now)
     (void)batch_send(c);
 }
 
+/* The other side follows to a new path only when it sees more than probes there. The library has no
+ * call for a ping; its keep-alive is made to seem overdue. */
+static void write_ping(struct quic_conn *c, uint64_t now)
+{
+    ngtcp2_conn_set_keep_alive_timeout(c->lib, UINT64_MAX - 1);
+    packets_write(c, now, 1);
+    ngtcp2_conn_set_keep_alive_timeout(c->lib, c->keep_alive_ns);
+    c->ping_due = false;
+}
+
 void conn_write(struct quic_conn *c)
 {
     uint64_t now = quic_now(c->quic);
-    if (kept_send(c)) {
-        packets_write(c, now);
-        /* Pacing of the handshake would go by a round trip that nobody has measured. */
-        if (c->phase == CONN_OPEN)
-            ngtcp2_conn_update_pkt_tx_time(c->lib, now);
-    }
+    bool may = kept_send(c);
+    if (may && c->ping_due)
+        write_ping(c, now);
+    if (may && c->phase != CONN_DOOMED)
+        packets_write(c, now, quic_quantum(c));
+    /* Pacing of the handshake would go by a round trip that nobody has measured. */
+    if (may && c->phase == CONN_OPEN)
+        ngtcp2_conn_update_pkt_tx_time(c->lib, now);
     uint64_t at = ngtcp2_conn_get_expiry(c->lib);
+    /* Connection IDs that are due at a time are removed only behind it. */
+    at += at < UINT64_MAX;
     if (c->kept.bytes && at < now + BLOCKED_NS)
         at = now + BLOCKED_NS;
     deadline_change(&c->quic->deadlines, c, at);

@@ -18,7 +18,7 @@ struct place {
     uint16_t port;
     uint8_t family; /* 4 or 6; 0: nowhere */
     uint8_t thread, socket, local;
-    uint8_t zero[2];
+    uint16_t scope; /* IPv6, link-local: by which interface */
 };
 _Static_assert(sizeof(struct place) == 32, "a place has no holes");
 
@@ -30,10 +30,12 @@ static inline struct place place_make(const struct addr *from, const struct rdv_
                       .thread = via->thread,
                       .socket = via->socket,
                       .local = via->local};
-    if (p.family == 6)
+    if (p.family == 6) {
         memcpy(p.ip, &from->v6.sin6_addr, 16);
-    else
-        memcpy(p.ip, &from->v4.sin_addr, 4);
+        p.scope = (uint16_t)from->v6.sin6_scope_id;
+        return p;
+    }
+    memcpy(p.ip, &from->v4.sin_addr, 4);
     return p;
 }
 
@@ -47,5 +49,6 @@ static inline bool place_equal(const struct place *a, const struct place *b)
 {
     if (a->connection || b->connection)
         return a->connection == b->connection && a->thread == b->thread;
-    return a->port == b->port && a->family == b->family && memcmp(a->ip, b->ip, 16) == 0;
+    return a->port == b->port && a->family == b->family && a->scope == b->scope &&
+           memcmp(a->ip, b->ip, 16) == 0;
 }

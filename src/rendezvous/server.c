@@ -86,8 +86,13 @@ static size_t ours_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_M
         cookie_answer(r, q, &answer);
         return answer_encode(r, q, &answer, out);
     }
-    enum rdv_reason reason =
-        handlers[m->type].handle ? handlers[m->type].handle(r, q, &answer) : RDV_BAD_MESSAGE;
+    /* Only servers send these. If they were answered, a packet with another server's address as its
+     * source could make the two talk to each other for ever. */
+    if (!handlers[m->type].handle) {
+        count(&r->counters.dropped);
+        return 0;
+    }
+    enum rdv_reason reason = handlers[m->type].handle(r, q, &answer);
     if (reason != RDV_OK)
         error_answer(r, q, reason, &answer);
     if (answer.type == 0)

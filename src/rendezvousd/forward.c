@@ -156,15 +156,18 @@ static void run_forward(struct worker *w, const struct place *from, const struct
     }
 }
 
-void forward(struct worker *w, const struct relayed *d)
+size_t forward(struct worker *w, const struct relayed *d)
 {
-    size_t segment = d->segment ? d->segment : d->n;
     struct run r;
-    for (size_t at = 0; at < d->n; at += r.n) {
-        if (!run_find(d->bytes + at, d->n - at, segment, &r)) {
+    size_t at = 0;
+    while (at < d->n && relay_looks(d->bytes + at, d->n - at)) {
+        if (run_find(d->bytes + at, d->n - at, d->segment, &r)) {
+            run_forward(w, &d->from, &r);
+        } else {
+            r.n = d->n - at < d->segment ? d->n - at : d->segment;
             worker_add(&w->rdv.counters.dropped, 1);
-            return;
         }
-        run_forward(w, &d->from, &r);
+        at += r.n;
     }
+    return at;
 }

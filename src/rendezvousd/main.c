@@ -283,22 +283,20 @@ static void limits_raise(void)
     }
 }
 
-/* The three other sockets of RFC 5780, behind those that are listened on. */
-static int stun_choose(struct options *o)
+/* The first address, and the three other sockets of RFC 5780 behind those that are listened on. */
+static int stun_choose(struct options *o, struct addr *ret_busy)
 {
     struct addr *more = &o->listens[o->listen_count];
-    if (o->stun_other.len == 0)
-        return 0;
-    int r = sockets_choose(&o->stun_other);
-    more[0] = o->listens[0];
-    addr_set_port(&more[0], addr_port(&o->stun_other));
-    more[1] = o->stun_other;
-    addr_set_port(&more[1], addr_port(&o->listens[0]));
-    more[2] = o->stun_other;
-    for (int i = 0; r == 0 && i < 2; i++)
-        r = sockets_choose(&more[i]);
+    struct addr at[2][2] = {{[0] = o->listens[0]}, {[1] = o->stun_other}};
+    int r = sockets_choose_four(at, ret_busy);
+    if (r < 0)
+        return r;
+    o->listens[0] = at[0][0];
+    more[0] = at[0][1];
+    more[1] = at[1][0];
+    more[2] = at[1][1];
     o->stun_count = 3;
-    return r;
+    return 0;
 }
 
 static void stun_init(struct rdv_stun *s, const struct options *o)
@@ -311,22 +309,27 @@ static void stun_init(struct rdv_stun *s, const struct options *o)
     *s = four;
 }
 
+static int addresses_choose(struct options *o, struct addr *ret_busy)
+{
+    size_t i = o->stun_other.len > 0;
+    int r = i > 0 ? stun_choose(o, ret_busy) : 0;
+    for (; r == 0 && i < o->listen_count; i++) {
+        r = sockets_choose(&o->listens[i], true);
+        if (r < 0)
+            *ret_busy = o->listens[i];
+    }
+    return r;
+}
+
 /* While we may still bind low ports. */
 static int sockets_all(struct options *o, struct sockets sockets[THREADS_MAX])
 {
     char text[ADDR_TEXT_MAX];
-    for (size_t i = 0; i < o->listen_count; i++) {
-        int r = sockets_choose(&o->listens[i]);
-        if (r < 0) {
-            log_error("cannot listen addr=%s err=%s", addr_format(&o->listens[i], text),
-                      strerror(-r));
-            return r;
-        }
-    }
-    if (stun_choose(o) < 0) {
-        log_error("cannot listen addr=%s err=the four sockets for STUN are not free",
-                  addr_format(&o->stun_other, text));
-        return -EADDRINUSE;
+    struct addr busy;
+    int chosen = addresses_choose(o, &busy);
+    if (chosen < 0) {
+        log_error("cannot listen addr=%s err=%s", addr_format(&busy, text), strerror(-chosen));
+        return chosen;
     }
     for (size_t i = 0; i < o->threads; i++) {
         int r =

@@ -50,25 +50,65 @@ static int open_one(const struct addr *a, int type, bool shared)
     return r < 0 ? r : fd_take(&fd);
 }
 
-/* Alone on the port, for UDP and TCP? Without SO_REUSEPORT a stranger is found out. */
-static int probe(struct addr *a)
+/* Alone on the port? Without SO_REUSEPORT a stranger is found out. */
+static int probe(struct addr *a, bool tcp)
 {
     CLEANUP_FD int udp = open_one(a, SOCK_DGRAM, false);
     struct addr bound = *a;
     if (udp < 0 || getsockname(udp, &bound.sa, &bound.len) < 0)
         return udp < 0 ? udp : -errno;
-    CLEANUP_FD int tcp = open_one(&bound, SOCK_STREAM, false);
-    if (tcp < 0)
-        return tcp;
+    CLEANUP_FD int stream = tcp ? open_one(&bound, SOCK_STREAM, false) : -EBADF;
+    if (tcp && stream < 0)
+        return stream;
     *a = bound;
     return 0;
 }
 
-int sockets_choose(struct addr *a)
+int sockets_choose(struct addr *a, bool tcp)
 {
-    int r = probe(a);
+    int r = probe(a, tcp);
     for (int i = 0; r == -EADDRINUSE && addr_port(a) == 0 && i < CHOICES; i++)
-        r = probe(a);
+        r = probe(a, tcp);
+    return r;
+}
+
+static int choose(struct addr *a, bool tcp, struct addr *ret_busy)
+{
+    int r = sockets_choose(a, tcp);
+    if (r < 0)
+        *ret_busy = *a;
+    return r;
+}
+
+static int four_once(struct addr at[2][2], struct addr *ret_busy)
+{
+    int r = choose(&at[0][0], true, ret_busy);
+    if (r == 0)
+        r = choose(&at[1][1], false, ret_busy);
+    if (r < 0)
+        return r;
+    *ret_busy = at[1][1];
+    /* RFC 5780 6: the ports differ as the addresses do. */
+    if (addr_port(&at[0][0]) == addr_port(&at[1][1]))
+        return -EADDRINUSE;
+    at[0][1] = at[0][0];
+    at[1][0] = at[1][1];
+    addr_set_port(&at[0][1], addr_port(&at[1][1]));
+    addr_set_port(&at[1][0], addr_port(&at[0][0]));
+    r = choose(&at[0][1], false, ret_busy);
+    return r < 0 ? r : choose(&at[1][0], false, ret_busy);
+}
+
+int sockets_choose_four(struct addr at[2][2], struct addr *ret_busy)
+{
+    const struct addr first = at[0][0], other = at[1][1];
+    bool chosen = addr_port(&first) == 0 || addr_port(&other) == 0;
+    int r = four_once(at, ret_busy);
+    for (int i = 0; r == -EADDRINUSE && chosen && i < CHOICES; i++) {
+        at[0][0] = first;
+        at[1][1] = other;
+        r = four_once(at, ret_busy);
+    }
     return r;
 }
 

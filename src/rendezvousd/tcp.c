@@ -21,7 +21,7 @@
 /* Beside relayed packets, of one connection; and what all buffers may grow by together beyond the
  * size that each of them has first. */
 #define OUT_RELAY_MAX (128 << 10)
-#define OUT_FIRST     (8 << 10)
+#define OUT_FIRST     OUT_MAX
 #define GROWN_MAX     (64u << 20)
 #define IN_MAX        (64 << 10)
 #define READS         4
@@ -42,7 +42,7 @@ struct connection {
     bool relays; /* packets were sent to it */
     bool broken; /* to be closed */
     uint32_t events;
-    uint8_t *out; /* owned; NULL while nothing waits */
+    uint8_t *out; /* owned; NULL before anything was sent */
     size_t out_at, out_used, out_size;
     size_t in_used;
     uint8_t in[PREFIX + RELAY_MAX];
@@ -146,7 +146,10 @@ static bool out_flush(struct connection *c)
         c->out_at += (size_t)n;
         c->out_used -= (size_t)n;
     }
-    out_free(c);
+    /* The first one stays: most connections never need more. */
+    c->out_at = 0;
+    if (c->out_size > OUT_FIRST)
+        out_free(c);
     return true;
 }
 
@@ -211,8 +214,9 @@ static void message(struct connection *c, struct str bytes)
     uint8_t out[RDVMSG_MAX];
     if (relay_looks(bytes.p, bytes.n)) {
         c->relays = true;
-        const struct relayed d = {place_make(&in.from, &in.via), (uint8_t *)bytes.p, bytes.n, 0};
-        forward(w, &d);
+        const struct relayed d = {place_make(&in.from, &in.via), (uint8_t *)bytes.p, bytes.n,
+                                  bytes.n};
+        (void)forward(w, &d);
         return;
     }
     size_t n = worker_handle(w, &in, out);

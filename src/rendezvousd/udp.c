@@ -1,7 +1,8 @@
 /* Datagrams of one thread: as many as wait are taken at once, and what they lead to goes out at
  * once. A sender's packets that follow each other come as one buffer with the size of each
- * (UDP_GRO) and leave as one (UDP_SEGMENT), so that a system call moves up to 64 KiB; packets that
- * are passed on never leave the buffer that they came in. */
+ * (UDP_GRO); packets to one receiver that follow each other leave as one message (UDP_SEGMENT),
+ * whichever buffers they came in, so that the way through the kernel is made once for up to 64 KiB.
+ * Packets that are passed on never leave the buffer that they came in. */
 #include <netinet/ip.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -15,17 +16,22 @@
 #define IN_CONTROL   (CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)))
 #define OUT_CONTROL  (CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t)))
 #define SEGMENTS_MAX 64 /* Linux: UDP_MAX_SEGMENTS of kernels before 6.9 */
+#define MESSAGE_MAX  65000
+#define IOVS         (4 * BATCH)
 
 /* What waits to be sent, all of it from one socket. */
 struct outgoing {
     struct mmsghdr messages[BATCH];
-    struct iovec iov[BATCH];
+    struct iovec iov[IOVS]; /* each has whole packets */
     struct sockaddr_in6 to[BATCH];
-    uint16_t segment[BATCH];
+    uint16_t segment[BATCH]; /* 0: one packet */
     uint8_t control[BATCH][OUT_CONTROL] __attribute__((aligned(8)));
     uint8_t bytes[BATCH][RDVMSG_MAX]; /* of our own messages */
-    size_t count;
+    size_t count, iov_count;
     uint8_t socket;
+    /* The last message, when packets may be added: who gets it, its packets' size, all bytes. */
+    struct place last;
+    size_t last_segment, last_n; /* 0: none may */
 };
 
 struct udp_io {
@@ -102,11 +108,13 @@ void udp_io_free(struct udp_io *io)
 /* What the kernel or the card does not cut up is cut up here. */
 static void send_apart(int fd, const struct msghdr *m, size_t segment)
 {
-    const struct iovec whole = m->msg_iov[0];
-    for (size_t at = 0; at < whole.iov_len; at += segment) {
-        size_t left = whole.iov_len - at;
-        (void)sendto(fd, (uint8_t *)whole.iov_base + at, left < segment ? left : segment,
-                     MSG_DONTWAIT, m->msg_name, m->msg_namelen);
+    for (size_t i = 0; i < m->msg_iovlen; i++) {
+        const struct iovec *v = &m->msg_iov[i];
+        for (size_t at = 0; at < v->iov_len; at += segment) {
+            size_t left = v->iov_len - at;
+            (void)sendto(fd, (uint8_t *)v->iov_base + at, left < segment ? left : segment,
+                         MSG_DONTWAIT, m->msg_name, m->msg_namelen);
+        }
     }
 }
 
@@ -123,7 +131,7 @@ void udp_flush(struct worker *w)
             send_apart(fd, &o->messages[sent].msg_hdr, o->segment[sent]);
         sent += n > 0 ? (size_t)n : 1;
     }
-    o->count = 0;
+    o->count = o->iov_count = o->last_n = 0;
 }
 
 static void control_add(struct msghdr *m, const struct cmsghdr *head, const void *data, size_t n)
@@ -153,7 +161,8 @@ static socklen_t name_set(struct sockaddr_in6 *name, const struct place *to)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)name;
     if (to->family == 6) {
-        *name = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(to->port)};
+        *name = (struct sockaddr_in6){
+            .sin6_family = AF_INET6, .sin6_port = htons(to->port), .sin6_scope_id = to->scope};
         memcpy(&name->sin6_addr, to->ip, 16);
         return sizeof *name;
     }
@@ -166,22 +175,26 @@ static socklen_t name_set(struct sockaddr_in6 *name, const struct place *to)
 static size_t out_next(struct worker *w, const struct place *to)
 {
     struct outgoing *o = &w->io->out;
-    if (o->count == BATCH || (o->count > 0 && o->socket != to->socket))
+    if (o->count == BATCH || o->iov_count == IOVS || (o->count > 0 && o->socket != to->socket))
         udp_flush(w);
     size_t i = o->count++;
     o->socket = to->socket;
     o->segment[i] = 0;
+    o->last_n = 0;
     o->messages[i].msg_hdr = (struct msghdr){.msg_name = &o->to[i],
                                              .msg_namelen = name_set(&o->to[i], to),
-                                             .msg_iov = &o->iov[i],
-                                             .msg_iovlen = 1,
+                                             .msg_iov = &o->iov[o->iov_count],
                                              .msg_control = o->control[i]};
     struct addr local = locals_addr(&w->hub->locals, to->local);
     if (local.len)
         local_set(&o->messages[i].msg_hdr, &local);
-    if (o->messages[i].msg_hdr.msg_controllen == 0)
-        o->messages[i].msg_hdr.msg_control = NULL;
     return i;
+}
+
+static void bytes_add(struct outgoing *o, size_t i, void *bytes, size_t n)
+{
+    o->iov[o->iov_count++] = (struct iovec){bytes, n};
+    o->messages[i].msg_hdr.msg_iovlen++;
 }
 
 void udp_send_copy(struct worker *w, const struct place *to, struct str bytes)
@@ -191,23 +204,53 @@ void udp_send_copy(struct worker *w, const struct place *to, struct str bytes)
         return;
     size_t i = out_next(w, to);
     memcpy(o->bytes[i], bytes.p, bytes.n);
-    o->iov[i] = (struct iovec){o->bytes[i], bytes.n};
+    bytes_add(o, i, o->bytes[i], bytes.n);
+}
+
+/* The kernel cuts a message into packets of this size; only the last may be shorter. */
+static void segment_set(struct outgoing *o, size_t i, size_t segment)
+{
+    static const struct cmsghdr head = {.cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT};
+    if (o->segment[i])
+        return;
+    o->segment[i] = (uint16_t)segment;
+    control_add(&o->messages[i].msg_hdr, &head, &o->segment[i], sizeof o->segment[i]);
+}
+
+/* May these bytes, in packets of this size, go with the last message? */
+static bool joins(const struct outgoing *o, const struct place *to, size_t n, size_t segment)
+{
+    size_t all = o->last_n + n;
+    return o->last_n > 0 && o->last_n % o->last_segment == 0 && o->iov_count < IOVS &&
+           (segment == o->last_segment || (n <= segment && n < o->last_segment)) &&
+           all <= MESSAGE_MAX && all <= o->last_segment * SEGMENTS_MAX &&
+           memcmp(to, &o->last, sizeof *to) == 0;
+}
+
+static void send_some(struct worker *w, const struct place *to, uint8_t *bytes, size_t n,
+                      size_t segment)
+{
+    struct outgoing *o = &w->io->out;
+    if (joins(o, to, n, segment)) {
+        bytes_add(o, o->count - 1, bytes, n);
+        segment_set(o, o->count - 1, o->last_segment);
+        o->last_n += n;
+        return;
+    }
+    size_t i = out_next(w, to);
+    bytes_add(o, i, bytes, n);
+    if (n > segment)
+        segment_set(o, i, segment);
+    o->last = *to;
+    o->last_segment = segment;
+    o->last_n = n;
 }
 
 void udp_send(struct worker *w, const struct datagrams *d)
 {
-    static const struct cmsghdr head = {.cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT};
-    size_t most = d->segment ? d->segment * SEGMENTS_MAX : d->n;
-    for (size_t at = 0; at < d->n; at += most) {
-        size_t i = out_next(w, d->to), left = d->n - at;
-        struct outgoing *o = &w->io->out;
-        o->iov[i] = (struct iovec){d->bytes + at, left < most ? left : most};
-        if (d->segment == 0 || o->iov[i].iov_len <= d->segment)
-            continue;
-        o->segment[i] = (uint16_t)d->segment;
-        o->messages[i].msg_hdr.msg_control = o->control[i];
-        control_add(&o->messages[i].msg_hdr, &head, &o->segment[i], sizeof o->segment[i]);
-    }
+    size_t segment = d->segment ? d->segment : d->n, most = segment * SEGMENTS_MAX;
+    for (size_t at = 0; at < d->n; at += most)
+        send_some(w, d->to, d->bytes + at, d->n - at < most ? d->n - at : most, segment);
 }
 
 /* In ------------------------------------------------------------------------ */
@@ -262,15 +305,15 @@ static void buffer_handle(struct udp *u, size_t i)
         in.via.local = local.len ? locals_number(&u->worker->hub->locals, &local) : 0;
     }
     uint8_t *bytes = io->bytes + i * IN_STRIDE;
-    if (relay_looks(bytes, n)) {
-        const struct relayed d = {place_make(&in.from, &in.via), bytes, n, segment};
-        forward(u->worker, &d);
-        return;
-    }
     size_t step = segment ? segment : n;
-    for (size_t at = 0; at < n; at += step) {
-        in.bytes = (struct str){(const char *)bytes + at, n - at < step ? n - at : step};
-        answer(u, &in);
+    for (size_t at = 0, size; at < n; at += size) {
+        size = n - at < step ? n - at : step;
+        in.bytes = (struct str){(const char *)bytes + at, size};
+        const struct relayed d = {place_make(&in.from, &in.via), bytes + at, n - at, step};
+        if (relay_looks(bytes + at, size))
+            size = forward(u->worker, &d);
+        else
+            answer(u, &in);
     }
 }
 

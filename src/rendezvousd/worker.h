@@ -27,9 +27,12 @@ struct sockets {
     size_t udp_count, tcp_count;
 };
 
-/* Port 0 becomes a free one, for UDP and TCP alike. -EADDRINUSE also when another server would
- * share the port with us unseen. */
-int sockets_choose(struct addr *a) WARN_UNUSED;
+/* Port 0 becomes a free one, for UDP and, where wanted, TCP alike. -EADDRINUSE also when another
+ * server would share the port with us unseen. */
+int sockets_choose(struct addr *a, bool tcp) WARN_UNUSED;
+/* [address][port] for RFC 5780: [0][0], which has TCP as well, and [1][1] come in and make the two
+ * others. A port that is 0 becomes one that is free at both addresses. */
+int sockets_choose_four(struct addr at[2][2], struct addr *ret_busy) WARN_UNUSED;
 /* The first so many of the addresses get a TCP listener, too. */
 int sockets_open(struct sockets *s, const struct addr *addrs, size_t tcp_count,
                  size_t udp_count) WARN_UNUSED;
@@ -173,7 +176,9 @@ struct relayed {
     uint8_t *bytes;
     size_t n, segment;
 };
-void forward(struct worker *w, const struct relayed *d);
+/* Up to the first that is no relayed packet, which the first of them is; how many bytes these are.
+ */
+size_t forward(struct worker *w, const struct relayed *d);
 /* For each datagram of a batch, before it is forwarded; and before that, is the batch a full one?
  */
 void shares_begin(struct shares *s, bool full);

@@ -80,11 +80,10 @@ class Pools:
     def up(self, *options):
         self.options = options
         self.stage.serve("--config", self.folder, *options)
-        self.stage.ls()  # answered when all pools have their listeners
         return self
 
     def ask(self, *words, good=True):
-        done = self.stage.berth(*words, timeout=40)
+        done = self.stage.berth(*words)
         assert not good or done.returncode == 0, f"berth {words}: {done.stdout}{done.stderr}"
         return done
 
@@ -129,7 +128,7 @@ class Pools:
 class Client:
     """One connection that is kept."""
 
-    def __init__(self, target, source=None, timeout=15.0):
+    def __init__(self, target, source=None, timeout=30.0):
         self.target = target
         self.socket = connect(target, source, timeout)
         self.own = self.socket.getsockname()[:2]
@@ -173,7 +172,7 @@ class Client:
             return True
 
 
-def get(target, path="/", source=None, timeout=15.0):
+def get(target, path="/", source=None, timeout=30.0):
     with Client(target, source, timeout) as client:
         return client.get(path, close=True)
 

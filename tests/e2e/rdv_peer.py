@@ -6,15 +6,18 @@ import os
 import socket
 import struct
 import threading
+import time
 
 SODIUM = ctypes.CDLL("libsodium.so.23")
 assert SODIUM.sodium_init() >= 0
 
 HELLO, COOKIE, REGISTER, REGISTERED, REFRESH, REFRESHED, LOOKUP, FOUND = range(1, 9)
 CLAIM, RELEASE, DONE, LIST, NAMES, ERROR = range(9, 15)
+ALLOW, ALLOWED, CALL, CALLING, INVITE, ANSWER, ANSWERED, START, OPEN, OPENED = range(15, 25)
 REASONS = ["", "BadMessage", "BadRecord", "BadVersion", "Forged", "Replayed", "SequenceReused",
            "Expired", "TooLongValid", "BadToken", "NotRegistered", "UnknownName", "BadName",
-           "NameTaken", "NotOwner", "TooManyNames", "RateLimited", "Busy", "Full", "Storage"]
+           "NameTaken", "NotOwner", "TooManyNames", "RateLimited", "Busy", "Full", "Storage",
+           "NotAllowed", "NoRelay", "UnknownChannel", "Draining", "UnknownCall", "Declined"]
 
 
 class Identity:
@@ -60,23 +63,77 @@ def reason(answer):
     return REASONS[answer[12]] if answer and answer[2] == ERROR else None
 
 
-class Asker:
-    """A UDP socket, or a TCP connection, to a server."""
+def relay_packet(channel, payload):
+    return struct.pack(">BBHI", 6, 0, 0, channel) + payload
 
-    def __init__(self, port, tcp=False, host="127.0.0.1"):
-        self.tcp = tcp
+
+class Gnutls:
+    """A client's TLS 1.3 over a connected socket, to a server that shows a raw public key."""
+
+    LIB = None
+    PRIORITY = b"NORMAL:-VERS-ALL:+VERS-TLS1.3:-CTYPE-ALL:+CTYPE-SRV-RAWPK:+CTYPE-CLI-X509"
+
+    def __init__(self, sock):
+        if not Gnutls.LIB:
+            Gnutls.LIB = ctypes.CDLL("libgnutls.so.30")
+            Gnutls.LIB.gnutls_record_recv.restype = ctypes.c_ssize_t
+            Gnutls.LIB.gnutls_record_send.restype = ctypes.c_ssize_t
+            Gnutls.LIB.gnutls_certificate_get_peers.restype = ctypes.c_void_p
+        self.session, credentials = ctypes.c_void_p(), ctypes.c_void_p()
+        self._good(self.LIB.gnutls_init(ctypes.byref(self.session), 1 << 1 | 1 << 6 | 1 << 18))
+        self._good(self.LIB.gnutls_priority_set_direct(self.session, self.PRIORITY, None))
+        self._good(self.LIB.gnutls_certificate_allocate_credentials(ctypes.byref(credentials)))
+        self._good(self.LIB.gnutls_credentials_set(self.session, 1, credentials))
+        self.LIB.gnutls_transport_set_int2(self.session, sock.fileno(), sock.fileno())
+        self._good(self.LIB.gnutls_handshake(self.session))
+
+    @staticmethod
+    def _good(result):
+        if result < 0:
+            raise ConnectionError("gnutls error %d" % result)
+        return result
+
+    def key(self):
+        """The server's: the last 32 bytes of what it showed."""
+        n = ctypes.c_uint()
+        at = self.LIB.gnutls_certificate_get_peers(self.session, ctypes.byref(n))
+        data, size = struct.unpack("PI", ctypes.string_at(at, 12))
+        return ctypes.string_at(data, size)[-32:]
+
+    def sendall(self, data):
+        while data:
+            data = data[self._good(self.LIB.gnutls_record_send(self.session, data,
+                                                               ctypes.c_size_t(len(data)))):]
+
+    def recv(self, n):
+        buf = ctypes.create_string_buffer(n)
+        got = self._good(self.LIB.gnutls_record_recv(self.session, buf, ctypes.c_size_t(n)))
+        return buf.raw[:got]
+
+
+class Asker:
+    """A UDP socket, or a TCP connection with or without TLS, to a server."""
+
+    def __init__(self, port, tcp=False, host="127.0.0.1", tls=False):
+        self.tcp = tcp or tls
         self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
-                                    socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+                                    socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM)
         self.socket.settimeout(10)
         self.socket.connect((host, port))
+        self.stream = self.socket
+        if tls:
+            self.socket.settimeout(None)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 10, 0))
+            self.stream = Gnutls(self.socket)
 
     def send(self, data):
-        self.socket.sendall(struct.pack(">H", len(data)) + data if self.tcp else data)
+        self.stream.sendall(struct.pack(">H", len(data)) + data if self.tcp else data)
 
     def _exactly(self, n):
         data = b""
         while len(data) < n:
-            part = self.socket.recv(n - len(data))
+            part = self.stream.recv(n - len(data))
             assert part, "the server closed the connection"
             data += part
         return data
@@ -97,6 +154,101 @@ class Asker:
 
     def close(self):
         self.socket.close()
+
+
+class Peer:
+    """Who is registered, calls, is called, and sends through the relay, over one Asker."""
+
+    def __init__(self, asker, identity=None):
+        self.asker, self.identity = asker, identity or Identity()
+        self.key, self.waiting, self.token = self.identity.key, [], None
+
+    def ask(self, data, *types):
+        """The answer with our transaction; what else comes is kept for next()."""
+        transaction = os.urandom(8)
+        self.asker.send(data[:4] + transaction + data[12:])
+        while True:
+            got = self.asker.receive()
+            if got[0] == 5 and got[4:12] == transaction:
+                assert not types or got[2] in types, (got[2], reason(got))
+                return got
+            self.waiting.append(got)
+
+    def next(self, kind=None):
+        """The next message of this type that came unasked, or the next relayed payload."""
+        while True:
+            for i, got in enumerate(self.waiting):
+                if got[0] == 6 if kind is None else got[0] == 5 and got[2] == kind:
+                    return self.waiting.pop(i)
+            self.waiting.append(self.asker.receive())
+
+    def register(self, sequence=1):
+        cookie = self.ask(message(HELLO, bytes(52)), COOKIE)[12:28]
+        record = self.identity.record(sequence, int(time.time()) + 3600)
+        self.token = self.ask(register(self.identity, cookie, record), REGISTERED)[12:28]
+        return self
+
+    def allow(self, *keys, anyone=False):
+        body = struct.pack(">BH", anyone, len(keys)) + b"".join(k[:8] for k in keys)
+        return self.ask(message(ALLOW, self.token + self.key + body))
+
+    def call(self, callee, number=1, offer=b"offer", rtt=0):
+        body = struct.pack(">QIH", number, rtt, len(offer)) + offer
+        got = self.ask(message(CALL, self.token + self.key + callee + body))
+        return Calling(got) if got[2] == CALLING else got
+
+    def invited(self):
+        return Invite(self.next(INVITE))
+
+    def answer(self, invite, taken=0, offer=b"answer", rtt=0):
+        body = struct.pack(">QBIH", invite.call, taken, rtt, len(offer)) + offer
+        return self.ask(message(ANSWER, self.token + self.key + invite.key + body))
+
+    def open(self, channel, ticket, cookie=bytes(16)):
+        """Shows a cookie when it is asked for one."""
+        body = struct.pack(">16sI16s", cookie, channel, ticket)
+        got = self.ask(message(OPEN, body.ljust(52, b"\0")))
+        return self.open(channel, ticket, got[12:28]) if got[2] == COOKIE else got
+
+    def relay(self, channel, payload):
+        self.asker.send(relay_packet(channel, payload))
+
+    def relayed(self):
+        """Channel and payload of the next relayed packet."""
+        got = self.next()
+        return struct.unpack(">I", got[4:8])[0], got[8:]
+
+
+def _address(data):
+    """Address and port, and what follows."""
+    if data[0] == 0:
+        return None, data[1:]
+    n = 16 if data[0] == 6 else 4
+    family = socket.AF_INET6 if n == 16 else socket.AF_INET
+    return (socket.inet_ntop(family, data[3:3 + n]), struct.unpack(">H", data[1:3])[0]), data[3 + n:]
+
+
+class Calling:
+    def __init__(self, data):
+        self.call, self.channel, self.ticket = struct.unpack(">QI16s", data[12:40])
+        self.relay, rest = _address(data[40:])
+        assert not rest
+
+
+class Invite:
+    def __init__(self, data):
+        self.call, self.key, self.channel, self.ticket = struct.unpack(">Q32sI16s", data[12:72])
+        self.relay, rest = _address(data[72:])
+        self.seen, rest = _address(rest)
+        self.offer = rest[2:]
+        assert struct.unpack(">H", rest[:2])[0] == len(self.offer)
+
+
+class Answered:
+    def __init__(self, data):
+        self.call, self.key, self.reason, self.wait = struct.unpack(">Q32sBI", data[12:57])
+        self.seen, rest = _address(data[57:])
+        self.offer = rest[2:]
 
 
 class Liar:

@@ -80,7 +80,7 @@ class Stage:
     def tool(self, name="berth"):
         return os.path.join(self.build, name)
 
-    def berth(self, *args, timeout=20, env=None):
+    def berth(self, *args, timeout=60, env=None):
         """Runs one berth command to its end; the caller judges the exit status."""
         return subprocess.run(self._wrap([self.tool(), *map(str, args)]), capture_output=True,
                               text=True, timeout=timeout, check=False, cwd="/",
@@ -131,7 +131,8 @@ class Stage:
 
     def serve(self, *options, limit=()):
         """Starts this stage's berthd by hand, in the foreground, with options of its own; `limit` is a
-        command before it."""
+        command before it. When this returns it has opened everything: the control socket is the
+        first of all, and answers last."""
         proc = Proc(self._wrap([*limit, self.tool("berthd"), *map(str, options)]),
                     os.path.join(self.files, "berthd.log"), self.env, "/")
         self.by_hand.append(proc)
@@ -144,12 +145,14 @@ class Stage:
                 return False
             return True
 
-        wait_until(takes, 10, "a control socket")
+        wait_until(takes, 30, "a control socket")
+        done = self.berth("ls")
+        assert done.returncode == 0, f"berthd does not answer: {done.stderr}{proc.output()}"
 
     def control_path(self, name="control"):
         return os.path.join(self.runtime, name)
 
-    def control(self, name="control", timeout=5.0):
+    def control(self, name="control", timeout=30.0):
         """A connection to one of berth's sockets, as any local process can make it."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.settimeout(timeout)

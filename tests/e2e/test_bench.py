@@ -42,3 +42,9 @@ def test_a_part_of_the_life_cycle(build, part, found):
     out = run(build, "lifecycle.py", "--smoke", "--only", part)
     assert found in out, out
     assert "not measured: " not in out, out
+
+
+def test_the_rendezvous_server_and_its_relay(build):
+    out = run(build, "rendezvous.py", "--smoke")
+    assert "| refreshes | " in out and "| 16 together | " in out, out
+    assert "not measured" not in out, out

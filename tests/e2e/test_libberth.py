@@ -37,8 +37,10 @@ def route_of(stage, host):
     return f"http://{host}:{stage.port}/"
 
 
-def start(stage, argv, host, marker="asks for", ready=True):
-    """Starts a program as it is; libberth does the rest."""
+def start(stage, argv, host, marker=None, ready=True):
+    """Starts a program as it is; libberth does the rest. Who is alone on the port gets everything,
+    with no name: only beside another one an answer proves whose it is."""
+    marker = marker or (f"asks for {host}" if stage.running else "asks for ")
     log = os.path.join(stage.files, f"{host}-{len(stage.running)}.log")
     env = {**stage.env, "LIBBERTH": stage.tool("libberth.so"), "PYTHONDONTWRITEBYTECODE": "1"}
     proc = Proc(argv, log, env, stage.files)
@@ -58,7 +60,7 @@ def start_example(stage, name, host, **more):
     return start(stage, [*example(stage, name), route_of(stage, host)], host, **more)
 
 
-def start_queue(stage, name, host, marker):
+def start_queue(stage, name, host, marker=None):
     argv = [stage.tool(), "run", "--queue", "--as", route_of(stage, host), "--",
             *example(stage, name)]
     return start(stage, argv, host, marker)
@@ -103,8 +105,7 @@ def test_a_program_alone_on_its_port_gets_its_connections_unread(stage):
     assert running.check(path="/x").text == "asks for  by "
 
 
-@pytest.mark.parametrize("name,marker", [("queue.py", "by a queue"), ("native", "asks for"),
-                                         ("native.py", "asks for")])
+@pytest.mark.parametrize("name,marker", [("queue.py", "by a queue"), ("native", None), ("native.py", None)])
 def test_a_program_takes_a_queue_from_listen_fds(stage, other, name, marker):
     running = start_queue(stage, name, "queue.localhost", marker)
     for _ in range(3):
@@ -168,10 +169,10 @@ def test_a_connection_stays_queued_while_no_descriptor_is_left(stage, other):
 # berthd is gone -----------------------------------------------------------------------------------
 
 
-def test_programs_attach_again_when_berthd_and_dispatch_were_killed(stage):
+def test_programs_attach_again_when_berthd_and_dispatch_were_killed(stage, other):
     programs = [start_example(stage, "native", "c.localhost"),
                 start_example(stage, "native.py", "py.localhost"),
-                start_queue(stage, "native", "queue.localhost", "asks for"),
+                start_queue(stage, "native", "queue.localhost"),
                 start_app(stage, "threads", "threads.localhost"),
                 start_app(stage, "workers", "workers.localhost")]
     for running in programs:

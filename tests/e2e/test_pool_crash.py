@@ -126,6 +126,28 @@ def test_workers_attach_again_when_both_were_killed(pools):
     assert load.pids == set(pids), "both serve again"
 
 
+@pytest.mark.parametrize("ready", ["listen", "notify", "probe"])
+def test_a_worker_that_was_ready_just_before_berthd_died_is_ready(pools, stage, ready):
+    folder = os.path.join(stage.files, "there")
+    os.mkdir(folder)
+    with open(os.path.join(folder, "ready"), "w", encoding="ascii"):
+        pass
+    health = {"health": "/"} if ready == "probe" else {}
+    pools.define("one", words=["notify"], ready=ready, directory=folder, start="always", **health)
+    pools.up()
+    pids = pools.wait_workers("one", 1)
+    pools.kill("berthd")
+    path = stage.control_path("pools")
+    with open(path, encoding="utf-8") as f:
+        state = json.load(f)
+    for worker in state[0]["workers"]:  # what stands there before the last change is written
+        worker.update(state=0, said_ready=False)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(state, f)
+    pools.up()
+    known_again(pools, "one", pids)
+
+
 def test_a_pool_of_berth_run_outlives_berthd(pools, stage):
     done = stage.berth("run", "--name", "mine", "--as", "mine.localhost", "--workers", "2",
                        "--detach", "--", PYTHON, POOL_APP, "127.0.0.1", pools.port,

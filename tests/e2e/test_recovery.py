@@ -309,7 +309,7 @@ def test_clients_that_do_not_read_their_answers_hold_nobody_up(stage, pair, user
     with subprocess.Popen(as_user(user, [PYTHON, "-c", DEAF, path, str(COMMAND)]), cwd="/",
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout.readline() == b"sent\n"
-        assert stage.berth("ls", timeout=4).returncode == 0
+        assert stage.berth("ls").returncode == 0
         deaf.stdin.close()
     assert_unharmed(stage, pair, pids)
 

@@ -507,6 +507,22 @@ TEST("a STUN attribute that must be understood and is not is named")
     rig_close(&g);
 }
 
+TEST("what only servers send is never answered, so that two of them cannot be made to talk")
+{
+    struct rig g;
+    struct rdvmsg a;
+    static const enum rdvmsg_type answers[] = {
+        RDVMSG_COOKIE_IS, RDVMSG_REGISTERED, RDVMSG_REFRESHED,  RDVMSG_FOUND,   RDVMSG_DONE,
+        RDVMSG_NAMES,     RDVMSG_ERROR,      RDVMSG_ALLOWED_IS, RDVMSG_CALLING, RDVMSG_INVITE,
+        RDVMSG_ANSWERED,  RDVMSG_START,      RDVMSG_OPENED};
+    rig_open(&g, 0);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        struct rdvmsg m = {.type = answers[i], .addr = g.from, .reason = RDV_BUSY};
+        CHECK_INT(ask(&g, &m, &a), 0);
+    }
+    rig_close(&g);
+}
+
 TEST("noise gets no answer")
 {
     struct rig g;

@@ -105,7 +105,8 @@ TEST("what is refused is refused with what would be right")
         {"blog.example", "has no scheme: a route looks like http://"},
         {"https://blog.example/", "https needs the gateway, which this version does not have: use "
                                   "tls:// to pass TLS through to the program"},
-        {"gopher://x", "one of http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp peer any"},
+        {"gopher://x",
+         "one of http tls ssh socks rdp postgres redis mqtt xmpp prefix tcp peer any"},
         {"://x", "unknown scheme"},
         {"http://a..b/", "empty label"},
         {"http://.a/", "empty label"},

@@ -369,3 +369,82 @@ static inline bool rig_answered_one(struct rig *r)
 {
     return r->nodes[0].answers > 0;
 }
+
+/* Bytes that a program writes and another one reads, each at the place where it must be. */
+struct transfer {
+    int from, to; /* the programs' sockets */
+    uint64_t size, written, read, wrong;
+    bool paused; /* the reader does not read */
+    bool ended;  /* ... and has seen the end */
+};
+
+#define PATTERN 65521
+
+static inline const uint8_t *pattern(void)
+{
+    static uint8_t bytes[2 * PATTERN];
+    if (bytes[1] == 0)
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (uint8_t)((i % PATTERN) * 2654435761u >> 13 | (i % PATTERN == 1));
+    return bytes;
+}
+
+static inline void transfer_write(struct transfer *t)
+{
+    while (t->from >= 0 && t->written < t->size) {
+        uint64_t left = t->size - t->written;
+        ssize_t n = send(t->from, pattern() + t->written % PATTERN,
+                         left < PATTERN ? (size_t)left : PATTERN, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n <= 0)
+            return;
+        t->written += (uint64_t)n;
+        if (t->written == t->size)
+            (void)shutdown(t->from, SHUT_WR);
+    }
+}
+
+static inline void transfer_read(struct transfer *t)
+{
+    static uint8_t bytes[PATTERN];
+    while (t->to >= 0 && !t->paused && !t->ended) {
+        ssize_t n = recv(t->to, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n < 0)
+            return;
+        t->ended = n == 0;
+        t->wrong += n > 0 && memcmp(bytes, pattern() + t->read % PATTERN, (size_t)n) != 0;
+        t->read += (uint64_t)n;
+    }
+}
+
+#define TRANSFER_CHECK(t)                                                                          \
+    do {                                                                                           \
+        CHECK_INT((t)->read, (t)->size);                                                           \
+        CHECK_INT((t)->wrong, 0);                                                                  \
+        CHECK((t)->ended);                                                                         \
+    } while (0)
+
+/* Both directions of one stream, r->user being two transfers: the programs of the usual test. */
+static inline void rig_programs(struct rig *r)
+{
+    struct transfer *t = r->user;
+    t[0].to = t[1].from = r->nodes[1].peer_fd;
+    for (int i = 0; i < 2; i++) {
+        transfer_write(&t[i]);
+        transfer_read(&t[i]);
+    }
+}
+
+static inline bool rig_transferred(struct rig *r)
+{
+    const struct transfer *t = r->user;
+    return t[0].ended && t[1].ended;
+}
+
+static inline void rig_transfer(struct rig *r, struct session *s, struct transfer t[2])
+{
+    int fd = rig_dial(s, "web");
+    t[0].from = t[1].to = fd;
+    t[0].to = t[1].from = -EBADF;
+    r->user = t;
+    r->each = rig_programs;
+}
