@@ -54,6 +54,7 @@ static void settle(struct remote *r)
     r->path.heard_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
+    nearby_note(r, &s.quic.path.remote);
 }
 
 /* One address after the other: the next when this one has not answered. */
@@ -187,6 +188,15 @@ void path_offer(struct remote *r, const struct offer *o, const struct addr *seen
             try_add(p, &o->candidates[i].addr, o->candidates[i].kind);
     trail_add(&r->trail, "%zu addresses of it to try", p->count);
     path_up(r);
+}
+
+void path_near(struct remote *r, const struct addr *at)
+{
+    if (r->path.stage == PATH_DIRECT)
+        return;
+    try_add(&r->path, at, RECORD_HOST);
+    if (r->path.stage == PATH_NONE || r->path.stage == PATH_RESTING)
+        path_up(r);
 }
 
 void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us)

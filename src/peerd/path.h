@@ -42,6 +42,8 @@ void path_done(struct remote *r);
 /* The other side's offer for a call, of either direction, and where a server sees it (len 0: not
  * known). */
 void path_offer(struct remote *r, const struct offer *o, const struct addr *seen);
+/* Another address, which no server has named. */
+void path_near(struct remote *r, const struct addr *at);
 /* Both sides are to fire so long from now: the other one is seen there. */
 void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us);
 /* The session has come up, or is another one. */
