@@ -20,7 +20,7 @@ deps-build deps-demo deps-check deps-bench: deps-%:
 	@tools/deps install $*
 
 # Only the programs: tests, benches and fuzzers take five times as long to build.
-PROGRAMS = berth berthd berth-dispatch berth-upstream libberth-preload.so
+PROGRAMS = berth berthd berth-dispatch berth-peer berth-rendezvous berth-upstream libberth-preload.so
 .PHONY: demo
 demo: deps-demo
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja

@@ -30,6 +30,12 @@ _berth_peers() {
     berth peers --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)".*/\1/p'
 }
 
+# What is published here; asks berth-peer only when one runs.
+_berth_services() {
+    [[ -S ${BERTH_RUNTIME_DIR:-$XDG_RUNTIME_DIR/berth}/peer ]] || return
+    berth publish --json 2>/dev/null | sed -n 's/^ *"service": "\(.*\)".*/\1/p'
+}
+
 # The word under the cursor, whole: bash takes it apart at colons. Sets cur and prev.
 _berth_words() {
     local line=${COMP_LINE:0:COMP_POINT}
@@ -56,7 +62,7 @@ _berth_program() {
     while ((i < COMP_CWORD)); do
         case ${COMP_WORDS[i]} in
         --) echo $((i + 1)); return ;;
-        --as | --port | --listen | --name | --workers | --set)
+        --as | --port | --listen | --publish | --allow | --name | --workers | --set)
             ((i += 2))
             # A value with colons is several words to bash.
             while [[ ${COMP_WORDS[i]-} == :* || ${COMP_WORDS[i - 1]-} == *: ]] && ((i < COMP_CWORD)); do
@@ -84,11 +90,12 @@ _berth_run() {
     if [[ -z $program ]]; then
         case $prev in
         --as) _berth_offer "$(_berth_routes)" ;;
+        --allow) _berth_offer "anyone $(_berth_peers)" ;;
         --listen) _berth_offer "0.0.0.0: 127.0.0.1: [::]: unix:/" ;;
         --port | --name) ;;
         --workers) _berth_offer "1 2 4 1..4" ;;
         --set) _berth_settings ;;
-        *) _berth_offer "--as --port --listen --name --proxy --queue --workers --set --detach --help --" ;;
+        *) _berth_offer "--as --port --listen --publish --allow --name --proxy --queue --workers --set --detach --help --" ;;
         esac
     elif declare -F _command_offset >/dev/null; then
         _command_offset "$program"
@@ -119,7 +126,7 @@ _berth_apps() {
 
 _berth() {
     local cur prev
-    local verbs="run ls logs why reserve check config top metrics status start stop restart reload upgrade key name register lookup peers help"
+    local verbs="run ls logs why reserve check config top metrics status start stop restart reload upgrade key name register lookup peers publish unpublish allow deny dial forward help"
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
@@ -131,9 +138,26 @@ _berth() {
     why)
         case $cur in
         -*) _berth_offer "--json --brief --pid --help" ;;
-        *) _berth_offer "$(_berth_ports)" ;;
+        *) _berth_offer "$(_berth_ports) $(_berth_peers)" ;;
         esac
         ;;
+    publish)
+        case $prev in
+        --to) _berth_offer "$(_berth_ports) unix:/" ;;
+        --allow) _berth_offer "anyone $(_berth_peers)" ;;
+        *) _berth_offer "--to --allow --proxy --rendezvous --json --help" ;;
+        esac
+        ;;
+    unpublish) _berth_offer "$(_berth_services)" ;;
+    allow | deny)
+        if ((COMP_CWORD == 2)); then
+            _berth_offer "anyone $(_berth_peers) --rendezvous --help"
+        else
+            _berth_offer "$(_berth_services)"
+        fi
+        ;;
+    dial) _berth_offer "--timeout --fdpass --rendezvous -v --help $(_berth_peers)" ;;
+    forward) _berth_offer "--all --detach --end --rendezvous --help $(_berth_peers)" ;;
     check)
         case $prev in
         --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
@@ -181,7 +205,7 @@ _berth() {
         ;;
     peers)
         case $COMP_CWORD in
-        2) _berth_offer "accept forget --json --help" ;;
+        2) _berth_offer "accept forget stop --json --help" ;;
         3) _berth_offer "$(_berth_peers)" ;;
         esac
         ;;

@@ -20,6 +20,7 @@
 #include "peerd/forward.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
+#include "sandbox/peer.h"
 
 #ifndef BERTH_VERSION
 #define BERTH_VERSION "0"
@@ -340,6 +341,32 @@ static void stop(struct peerd *p)
     loop_done(&p->loop);
 }
 
+static void folder_of(const char *path, char *buf, size_t size)
+{
+    (void)snprintf(buf, size, "%s", path);
+    char *slash = strrchr(buf, '/');
+    if (slash && slash != buf)
+        *slash = 0;
+}
+
+/* Everything is open that takes more; what it lacks on this kernel is said, and not fatal. */
+static void sandbox_enter_peer(const struct peerd *p)
+{
+    char keys[4096], runtime[RUNTIME_PATH_MAX], socket[RUNTIME_PATH_MAX];
+    const char *const folders[] = {keys, runtime};
+    folder_of(p->state.path, keys, sizeof keys);
+    int r = runtime_path(RUNTIME_PEER, socket);
+    if (r == 0) {
+        folder_of(socket, runtime, sizeof runtime);
+        r = sandbox_peer_files(folders, 2);
+    }
+    if (r < 0)
+        log_warn("sandbox incomplete step=landlock err=%s", strerror(-r));
+    r = sandbox_peer_calls();
+    if (r < 0 && r != -ENOTSUP)
+        log_warn("sandbox incomplete step=seccomp err=%s", strerror(-r));
+}
+
 static int serve(struct peerd *p, const struct options *o, int ready)
 {
     struct signals signals = {.peerd = p};
@@ -350,6 +377,7 @@ static int serve(struct peerd *p, const struct options *o, int ready)
         log_error("cannot start err=%s", strerror(-r));
         return 1;
     }
+    sandbox_enter_peer(p);
     if (ready >= 0) {
         ssize_t written = write(ready, "R", 1);
         (void)written;

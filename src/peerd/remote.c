@@ -17,7 +17,7 @@
 /* With streams there is a ping every so often, and a peer from which nothing comes for so long is
  * gone: whoever waits for it must hear of that. */
 #define PING_MS 2000
-#define GONE_MS 15000
+#define GONE_MS 10000
 #define CALM_MS 15000
 
 struct remote *remote_find(struct peerd *p, const struct key *key)

@@ -1,0 +1,198 @@
+/* What berth-peer may do: keep files in two folders, and speak to the network. The filter is the
+ * same for the thread that looks a host up, which the C library does with whatever is configured.
+ */
+#include "sandbox/peer.h"
+
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+/* linux/landlock.h, of which older headers lack some. */
+#define FS_READ        ((1u << 2) | (1u << 3))
+#define FS_ALL_1       0x1fffu
+#define FS_EXECUTE     (1u << 0)
+#define FS_TRUNCATE    (1u << 14) /* ABI 3 */
+#define FS_REFER       (1u << 13) /* ABI 2 */
+#define RULE_PATH      1
+#define VERSION_WANTED 1u
+
+struct ruleset {
+    uint64_t fs;
+};
+
+/* As the kernel has it, without padding. */
+struct __attribute__((packed)) path_rule {
+    uint64_t access;
+    int32_t fd;
+};
+
+static const char *const readable[] = {"/etc",           "/usr", "/lib", "/lib64",
+                                       "/proc",          "/sys", "/dev", "/run/systemd/resolve",
+                                       "/run/resolvconf"};
+
+static void path_add(int ruleset, const char *path, uint64_t access)
+{
+    CLEANUP_FD int fd = open(path, O_PATH | O_CLOEXEC);
+    const struct path_rule rule = {access, fd};
+    /* A folder that is not there needs no rule. */
+    if (fd >= 0)
+        (void)syscall(SYS_landlock_add_rule, ruleset, RULE_PATH, &rule, 0);
+}
+
+int sandbox_peer_files(const char *const *folders, size_t count)
+{
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, VERSION_WANTED);
+    if (abi <= 0)
+        return -ENOTSUP;
+    struct ruleset rules = {.fs = FS_ALL_1};
+    rules.fs |= abi >= 2 ? FS_REFER : 0;
+    rules.fs |= abi >= 3 ? FS_TRUNCATE : 0;
+    CLEANUP_FD int fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
+    if (fd < 0)
+        return -errno;
+    for (size_t i = 0; i < count; i++)
+        path_add(fd, folders[i], rules.fs & ~(uint64_t)FS_EXECUTE);
+    for (size_t i = 0; i < sizeof readable / sizeof *readable; i++)
+        path_add(fd, readable[i], FS_READ);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        syscall(SYS_landlock_restrict_self, fd, 0) < 0)
+        return -errno;
+    return (int)abi;
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+int sandbox_peer_calls(void)
+{
+    return -ENOTSUP;
+}
+#else
+/* What is not here fails with EPERM, as in dispatch. */
+static const int allowed[] = {
+    SCMP_SYS(accept4),
+    SCMP_SYS(access),
+    SCMP_SYS(bind),
+    SCMP_SYS(brk),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(clone),
+    SCMP_SYS(clone3),
+    SCMP_SYS(close),
+    SCMP_SYS(connect),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(eventfd2),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(faccessat),
+    SCMP_SYS(faccessat2),
+    SCMP_SYS(fchmod),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(flock),
+    SCMP_SYS(fstat),
+    SCMP_SYS(fsync),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(futex),
+    SCMP_SYS(getcwd),
+    SCMP_SYS(getegid),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(getgid),
+    SCMP_SYS(getpeername),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getppid),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(getsockname),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(gettid),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(getuid),
+    SCMP_SYS(ioctl),
+    SCMP_SYS(listen),
+    SCMP_SYS(lseek),
+    SCMP_SYS(lstat),
+    SCMP_SYS(madvise),
+    SCMP_SYS(memfd_create),
+    SCMP_SYS(mkdir),
+    SCMP_SYS(mkdirat),
+    SCMP_SYS(mmap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(mremap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(open),
+    SCMP_SYS(openat),
+    SCMP_SYS(pipe2),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(pread64),
+    SCMP_SYS(read),
+    SCMP_SYS(readlink),
+    SCMP_SYS(readlinkat),
+    SCMP_SYS(readv),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(recvmmsg),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(rename),
+    SCMP_SYS(renameat),
+    SCMP_SYS(renameat2),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(rseq),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sendmmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(setsockopt),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(socketpair),
+    SCMP_SYS(splice),
+    SCMP_SYS(stat),
+    SCMP_SYS(statfs),
+    SCMP_SYS(statx),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(timerfd_create),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(uname),
+    SCMP_SYS(unlink),
+    SCMP_SYS(unlinkat),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
+};
+
+/* What a socket may be of. */
+static const scmp_datum_t families[] = {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK};
+
+int sandbox_peer_calls(void)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    if (!ctx)
+        return -ENOMEM;
+    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
+    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+    for (size_t i = 0; r == 0 && i < sizeof families / sizeof *families; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+                             SCMP_A0(SCMP_CMP_EQ, families[i]));
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+    if (r == 0)
+        r = seccomp_load(ctx);
+    seccomp_release(ctx);
+    return r;
+}
+#endif
