@@ -99,6 +99,17 @@ def test_a_peer_is_reached_where_it_was_when_no_server_is_there(worlds):
     assert "answered before" in laptop.good("why", "home/echo")
 
 
+def test_a_servers_name_is_looked_up(worlds):
+    world = worlds()
+    home, laptop = world.peer("home"), world.peer("laptop")
+    world.server_address = home.env["BERTH_RENDEZVOUS"] = laptop.env["BERTH_RENDEZVOUS"] = (
+        f"localhost:{world.server.port}")
+    publish(home, "--allow", "laptop")
+    laptop.start()
+    done = says(laptop)
+    assert (done.returncode, done.stdout) == (0, b"to be said\n"), done.stderr
+
+
 def test_where_udp_is_blocked_everything_goes_by_tls(worlds):
     world = worlds(network=True)
     home, laptop = world.peer("home"), world.peer("laptop")
