@@ -35,6 +35,7 @@ check: deps-check
 bench: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/run.py --build $(BUILD)
+	$(PYTHON) bench/upstream.py --build $(BUILD)
 	$(PYTHON) bench/lifecycle.py --build $(BUILD)
 	$(PYTHON) bench/rendezvous.py --build $(BUILD)
 
@@ -47,6 +48,12 @@ bench-lifecycle: deps-bench
 bench-rendezvous: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/rendezvous.py --build $(BUILD)
+
+# Every pair of NATs, ten times each: hours of waiting in half an hour. Goes on where it was broken off.
+.PHONY: natlab
+natlab: deps-check
+	@$(MAKE) --no-print-directory all
+	BERTH_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/natlab/matrix.py --html $(BUILD)/natlab.html
 
 .PHONY: fuzz
 fuzz: deps-check

@@ -89,3 +89,37 @@ static inline int udp_connect(int port)
         die("socket");
     return fd;
 }
+
+/* Somebody who is registered, over a socket of its own. */
+struct peer {
+    int fd;
+    struct identity id;
+    uint8_t token[RDVMSG_COOKIE];
+};
+
+static inline void sign_in(struct peer *p, int port)
+{
+    uint8_t record[RECORD_MAX], in[RDVMSG_MAX];
+    struct record r = {.sequence = 1, .not_after = (uint64_t)time(NULL) + 3600, .relay = STR("")};
+    struct rdvmsg a, m = {.type = RDVMSG_HELLO, .pad_to = RDVMSG_HELLO_MIN};
+    p->fd = udp_connect(port);
+    identity_make(&p->id);
+    ask(p->fd, &m, &a, in);
+    m = (struct rdvmsg){.type = RDVMSG_REGISTER};
+    memcpy(m.cookie, a.cookie, sizeof m.cookie);
+    m.record = (struct str){(char *)record, (size_t)signed_record_make(&p->id, &r, record)};
+    if (signed_request_make(&p->id, KEY_LOGIN, m.cookie, m.record, m.signature) < 0)
+        exit(1);
+    ask(p->fd, &m, &a, in);
+    if (a.type != RDVMSG_REGISTERED)
+        exit(1);
+    memcpy(p->token, a.token, sizeof p->token);
+}
+
+static inline struct rdvmsg request(const struct peer *p, enum rdvmsg_type type)
+{
+    struct rdvmsg m = {.type = type};
+    memcpy(m.key, p->id.key.b, sizeof m.key);
+    memcpy(m.token, p->token, sizeof m.token);
+    return m;
+}

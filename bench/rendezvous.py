@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """`make bench-rendezvous`: what berth-rendezvous costs and carries. Memory of registered peers and of
 relayed pairs; registrations, refreshes and lookups of a core-second; relayed packets of a
-core-second beside coturn, in turns. Real UDP sockets on loopback, servers with one thread. Writes
+core-second beside coturn, in turns; and servers that share a Redis. Real UDP sockets on loopback, servers with one thread. Writes
 build/bench/rendezvous.md and puts it into docs/BENCHMARKS.md; nothing is left running."""
 
 import argparse
@@ -17,6 +17,7 @@ import tempfile
 import time
 import types
 
+import rendezvous_redis
 import report
 from report import Target, at_least, at_most, grid, middle, spread
 from run import use_two_cpus
@@ -135,6 +136,8 @@ def measure_round(options, results):
                 (_, facts), = lines_of([bench / "relay-bench", kind, server.port, server.pid,
                                         options.pairs, segments, options.seconds], 120)
                 results.setdefault((kind, segments), []).append(facts["per_core_s"])
+    if shutil.which("redis-server"):
+        rendezvous_redis.measure_round(options, results, lines_of, listening)
 
 
 def measure(options):
@@ -162,7 +165,8 @@ def targets(results, options):
                    ("berth", 16), at_least(250000)),
             target("Relayed packets of a core-second, one by one: at least 250,000", ("berth", 1),
                    at_least(250000)),
-            target("Bytes a relayed pair, 100,000 of them: at most 1,024", "pair", at_most(1024))]
+            target("Bytes a relayed pair, 100,000 of them: at most 1,024", "pair", at_most(1024)),
+            *rendezvous_redis.targets(results)]
 
 
 def relay_rows(results):
@@ -189,7 +193,8 @@ def document(results, options, facts):
              "## Relay, packets of 1,200 bytes",
              grid(["", "berth-rendezvous, of a core-second", "coturn", "ratio"],
                   relay_rows(results)),
-             METHOD.format(peers=options.peers, pairs=options.pairs).rstrip()]
+             *rendezvous_redis.section(results),
+             METHOD.format(peers=options.peers, pairs=options.pairs) + rendezvous_redis.METHOD]
     return "\n\n".join(parts) + "\n"
 
 
@@ -203,9 +208,10 @@ def parse_options():
     parser.add_argument("--smoke", action="store_true", help="does it run at all?")
     options = parser.parse_args()
     options.build = options.build.resolve()
-    options.memory = (10000, 100000, 1000000)
+    options.memory, options.calls = (10000, 100000, 1000000), 3000
     if options.smoke:
         options.peers, options.seconds, options.rounds, options.memory = 320, 0.3, 1, (10000,)
+        options.calls = 50
     options.kinds = ("berth", "turn") if shutil.which("turnserver") else ("berth",)
     return options
 

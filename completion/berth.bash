@@ -7,7 +7,7 @@ _berth_routes() {
     folder=${folder,,}
     folder=${folder//[^a-z0-9]/-}
     printf '%s\n' "$folder.localhost" http:// tls:// ssh:// any:// tcp:// postgres:// redis:// \
-        mqtt:// xmpp:// rdp:// socks:// prefix://
+        mqtt:// xmpp:// rdp:// socks:// prefix:// peer://
     berth ls --json 2>/dev/null | sed -n 's/^ *"route": "\(http:.*\)".*/\1/p'
 }
 
@@ -92,7 +92,7 @@ _berth_run() {
         --as) _berth_offer "$(_berth_routes)" ;;
         --allow) _berth_offer "anyone $(_berth_peers)" ;;
         --listen) _berth_offer "0.0.0.0: 127.0.0.1: [::]: unix:/" ;;
-        --port | --name) ;;
+        --port | --name | --publish) ;;
         --workers) _berth_offer "1 2 4 1..4" ;;
         --set) _berth_settings ;;
         *) _berth_offer "--as --port --listen --publish --allow --name --proxy --queue --workers --set --detach --help --" ;;
@@ -119,6 +119,28 @@ _berth_reserve() {
     esac
 }
 
+_berth_route() {
+    if ((COMP_CWORD == 2)); then
+        _berth_offer "add ls delete --help"
+        return
+    fi
+    case ${COMP_WORDS[2]},$prev in
+    ls,*) _berth_offer "--json --help" ;;
+    delete,*) _berth_offer "$(_berth_apps) --help" ;;
+    *,--to) _berth_offer "127.0.0.1: unix:/" ;;
+    *,--proxy) _berth_offer "v1 v2" ;;
+    *,--listen) _berth_offer "0.0.0.0: 127.0.0.1: [::]: unix:/" ;;
+    *,--set) _berth_settings ;;
+    *,--name) ;;
+    *)
+        case $cur in
+        -*) _berth_offer "--to --proxy --name --listen --set --help" ;;
+        *) _berth_offer "$(_berth_routes)" ;;
+        esac
+        ;;
+    esac
+}
+
 # The names of applications.
 _berth_apps() {
     berth ls --json 2>/dev/null | sed -n 's/^      "name": "\(.*\)",$/\1/p' | sort -u
@@ -126,7 +148,7 @@ _berth_apps() {
 
 _berth() {
     local cur prev
-    local verbs="run ls logs why reserve check config top metrics status start stop restart reload upgrade key name register lookup peers publish unpublish allow deny dial forward help"
+    local verbs="run route ls logs why reserve check config top metrics status start stop restart reload upgrade key name register lookup peers publish unpublish allow deny dial forward help"
     _berth_words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
@@ -172,6 +194,7 @@ _berth() {
         ;;
     ls | upgrade) _berth_offer "--json --help" ;;
     reserve) _berth_reserve ;;
+    route) _berth_route ;;
     status) _berth_offer "--json --security --help" ;;
     logs)
         case $prev,$cur in

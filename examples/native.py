@@ -23,6 +23,13 @@ class Conn(ctypes.Structure):
                 ("host", ctypes.c_char * 256), ("path", ctypes.c_char * 1032)]
 
 
+class Peer(ctypes.Structure):
+    """struct berth_peer."""
+
+    _fields_ = [("size", ctypes.c_size_t), ("key", ctypes.c_char * 57), ("name", ctypes.c_char * 41),
+                ("service", ctypes.c_char * 41)]
+
+
 def load(path="libberth.so.0"):
     lib = ctypes.CDLL(path)
     lib.berth_new.restype = ctypes.c_void_p
@@ -30,7 +37,16 @@ def load(path="libberth.so.0"):
     lib.berth_attach.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint]
     lib.berth_accept.argtypes = [ctypes.c_void_p, ctypes.POINTER(Conn), ctypes.c_uint]
     lib.berth_reason.restype = ctypes.c_char_p
+    lib.berth_peer.argtypes = [ctypes.c_int, ctypes.POINTER(Peer)]
     return lib
+
+
+def caller(lib, fd):
+    """Who dialled, when a peer did: (key, name, service), else None."""
+    peer = Peer(size=ctypes.sizeof(Peer))
+    if lib.berth_peer(fd, peer) < 0:
+        return None
+    return peer.key.decode(), peer.name.decode(), peer.service.decode()
 
 
 def answer(fd, conn):

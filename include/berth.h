@@ -154,6 +154,35 @@ BERTH_API int berth_accept(struct berth *b, struct berth_conn *conn, unsigned fl
  * first; or "". Never NULL. It lives until the next call on the handle. */
 BERTH_API const char *berth_reason(const struct berth *b);
 
+#define BERTH_KEY_SIZE  57
+#define BERTH_NAME_SIZE 41
+
+/* Who dialled a connection that a peer's session brought: see berth_peer(). Set `size` to
+ * sizeof(struct berth_peer) before the first use, as for struct berth_conn. */
+struct berth_peer {
+    size_t size;
+    char key[BERTH_KEY_SIZE];   /* the peer's public key, as `berth key show` prints it: proven */
+    char name[BERTH_NAME_SIZE]; /* by which this user knows the key; "" when by none */
+    char service[BERTH_NAME_SIZE]; /* what the peer dialled */
+};
+
+/* Who is at the other end of a connected socket, however the program came by it: a program that
+ * `berth run` started gets its sockets by accept(), and asks by this. It needs no handle and may be
+ * called from any thread. It asks berth-peer, which holds the session, and waits at most some
+ * seconds; for a socket that no peer has dialled it asks nobody. While the connection is open the
+ * answer does not change. Returns 0, or
+ *   -ENOENT    no peer has dialled it, or berth-peer does not know it any more
+ *   -EINVAL    peer->size is not set
+ *   -EBADF, -ENOTSOCK, -ENOTCONN  this is no connected socket
+ *   -ETIMEDOUT berth-peer does not answer
+ * or another errno. */
+BERTH_API int berth_peer(int fd, struct berth_peer *peer);
+
+/* The same by the address that accept() or getpeername() gave, for programs that have no more than
+ * that. */
+BERTH_API int berth_peer_at(const struct sockaddr *address, socklen_t size,
+                            struct berth_peer *peer);
+
 #ifdef __cplusplus
 }
 #endif

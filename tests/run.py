@@ -23,8 +23,8 @@ E2E = ROOT / "tests" / "e2e"
 NATLAB = ROOT / "tests" / "natlab"
 SANITIZERS = ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized", "-Db_lundef=false"]
 # What is not about our own daemons' memory is tested once.
-PLAIN_ONLY = {"test_bench", "test_completion", "test_conf", "test_lab", "test_programs", "test_shim",
-              "test_shim_claims", "test_systemd", "test_why"}
+PLAIN_ONLY = {"test_bench", "test_completion", "test_conf", "test_lab", "test_programs", "test_punch",
+              "test_shim", "test_shim_claims", "test_systemd", "test_why"}
 BUILD_SECONDS, UNIT_SECONDS, FILE_SECONDS = 900, 600, 600
 SHOWN_BYTES = 6000
 UNSTEADY_MAX, UNSTEADY_SHOWN_BYTES = 5, 2500

@@ -14,6 +14,7 @@
 #include "berthd/pool.h"
 #include "berthd/recover.h"
 #include "berthd/reserve.h"
+#include "berthd/upstream.h"
 #include "ipc/fdmsg.h"
 #include "ipc/runtime.h"
 #include "launch/proctree.h"
@@ -84,10 +85,12 @@ void dispatch_listener(struct server *s, const struct shared_listener *l)
 
 void dispatch_bind_message(const struct bind *b, uint8_t *note, struct dispatchmsg *ret_msg)
 {
+    const struct app *a = b->app;
+    bool proxied = a->flags & APPMSG_PROXY || (a->pool && upstream_wants_header(a->pool->conf));
     *ret_msg = (struct dispatchmsg){.type = DISPATCH_QUEUE,
                                     .id = b->id,
                                     .flags = (b->flags & APPMSG_RICH ? DISPATCH_RICH : 0u) |
-                                             (b->app->flags & APPMSG_PROXY ? DISPATCH_PROXIED : 0u),
+                                             (proxied ? DISPATCH_PROXIED : 0u),
                                     .name = str_of(b->app->name),
                                     .note = {(char *)note, recover_note(b, note)}};
     pool_describe(b, ret_msg);

@@ -6,6 +6,11 @@
 
 #include "base/self.h"
 
+bool upstream_wants_header(const struct conf_app *c)
+{
+    return c->to && c->send_proxy == CONF_SEND_PROXY_V2;
+}
+
 int upstream_command_make(const struct conf_app *c, struct upstream_command *ret_command,
                           char reason[REASON_MAX])
 {

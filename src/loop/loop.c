@@ -32,6 +32,11 @@ void loop_unwatch(struct loop *l, struct watch *w)
     if (w->fd < 0)
         return;
     (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+    loop_forget(l, w);
+}
+
+void loop_forget(struct loop *l, struct watch *w)
+{
     w->fd = -EBADF;
     for (int i = l->event_at; i < l->event_count; i++)
         if (l->events[i].data.ptr == w)

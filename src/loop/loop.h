@@ -34,6 +34,9 @@ void loop_done(struct loop *l);
 int loop_watch(struct loop *l, struct watch *w, int fd, uint32_t events) WARN_UNUSED;
 /* Harmless for a watch that is not in the loop. Comes before the descriptor is closed. */
 void loop_unwatch(struct loop *l, struct watch *w);
+/* The same for a descriptor that is closed next and that nobody else has: the kernel forgets it by
+ * itself. */
+void loop_forget(struct loop *l, struct watch *w);
 /* Sets or moves the timer. */
 void loop_timer(struct loop *l, struct timer *t, uint64_t after_ms);
 void loop_untimer(struct timer *t);

@@ -49,6 +49,8 @@ static bool session_send(void *ctx, const struct quic_path *path, const void *by
     struct channel *c = net_path_channel(net, path);
     if (path->id == NET_PATH_UDP)
         udp_send(&net->udp, &path->remote, bytes, n, segment);
+    else if (sockets_is_path(path->id))
+        sockets_path_send(net, path, (struct str){bytes, n}, segment);
     else if (c && net->link)
         channel_send(net, c, (struct str){bytes, n}, segment);
     return true;
@@ -57,7 +59,7 @@ static bool session_send(void *ctx, const struct quic_path *path, const void *by
 static size_t packet_max(void *ctx, const struct quic_path *path)
 {
     (void)ctx;
-    return path->id == NET_PATH_UDP ? 0 : QUIC_PACKET_MIN;
+    return path->id == NET_PATH_UDP || sockets_is_path(path->id) ? 0 : QUIC_PACKET_MIN;
 }
 
 static void session_timer(void *ctx, uint64_t at_ns)
@@ -295,7 +297,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
     struct net *n = ctx;
     struct remote *r = remote_find(n->peerd, &s->caller);
     if (r)
-        path_start(r, &s->seen, s->wait_us);
+        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us);
 }
 
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)
@@ -479,6 +481,7 @@ int net_start(struct net *n, struct peerd *p)
     n->due.fire = due_run;
     n->rebuild.fire = rebuild_run;
     n->alarm.fd = -EBADF;
+    sockets_init(&n->sockets);
     int r = socket_open(n);
     if (r == 0)
         r = alarm_init(&n->alarm, &p->loop, alarm_rings);

@@ -4,8 +4,10 @@
  * are paths of sessions here. */
 
 #include "peerd/link.h"
+#include "peerd/sockets.h"
 #include "peerd/state.h"
 #include "peerd/udp.h"
+#include "punch/classify.h"
 #include "session/alarm.h"
 #include "session/session.h"
 #include "wire/offer.h"
@@ -39,6 +41,8 @@ struct net {
     struct timer due;     /* presence_tick() */
     struct timer rebuild; /* with other servers */
     struct channel channels[NET_CHANNELS_MAX];
+    struct sockets sockets;
+    struct nat nat; /* ours, as far as it is known */
 };
 
 int net_start(struct net *n, struct peerd *p) WARN_UNUSED;

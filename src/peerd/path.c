@@ -1,7 +1,7 @@
 /* Chooses between the relay and direct addresses. An address counts only when QUIC's own path
- * validation has proven it; while that runs the session stays where it is. This is also the place
- * where hole punching hooks in: path_offer() and path_start() have everything that it needs, and
- * what it proves becomes a try that is asked at once. */
+ * validation has proven it; while that runs the session stays where it is. What the checks of
+ * punching.c have found is tried first; loopback addresses, which they pass over, and what has
+ * answered before are tried without. */
 #include "peerd/path.h"
 
 #include "base/clock.h"
@@ -40,9 +40,6 @@ static bool may_move(const struct remote *r)
 static void rest(struct remote *r)
 {
     r->path.stage = PATH_RESTING;
-    for (size_t i = 0; i < r->path.count; i++)
-        if (r->path.tries[i].result != PATH_SILENT)
-            r->path.tries[i].result = PATH_UNTRIED;
     timer_set(r, REST_MS);
 }
 
@@ -54,7 +51,8 @@ static void settle(struct remote *r)
     r->path.heard_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
-    nearby_note(r, &s.quic.path.remote);
+    if (s.quic.path.id == NET_PATH_UDP)
+        nearby_note(r, &s.quic.path.remote);
 }
 
 /* One address after the other: the next when this one has not answered. */
@@ -71,8 +69,7 @@ static void step(struct remote *r)
         return;
     }
     struct path_try *t = &p->tries[p->at];
-    struct quic_path path = {NET_PATH_UDP, t->addr};
-    int result = session_move(r->session, &path, false);
+    int result = session_move(r->session, &t->path, false);
     p->stage = PATH_TRYING;
     if (result == -EAGAIN) {
         timer_set(r, AGAIN_MS);
@@ -152,8 +149,10 @@ static void timer_fired(struct timer *t)
         look(r);
     else if (p->stage == PATH_FALLING)
         fall(r);
-    else if (p->stage == PATH_TRYING || p->stage == PATH_RESTING)
+    else if (p->stage == PATH_TRYING)
         step(r);
+    else if (p->stage == PATH_RESTING)
+        path_retry(r);
 }
 
 void path_init(struct remote *r)
@@ -166,44 +165,50 @@ void path_done(struct remote *r)
     loop_untimer(&r->path.timer);
 }
 
-static void try_add(struct path *p, const struct addr *a, enum record_kind kind)
+/* Where it is in the list; -ENOSPC. */
+static int try_add(struct path *p, const struct quic_path *path, enum record_kind kind)
 {
-    if (a->len == 0 || addr_port(a) == 0 || p->count == PATH_TRIES_MAX)
-        return;
+    if (path->remote.len == 0 || addr_port(&path->remote) == 0)
+        return -EINVAL;
     for (size_t i = 0; i < p->count; i++)
-        if (addr_equal(&p->tries[i].addr, a))
-            return;
-    p->tries[p->count++] = (struct path_try){.addr = *a, .kind = kind};
+        if (p->tries[i].path.id == path->id && addr_equal(&p->tries[i].path.remote, &path->remote))
+            return (int)i;
+    if (p->count == PATH_TRIES_MAX)
+        return -ENOSPC;
+    p->tries[p->count] = (struct path_try){.path = *path, .kind = kind};
+    return (int)p->count++;
 }
 
-void path_offer(struct remote *r, const struct offer *o, const struct addr *seen)
+/* The machine of punching.c passes over loopback: it means another host to everybody. Here both may
+ * be on one. */
+void path_offer(struct remote *r, const struct offer *o)
 {
     struct path *p = &r->path;
     if (p->stage == PATH_DIRECT)
         return;
     p->count = p->at = 0;
-    try_add(p, seen, RECORD_REFLEXIVE);
-    for (size_t i = 0; i < o->candidate_count; i++)
-        if (o->candidates[i].transport == RECORD_UDP)
-            try_add(p, &o->candidates[i].addr, o->candidates[i].kind);
-    trail_add(&r->trail, "%zu addresses of it to try", p->count);
+    for (size_t i = 0; i < o->candidate_count; i++) {
+        const struct record_candidate *c = &o->candidates[i];
+        const struct quic_path path = {NET_PATH_UDP, c->addr};
+        if (c->transport == RECORD_UDP && addr_is_loopback(&c->addr))
+            (void)try_add(p, &path, c->kind);
+    }
     path_up(r);
 }
 
-void path_near(struct remote *r, const struct addr *at)
+void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind)
 {
-    if (r->path.stage == PATH_DIRECT)
+    struct path *p = &r->path;
+    if (p->stage == PATH_DIRECT)
         return;
-    try_add(&r->path, at, RECORD_HOST);
-    if (r->path.stage == PATH_NONE || r->path.stage == PATH_RESTING)
-        path_up(r);
-}
-
-void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us)
-{
-    (void)wait_us;
-    if (r->path.stage != PATH_DIRECT)
-        try_add(&r->path, seen, RECORD_REFLEXIVE);
+    if (p->count == PATH_TRIES_MAX)
+        p->count = 0;
+    int i = try_add(p, path,
+                    kind < CANDIDATE_PEER_REFLEXIVE ? (enum record_kind)kind : RECORD_REFLEXIVE);
+    if (i < 0 || !may_move(r))
+        return;
+    p->at = (size_t)i;
+    step(r);
 }
 
 void path_up(struct remote *r)
@@ -212,26 +217,35 @@ void path_up(struct remote *r)
     loop_untimer(&p->timer);
     p->stage = PATH_NONE;
     p->at = 0;
-    if (may_move(r) && p->count > 0) {
+    if (!may_move(r))
+        return;
+    if (p->count > 0) {
         p->stage = PATH_TRYING;
         timer_set(r, 0);
+    } else {
+        rest(r);
     }
 }
 
+/* A new introduction, with whatever the networks are now. */
 void path_retry(struct remote *r)
 {
+    if (r->path.stage != PATH_RESTING && r->path.stage != PATH_NONE)
+        return;
+    if (may_move(r))
+        remote_recall(r);
     if (r->path.stage == PATH_RESTING)
-        path_up(r);
+        timer_set(r, REST_MS);
 }
 
 void path_answered(struct remote *r, const struct quic_path *path, bool ok)
 {
     struct path *p = &r->path;
     char label[KEY_TEXT_MAX], text[ADDR_TEXT_MAX];
-    if (path->id != NET_PATH_UDP || !may_move(r))
+    if (net_path_channel(&r->peerd->net, path) || !may_move(r))
         return;
     for (size_t i = 0; i < p->count; i++)
-        if (addr_equal(&p->tries[i].addr, &path->remote))
+        if (p->tries[i].path.id == path->id && addr_equal(&p->tries[i].path.remote, &path->remote))
             p->tries[i].result = ok ? PATH_PROVEN : PATH_SILENT;
     trail_add(&r->trail, "%s %s", addr_format(&path->remote, text),
               ok ? "answered: packets go there now" : "did not answer");
@@ -247,8 +261,9 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok)
 
 void path_input(struct peerd *p, const struct addr *from, const void *bytes, size_t n)
 {
-    (void)p;
-    (void)from;
-    (void)bytes;
-    (void)n;
+    if (!probe_looks(bytes, n))
+        return;
+    list_for_each(r, &p->remotes, struct remote,
+                  link) for (unsigned role = 0; role < PUNCHING_ROLES;
+                             role++) if (punching_input(r, role, 0, from, bytes, n)) return;
 }

@@ -3,6 +3,7 @@
  * directly it moves there, and back to the relay when that path dies. Only the side that called
  * moves; the other one follows. */
 
+#include "punch/candidate.h"
 #include "session/session.h"
 #include "wire/offer.h"
 
@@ -22,7 +23,7 @@ enum path_stage {
 enum path_result { PATH_UNTRIED, PATH_ASKED, PATH_PROVEN, PATH_SILENT };
 
 struct path_try {
-    struct addr addr;
+    struct quic_path path;
     enum record_kind kind;
     enum path_result result;
 };
@@ -39,13 +40,10 @@ struct path {
 
 void path_init(struct remote *r);
 void path_done(struct remote *r);
-/* The other side's offer for a call, of either direction, and where a server sees it (len 0: not
- * known). */
-void path_offer(struct remote *r, const struct offer *o, const struct addr *seen);
-/* Another address, which no server has named. */
-void path_near(struct remote *r, const struct addr *at);
-/* Both sides are to fire so long from now: the other one is seen there. */
-void path_start(struct remote *r, const struct addr *seen, uint32_t wait_us);
+/* The other side's offer for a call, of either direction. */
+void path_offer(struct remote *r, const struct offer *o);
+/* Checks have found a way: the session goes there when QUIC has validated it, too. */
+void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
 /* Somebody asks for a better path: what has rested is tried again now. */

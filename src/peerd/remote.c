@@ -61,6 +61,7 @@ static struct remote *remote_new(struct peerd *p, const struct key *key)
     r->quiet_ms = clock_now_ms();
     path_init(r);
     nearby_init(r);
+    punchings_init(r);
     name_find(p, r);
     list_append(&p->remotes, &r->link);
     p->remote_count++;
@@ -101,6 +102,7 @@ void remote_free(struct remote *r)
         if (session_user(s) == r)
             session_set_user(s, NULL);
     channels_close(r);
+    punchings_done(r);
     path_done(r);
     nearby_done(r);
     list_remove(&r->link);
@@ -114,8 +116,7 @@ static void offer_fill(struct remote *r, struct offer *o)
 {
     *o = (struct offer){.call = 0};
     o->candidate_count = net_candidates(&r->peerd->net, o->candidates);
-    randombytes_buf(r->secret, sizeof r->secret);
-    memcpy(o->secret, r->secret, sizeof o->secret);
+    randombytes_buf(o->secret, sizeof o->secret);
 }
 
 static int call(struct remote *r)
@@ -127,6 +128,7 @@ static int call(struct remote *r)
     if (result < 0)
         return result;
     r->calling = true;
+    punching_own(r, PUNCHING_CALLER, r->call, o.secret);
     net_kick(n);
     trail_add(&r->trail, "called through %u server%s", n->server_count,
               n->server_count == 1 ? "" : "s");
@@ -183,7 +185,7 @@ void remote_near(struct remote *r, const struct addr *at, const char *words)
     struct quic_path path = {NET_PATH_UDP, *at};
     if (!r->session)
         connect_over(r, &path, words);
-    path_near(r, at);
+    path_found(r, &path, CANDIDATE_HOST);
 }
 
 static bool goes_over(const struct session *s, const struct quic_path *path)
@@ -191,6 +193,12 @@ static bool goes_over(const struct session *s, const struct quic_path *path)
     struct session_stats stats;
     session_stat(s, &stats);
     return stats.quic.path.id == path->id;
+}
+
+static bool channel_in_use(const struct remote *r, const struct channel *c)
+{
+    struct quic_path path = net_channel_path(&r->peerd->net, c);
+    return r->session && goes_over(r->session, &path);
 }
 
 /* A channel: the first packets of a new session go there at once, and a session whose own way died
@@ -211,7 +219,7 @@ void remote_calling(struct remote *r, const struct presence_calling *c)
         connect_over(r, &path, "over the relay");
     else if (session_is_client(r->session) && !path_is_direct(r) && !goes_over(r->session, &path))
         path_relay(r);
-    if (old && old != r->channel && old->remote == r)
+    if (old && old != r->channel && old->remote == r && !channel_in_use(r, old))
         net_channel_close(n, old);
 }
 
@@ -221,12 +229,12 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
         return;
     r->calling = false;
     trail_add(&r->trail, "it answered through %s", r->peerd->net.servers[a->server]);
-    path_offer(r, &a->offer, &a->seen);
+    punching_theirs(r, PUNCHING_CALLER, a->call, &a->offer);
+    path_offer(r, &a->offer);
     if (!r->session && !r->channel && r->path.count > 0) {
-        struct quic_path path = {NET_PATH_UDP, r->path.tries[0].addr};
-        connect_over(r, &path, "directly");
+        connect_over(r, &r->path.tries[0].path, "directly");
     }
-    path_start(r, &a->seen, a->wait_us);
+    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us);
 }
 
 static void words_for(const struct remote *r, enum rdv_reason reason, char *buf, size_t size)
@@ -282,8 +290,9 @@ static void invite_answer(struct remote *r, const struct presence_invite *i)
     struct net *n = &r->peerd->net;
     struct offer o;
     trail_add(&r->trail, "it calls through %s", n->servers[i->channel.way.server]);
-    path_offer(r, &i->offer, &i->seen);
+    punching_theirs(r, PUNCHING_CALLEE, i->call, &i->offer);
     offer_fill(r, &o);
+    punching_own(r, PUNCHING_CALLEE, i->call, o.secret);
     if (!net_channel_add(n, &i->channel, r))
         trail_add(&r->trail, "no place for another relay channel");
     if (presence_answer(n->presence, i, RDV_OK, &o) < 0)
@@ -385,20 +394,28 @@ void remote_channel_lost(struct remote *r, const struct channel *c)
 
 /* Sweeping ------------------------------------------------------------------------------------- */
 
+static struct channel *channel_newest(const struct remote *r)
+{
+    struct net *n = &r->peerd->net;
+    struct channel *newest = NULL;
+    for (size_t i = 0; i < NET_CHANNELS_MAX; i++)
+        if (n->channels[i].remote == r && (!newest || n->channels[i].since_ms >= newest->since_ms))
+            newest = &n->channels[i];
+    return newest;
+}
+
+/* The newest is the way back from a direct path; older ones stay while packets go there. */
 static bool has_channel(const struct remote *r, uint64_t now)
 {
     struct net *n = &r->peerd->net;
-    bool some = false;
+    const struct channel *newest = channel_newest(r);
     for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
         struct channel *c = &n->channels[i];
-        if (c->remote != r)
-            continue;
-        if (!r->session && now - c->since_ms > CHANNEL_IDLE_MS)
+        bool wanted = r->session && (c == newest || channel_in_use(r, c));
+        if (c->remote == r && !wanted && now - c->since_ms > CHANNEL_IDLE_MS)
             net_channel_close(n, c);
-        else
-            some = true;
     }
-    return some;
+    return channel_newest(r) != NULL;
 }
 
 /* Whether the session has just ended because its peer is gone. */
@@ -426,10 +443,10 @@ static void sweep(struct remote *r, uint64_t now)
         return;
     if (r->recall_due && r->session)
         remote_recall(r);
-    bool quiet = now - r->quiet_ms > SESSION_IDLE_MS;
+    bool quiet = now - r->quiet_ms > SESSION_IDLE_MS, relayed = has_channel(r, now);
     if (r->session && quiet && session_is_client(r->session))
         session_close(r->session, "idle");
-    else if (!r->session && !r->calling && quiet && !has_channel(r, now))
+    else if (!r->session && !r->calling && quiet && !relayed)
         remote_free(r);
 }
 

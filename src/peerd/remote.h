@@ -5,6 +5,7 @@
 #include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/path.h"
+#include "peerd/punching.h"
 #include "peerd/trail.h"
 
 #define REMOTES_MAX        4096
@@ -17,12 +18,12 @@ struct remote {
     char name[KNOWN_NAME_MAX + 1]; /* it is known by; may be empty */
     uint64_t call;                 /* names our last own attempt */
     bool calling;                  /* its end has not come */
-    uint8_t secret[OFFER_SECRET];  /* of our offer for it */
     struct channel *channel;       /* of our last call; NULL: none */
     struct session *session;       /* that new streams take; NULL: none */
     bool recall_due;               /* a channel is wanted again */
     struct path path;
     struct near near; /* ways that need no server */
+    struct punching punchings[PUNCHING_ROLES];
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
     uint64_t quiet_ms;             /* since when it has no streams */

@@ -14,10 +14,15 @@ static char *text_of(json_t *j)
     return text;
 }
 
+static bool is_direct(const struct session_stats *s)
+{
+    return s->quic.path.id == NET_PATH_UDP || sockets_is_path(s->quic.path.id);
+}
+
 static const char *way_word(struct remote *r, const struct session_stats *s)
 {
     (void)r;
-    return s->quic.path.id == NET_PATH_UDP ? "direct" : "relay";
+    return is_direct(s) ? "direct" : "relay";
 }
 
 /* The address of a direct path, or the server whose relay it is. */
@@ -25,7 +30,7 @@ static void way_add(struct net *n, json_t *j, const struct session_stats *s)
 {
     char text[ADDR_TEXT_MAX];
     const struct channel *c = net_path_channel(n, &s->quic.path);
-    if (s->quic.path.id == NET_PATH_UDP)
+    if (is_direct(s))
         (void)json_object_set_new(j, "address",
                                   json_string(addr_format(&s->quic.path.remote, text)));
     else if (c && c->at.way.server < n->server_count)
@@ -175,8 +180,8 @@ static json_t *tries_json(const struct path *p)
     for (size_t i = 0; i < p->count; i++) {
         char text[ADDR_TEXT_MAX];
         (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "address",
-                                                    addr_format(&p->tries[i].addr, text), "kind",
-                                                    kinds[p->tries[i].kind], "result",
+                                                    addr_format(&p->tries[i].path.remote, text),
+                                                    "kind", kinds[p->tries[i].kind], "result",
                                                     path_result_word(p->tries[i].result)));
     }
     return list;

@@ -201,3 +201,12 @@ void udp_send(struct udp *u, const struct addr *to, const void *bytes, size_t n,
         send_burst(u, &a, part, segment);
     }
 }
+
+void udp_send_ttl(struct udp *u, const struct addr *to, const void *bytes, size_t n, unsigned ttl)
+{
+    if (ttl)
+        option(u->fd, IPPROTO_IP, IP_TTL, (int)ttl);
+    udp_send(u, to, bytes, n, n);
+    if (ttl)
+        option(u->fd, IPPROTO_IP, IP_TTL, -1);
+}

@@ -30,3 +30,5 @@ void udp_close(struct udp *u);
 /* n bytes in datagrams of `segment` bytes; segment >= n: one. What the kernel does not take at once
  * is lost, as datagrams are. */
 void udp_send(struct udp *u, const struct addr *to, const void *bytes, size_t n, size_t segment);
+/* One datagram with this TTL for IPv4; 0: the usual one. */
+void udp_send_ttl(struct udp *u, const struct addr *to, const void *bytes, size_t n, unsigned ttl);

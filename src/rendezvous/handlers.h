@@ -25,5 +25,11 @@ enum rdv_reason handle_open(struct rdv *r, struct request *q, struct rdvmsg *ans
 
 /* Answers with a cookie instead. */
 void cookie_answer(const struct rdv *r, const struct request *q, struct rdvmsg *answer);
+/* The answer comes later, from the store or from Redis. */
+enum rdv_reason job_post(struct rdv *r, const struct request *q);
+/* A record that was looked up, here or in Redis; empty when there is none. */
+enum rdv_reason lookup_answer(struct str record, bool by_name, uint64_t unix_s,
+                              struct rdvmsg *answer);
+
 /* May this sender have another signature checked? RDV_OK, RDV_RATE_LIMITED or RDV_BUSY. */
 enum rdv_reason signature_allowed(struct rdv *r, struct request *q);

@@ -20,9 +20,12 @@ static enum rdv_reason token_check(const struct rdv *r, struct request *q)
     return RDV_OK;
 }
 
-/* Two messages of another peer come of each of these: so many, and no more. */
+/* Two messages of another peer come of each of these: so many, and no more. What another server
+ * asks for its peer it has checked. */
 static enum rdv_reason call_check(struct rdv *r, struct request *q)
 {
+    if (q->in->via.thread == PLACE_ELSEWHERE)
+        return RDV_OK;
     enum rdv_reason reason = token_check(r, q);
     if (reason != RDV_OK)
         return reason;
@@ -36,18 +39,34 @@ static enum rdv_reason call_check(struct rdv *r, struct request *q)
 static struct addr seen_at(const struct place *p)
 {
     struct addr a = place_addr(p);
-    if (p->connection)
+    if (p->connection && !place_is_elsewhere(p))
         addr_set_port(&a, 0);
     return a;
 }
 
-static void push(struct rdv *r, const struct place *to, const struct rdvmsg *m)
+/* Through the server where the peer with this key is registered. */
+static void push_elsewhere(struct rdv *r, const struct place *to, const uint8_t key[RDVMSG_KEY],
+                           struct str bytes)
+{
+    struct nodemsg m = {.type = NODEMSG_PUSH, .message = bytes};
+    uint8_t node[NODEMSG_NODE];
+    memcpy(node, &to->connection, sizeof node);
+    memcpy(m.key, key, sizeof m.key);
+    redis_send(r->redis, node, &m);
+}
+
+static void push(struct rdv *r, const struct place *to, const uint8_t key[RDVMSG_KEY],
+                 const struct rdvmsg *m)
 {
     int n = rdvmsg_encode(m, r->push.bytes, sizeof r->push.bytes);
     if (n <= 0 || to->family == 0)
         return;
-    r->push.to = *to;
-    r->push.n = (size_t)n;
+    if (place_is_elsewhere(to)) {
+        push_elsewhere(r, to, key, (struct str){(const char *)r->push.bytes, (size_t)n});
+    } else {
+        r->push.to = *to;
+        r->push.n = (size_t)n;
+    }
     __atomic_store_n(&r->counters.pushed[m->type], r->counters.pushed[m->type] + 1,
                      __ATOMIC_RELAXED);
 }
@@ -83,12 +102,11 @@ static void invite(struct rdv *r, const struct rdvmsg *m, const struct relay_cal
                        .transaction = m->transaction,
                        .call = m->call,
                        .channel = ends->channel[RELAY_CALLEE],
-                       .relay = r->shared->relay_addr,
                        .addr = seen_at(&c->from),
                        .offer = m->offer};
     memcpy(i.peer, m->key, sizeof i.peer);
     memcpy(i.ticket, ends->ticket[RELAY_CALLEE], sizeof i.ticket);
-    push(r, &c->to, &i);
+    push(r, &c->to, c->callee, &i);
 }
 
 enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *answer)
@@ -100,9 +118,12 @@ enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *ans
                            .from = place_make(&q->in->from, &q->in->via),
                            .rtt_us = m->rtt_us};
     struct relay_ends ends;
+    bool from_elsewhere = place_is_elsewhere(&c.from);
     enum rdv_reason reason = call_check(r, q);
     if (reason == RDV_OK)
         reason = access_check(r, q, &c.to);
+    if (reason == RDV_NOT_REGISTERED && r->redis && !from_elsewhere)
+        return job_post(r, q);
     if (reason == RDV_OK)
         reason = relay_call(r->shared->relay, &c, q->now_s, &ends);
     if (reason != RDV_OK)
@@ -112,7 +133,7 @@ enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *ans
     answer->call = m->call;
     answer->channel = ends.channel[RELAY_CALLER];
     memcpy(answer->ticket, ends.ticket[RELAY_CALLER], sizeof answer->ticket);
-    answer->relay = r->shared->relay_addr;
+    answer->relay = from_elsewhere ? r->shared->relay_addr : (struct addr){.len = 0};
     return RDV_OK;
 }
 
@@ -143,7 +164,7 @@ enum rdv_reason handle_answer(struct rdv *r, struct request *q, struct rdvmsg *a
                                .addr = seen_at(&here),
                                .offer = m->offer};
     memcpy(to_caller.peer, m->key, sizeof to_caller.peer);
-    push(r, &caller, &to_caller);
+    push(r, &caller, c.caller, &to_caller);
     answer->type = RDVMSG_START;
     answer->call = m->call;
     answer->wait_us = fire_us - callee_us / 2;

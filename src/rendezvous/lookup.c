@@ -1,32 +1,83 @@
-/* LOOKUP, and what changes or lists names: CLAIM, RELEASE and LIST, which the store answers. */
+/* LOOKUP, and what changes or lists names: CLAIM, RELEASE and LIST. What memory does not answer at
+ * once becomes a job: of the store on disk, or of Redis. */
 #include <stdlib.h>
 
 #include "rendezvous/handlers.h"
 #include "rendezvous/signed.h"
 
+/* The token is nobody else's business. */
+static void call_copy(struct names_job *job, struct str bytes)
+{
+    memcpy(job->message, bytes.p, bytes.n);
+    memset(job->message + RDVMSG_HEAD, 0, RDVMSG_COOKIE);
+    job->message_n = (uint16_t)bytes.n;
+}
+
+static struct names_job *job_new(struct rdv *r, const struct request *q)
+{
+    struct names_job *job = calloc(1, sizeof *job);
+    if (!job)
+        return NULL;
+    job->outbox = &r->outbox;
+    job->type = q->m->type;
+    job->transaction = q->m->transaction;
+    job->from = q->in->from;
+    job->via = q->in->via;
+    job->unix_s = q->in->unix_s;
+    job->proven = q->proven;
+    job->asked = (uint16_t)q->in->bytes.n;
+    job->name_n = (uint8_t)q->m->name.n;
+    memcpy(job->key, q->m->type == RDVMSG_CALL ? q->m->peer : q->m->key, RDVMSG_KEY);
+    memcpy(job->name, q->m->name.p, q->m->name.n);
+    if (q->m->type == RDVMSG_CALL)
+        call_copy(job, q->in->bytes);
+    return job;
+}
+
+enum rdv_reason job_post(struct rdv *r, const struct request *q)
+{
+    struct names_job *job = job_new(r, q);
+    if (!job)
+        return RDV_BUSY;
+    enum rdv_reason reason = r->redis ? redis_post(r->redis, job)
+                             : names_store_post(r->shared->store, job) == 0 ? RDV_OK
+                                                                            : RDV_BUSY;
+    if (reason != RDV_OK)
+        free(job);
+    return reason;
+}
+
+enum rdv_reason lookup_answer(struct str record, bool by_name, uint64_t unix_s,
+                              struct rdvmsg *answer)
+{
+    /* Refreshed or not, what has expired is of no use to anybody. */
+    if (record.n > 0 && record_not_after(record) <= unix_s)
+        record.n = 0;
+    if (record.n == 0 && !by_name)
+        return RDV_NOT_REGISTERED;
+    answer->type = RDVMSG_FOUND;
+    answer->record = record;
+    return RDV_OK;
+}
+
 enum rdv_reason handle_lookup(struct rdv *r, struct request *q, struct rdvmsg *answer)
 {
     const struct rdvmsg *m = q->m;
-    uint32_t age_s = 0;
-    uint64_t since = 0;
     bool by_name = m->name.n > 0;
     if (by_name && !record_name_valid(m->name))
         return RDV_BAD_NAME;
+    if (by_name && r->redis)
+        return job_post(r, q);
+    answer->age_s = 0;
+    answer->number = 0;
     if (!by_name)
         memcpy(answer->key, m->key, RDVMSG_KEY);
-    else if (!names_find(r->shared->names, m->name, answer->key, &since))
+    else if (!names_find(r->shared->names, m->name, answer->key, &answer->number))
         return RDV_UNKNOWN_NAME;
-    size_t n = registry_get(r->shared->registry, answer->key, q->now_s, q->buf, &age_s);
-    /* Refreshed or not, what has expired is of no use to anybody. */
-    if (n > 0 && record_not_after((struct str){(const char *)q->buf, n}) <= q->in->unix_s)
-        n = 0;
-    if (n == 0 && !by_name)
-        return RDV_NOT_REGISTERED;
-    answer->type = RDVMSG_FOUND;
-    answer->number = since;
-    answer->age_s = age_s;
-    answer->record = (struct str){(const char *)q->buf, n};
-    return RDV_OK;
+    size_t n = registry_get(r->shared->registry, answer->key, q->now_s, q->buf, &answer->age_s);
+    if (n == 0 && r->redis)
+        return job_post(r, q);
+    return lookup_answer((struct str){(const char *)q->buf, n}, by_name, q->in->unix_s, answer);
 }
 
 static enum rdv_reason name_check(struct rdv *r, struct request *q)
@@ -47,22 +98,5 @@ enum rdv_reason handle_name(struct rdv *r, struct request *q, struct rdvmsg *ans
 {
     (void)answer;
     enum rdv_reason reason = name_check(r, q);
-    if (reason != RDV_OK)
-        return reason;
-    struct names_job *job = calloc(1, sizeof *job);
-    if (!job)
-        return RDV_BUSY;
-    job->outbox = &r->outbox;
-    job->type = q->m->type;
-    job->transaction = q->m->transaction;
-    job->from = q->in->from;
-    job->via = q->in->via;
-    job->unix_s = q->in->unix_s;
-    job->name_n = (uint8_t)q->m->name.n;
-    memcpy(job->key, q->m->key, RDVMSG_KEY);
-    memcpy(job->name, q->m->name.p, q->m->name.n);
-    if (names_store_post(r->shared->store, job) == 0)
-        return RDV_OK;
-    free(job);
-    return RDV_BUSY;
+    return reason == RDV_OK ? job_post(r, q) : reason;
 }

@@ -79,7 +79,7 @@ void names_outbox_done(struct names_outbox *o)
     (void)pthread_mutex_destroy(&o->lock);
 }
 
-static void hand_back(struct names_job *job)
+void names_job_done(struct names_job *job)
 {
     struct names_outbox *o = job->outbox;
     uint64_t one = 1;
@@ -214,7 +214,7 @@ static void batch_run(struct names_store *s, struct list *batch)
             job->reason = RDV_STORAGE;
         job_show(s, job);
         list_remove(&job->link);
-        hand_back(job);
+        names_job_done(job);
     }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 /* Which key holds which name: all of it in memory for those who ask, and in SQLite for keeps.
  * Asking is for any thread. Changing is a job for a thread of the store's own, so that nobody who
- * serves waits for a disk. */
+ * serves waits for a disk. Where names are kept in Redis instead, asking is a job, too. */
 
 #include <pthread.h>
 
@@ -26,7 +26,7 @@ void names_remove(struct names *n, struct str name);
 size_t names_count(struct names *n);
 bool names_full(struct names *n);
 
-/* On disk ------------------------------------------------------------------ */
+/* Jobs --------------------------------------------------------------------- */
 
 /* Where finished jobs come back to: a list, and an eventfd that becomes readable. The thread that
  * serves owns it, and it outlives the store. */
@@ -44,7 +44,7 @@ struct names_job *names_outbox_take(struct names_outbox *o);
 struct names_job {
     struct list link;
     struct names_outbox *outbox;
-    enum rdvmsg_type type; /* CLAIM, RELEASE or LIST; the signature has been checked */
+    enum rdvmsg_type type; /* CLAIM, RELEASE, LIST: signed, and checked; LOOKUP; CALL */
     uint64_t transaction;
     struct addr from;
     struct rdv_via via;
@@ -52,13 +52,33 @@ struct names_job {
     char name[RECORD_NAME_MAX];
     uint8_t name_n;
     uint64_t unix_s;
+    bool proven;    /* the sender receives at its address */
+    uint16_t asked; /* bytes of the question */
     /* The answer. */
     enum rdv_reason reason;
     uint64_t since;
-    char held[RDVMSG_NAMES_MAX][RECORD_NAME_MAX];
-    uint8_t held_n[RDVMSG_NAMES_MAX];
-    uint8_t held_count;
+    union {
+        struct {
+            char held[RDVMSG_NAMES_MAX][RECORD_NAME_MAX];
+            uint8_t held_n[RDVMSG_NAMES_MAX];
+            uint8_t held_count;
+        };
+        struct {
+            uint8_t record[RECORD_MAX]; /* signed */
+            uint16_t record_n;
+            uint32_t age_s;
+        };
+        struct { /* CALL: as it came, then as it is to be answered */
+            uint8_t message[RDVMSG_MAX];
+            uint16_t message_n;
+        };
+    };
 };
+
+/* Puts a finished job into its outbox; for any thread. */
+void names_job_done(struct names_job *job);
+
+/* On disk ------------------------------------------------------------------ */
 
 struct names_store;
 

@@ -12,6 +12,10 @@ struct rdv_via {
     uint8_t local; /* the address of ours that a datagram was sent to; 0: not known */
 };
 
+/* Instead of a thread: a peer that is registered at another server. Its address is where that one
+ * sees it, and `connection` is the name of that server's thread (nodemsg.h). */
+#define PLACE_ELSEWHERE 255
+
 struct place {
     uint64_t connection;
     uint8_t ip[16];
@@ -37,6 +41,11 @@ static inline struct place place_make(const struct addr *from, const struct rdv_
     }
     memcpy(p.ip, &from->v4.sin_addr, 4);
     return p;
+}
+
+static inline bool place_is_elsewhere(const struct place *p)
+{
+    return p->thread == PLACE_ELSEWHERE;
 }
 
 static inline struct addr place_addr(const struct place *p)

@@ -62,6 +62,8 @@ enum rdv_reason handle_register(struct rdv *r, struct request *q, struct rdvmsg 
     reason = reason_of(registry_put(r->shared->registry, q->m->record, &at, q->now_s, &q->number));
     if (reason != RDV_OK)
         return reason;
+    if (r->redis)
+        (void)redis_renew(r->redis, rec.key, q->now_s);
     answer->type = RDVMSG_REGISTERED;
     answer->number = q->number;
     answer->lifetime_s = r->shared->lease_s;
@@ -77,6 +79,8 @@ enum rdv_reason handle_refresh(struct rdv *r, struct request *q, struct rdvmsg *
     const struct place at = place_make(&q->in->from, &q->in->via);
     if (!registry_refresh(r->shared->registry, q->m->key, &at, q->now_s, &answer->number))
         return RDV_NOT_REGISTERED;
+    if (r->redis)
+        (void)redis_renew(r->redis, q->m->key, q->now_s);
     answer->type = RDVMSG_REFRESHED;
     answer->lifetime_s = r->shared->lease_s;
     answer->refresh_s = r->shared->refresh_s;

@@ -14,7 +14,7 @@
 #include "rendezvous/registry.h"
 #include "rendezvous/table.h"
 
-#define SHARDS 256
+#define SHARDS REGISTRY_SHARDS
 /* Where they stand in a record. */
 #define KEY_AT       1
 #define SEQUENCE_AT  (KEY_AT + RECORD_KEY)
@@ -23,7 +23,9 @@
 struct lease {
     struct place place;
     uint32_t renewed_s;
+    uint32_t copied_s;
     uint16_t size;
+    uint8_t copied_round;  /* 0: never */
     bool anyone;           /* may call */
     uint8_t allowed_count; /* REGISTRY_ALLOWED bytes each, behind the record */
     uint8_t record[];
@@ -205,8 +207,10 @@ enum registry_result registry_put(struct registry *r, struct str record, const s
     enum registry_result result = alive ? compare(l, record) : REGISTRY_OK;
     if (result == REGISTRY_OK && !(alive && str_eq(record, lease_record(l))))
         result = store(r, s, l, alive, record, &l);
-    if (result == REGISTRY_OK)
+    if (result == REGISTRY_OK) {
         seen(l, at, now_s);
+        l->copied_round = 0;
+    }
     *ret_known = l ? record_sequence(lease_record(l)) : 0;
     shard_unlock(s);
     return result;
@@ -252,6 +256,8 @@ bool registry_allow(struct registry *r, const uint8_t key[RECORD_KEY], bool anyo
         alive = other != NULL;
         if (alive) {
             seen(other, &l->place, l->renewed_s);
+            other->copied_s = l->copied_s;
+            other->copied_round = l->copied_round;
             replace(r, s, l, other);
             l = other;
         }
@@ -288,6 +294,20 @@ enum registry_access registry_access(struct registry *r, const uint8_t key[RECOR
     return access;
 }
 
+bool registry_place(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
+                    struct place *ret_place)
+{
+    struct str k = {(const char *)key, RECORD_KEY};
+    uint64_t hash = hash_of(r->hash_key, k);
+    struct shard *s = shard_lock(r, hash);
+    const struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    bool alive = is_alive(r, l, now_s);
+    if (alive)
+        *ret_place = l->place;
+    shard_unlock(s);
+    return alive;
+}
+
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
                     uint8_t buf[RECORD_MAX], uint32_t *ret_age_s)
 {
@@ -300,6 +320,46 @@ size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t 
         memcpy(buf, l->record, n);
         *ret_age_s = now_s - l->renewed_s;
     }
+    shard_unlock(s);
+    return n;
+}
+
+/* With the shard locked. */
+static size_t due(const struct registry *r, const struct registry_copies *c, struct lease *l,
+                  uint8_t buf[RECORD_MAX], uint32_t *ret_age_s)
+{
+    if (!is_alive(r, l, c->now_s) ||
+        (l->copied_round == c->round && (int32_t)(c->now_s - l->copied_s) < (int32_t)c->every_s))
+        return 0;
+    l->copied_round = c->round;
+    l->copied_s = c->now_s;
+    memcpy(buf, l->record, l->size);
+    int32_t age_s = (int32_t)(c->now_s - l->renewed_s);
+    *ret_age_s = age_s > 0 ? (uint32_t)age_s : 0;
+    return l->size;
+}
+
+size_t registry_due(struct registry *r, const struct registry_copies *c,
+                    const uint8_t key[RECORD_KEY], uint8_t buf[RECORD_MAX], uint32_t *ret_age_s)
+{
+    struct str k = {(const char *)key, RECORD_KEY};
+    uint64_t hash = hash_of(r->hash_key, k);
+    struct shard *s = shard_lock(r, hash);
+    struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    size_t n = due(r, c, l, buf, ret_age_s);
+    shard_unlock(s);
+    return n;
+}
+
+size_t registry_due_next(struct registry *r, const struct registry_copies *c,
+                         struct registry_cursor *at, uint8_t buf[RECORD_MAX], uint32_t *ret_age_s)
+{
+    struct shard *s = &r->shards[at->shard % SHARDS];
+    size_t n = 0;
+    (void)pthread_mutex_lock(&s->lock);
+    for (; n == 0 && at->place < s->leases.size; at->place++)
+        if (s->leases.tags[at->place])
+            n = due(r, c, s->leases.slots[at->place], buf, ret_age_s);
     shard_unlock(s);
     return n;
 }

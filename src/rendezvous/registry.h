@@ -39,9 +39,34 @@ enum registry_access { REGISTRY_MAY_CALL, REGISTRY_MAY_NOT, REGISTRY_NOT_THERE }
 enum registry_access registry_access(struct registry *r, const uint8_t key[RECORD_KEY],
                                      const uint8_t caller[RECORD_KEY], uint32_t now_s,
                                      struct place *ret_place);
+/* Where is it? False when it is not registered. */
+bool registry_place(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
+                    struct place *ret_place);
 /* Copies the record and returns its length, 0 when there is none. */
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
                     uint8_t buf[RECORD_MAX], uint32_t *ret_age_s);
+/* Each lease may have a copy elsewhere, where other servers find it. It is due when the lease is
+ * new, when the last one was written so long ago, and when a round begins because copies may have
+ * been lost. */
+struct registry_copies {
+    uint8_t round; /* never 0 */
+    uint32_t now_s, every_s;
+};
+
+struct registry_cursor {
+    size_t shard, place;
+};
+
+#define REGISTRY_SHARDS 256
+
+/* Copies the record of a lease whose copy is due, which it is no longer then, and returns its
+ * length; otherwise 0. */
+size_t registry_due(struct registry *r, const struct registry_copies *c,
+                    const uint8_t key[RECORD_KEY], uint8_t buf[RECORD_MAX], uint32_t *ret_age_s);
+/* The same for the next one of the cursor's shard, which begins at place 0; 0: there are no more.
+ * What a growing table moves in the meantime may be missed. */
+size_t registry_due_next(struct registry *r, const struct registry_copies *c,
+                         struct registry_cursor *at, uint8_t buf[RECORD_MAX], uint32_t *ret_age_s);
 /* Frees what has expired. To be called about every second: each call looks at a part, so that all
  * is looked at within a lease. */
 void registry_sweep(struct registry *r, uint32_t now_s);

@@ -263,7 +263,9 @@ static void pair_open(struct relay *r, struct pair *p, const struct relay_call *
     p->generation = p->generation % GENERATION_MASK + 1;
     for (size_t i = 0; i < RELAY_SIDES; i++)
         randombytes_buf(p->sides[i].ticket, RDVMSG_TICKET);
-    side_write(&p->sides[RELAY_CALLER], &c->from);
+    /* A caller from elsewhere has to open its side here. */
+    const struct place nowhere = {.family = 0};
+    side_write(&p->sides[RELAY_CALLER], place_is_elsewhere(&c->from) ? &nowhere : &c->from);
     side_write(&p->sides[RELAY_CALLEE], &c->to);
     p->here = true;
     atomic_fetch_add(&r->count, 1);

@@ -72,6 +72,17 @@ static size_t answer_encode(struct rdv *r, const struct request *q, const struct
     return (size_t)n;
 }
 
+/* What is too long for an address that has not been proven is asked for again, with a proof. */
+static size_t answer_or_cookie(struct rdv *r, const struct request *q, struct rdvmsg *answer,
+                               uint8_t out[RDVMSG_MAX])
+{
+    size_t n = answer_encode(r, q, answer, out);
+    if (n > 0 || answer->type != RDVMSG_FOUND)
+        return n;
+    cookie_answer(r, q, answer);
+    return answer_encode(r, q, answer, out);
+}
+
 static size_t ours_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_MAX])
 {
     struct rdvmsg *m = q->m, answer;
@@ -97,11 +108,7 @@ static size_t ours_handle(struct rdv *r, struct request *q, uint8_t out[RDVMSG_M
         error_answer(r, q, reason, &answer);
     if (answer.type == 0)
         return 0;
-    size_t n = answer_encode(r, q, &answer, out);
-    if (n > 0 || answer.type != RDVMSG_FOUND)
-        return n;
-    cookie_answer(r, q, &answer);
-    return answer_encode(r, q, &answer, out);
+    return answer_or_cookie(r, q, &answer, out);
 }
 
 /* RFC 5780 6.1: from which of the four sockets the answer leaves, and what it says of them. False
@@ -196,20 +203,53 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
     return ours_handle(r, &q, out);
 }
 
+/* What another server has answered, as it came; the caller's own number is in it. */
+static size_t call_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX])
+{
+    struct rdvmsg m;
+    if (rdvmsg_decode(&m, job->message, job->message_n) < 0 || m.transaction != job->transaction ||
+        (m.type != RDVMSG_CALLING && m.type != RDVMSG_ERROR))
+        return 0;
+    if (m.type == RDVMSG_ERROR) {
+        r->refused = m.reason;
+        count(&r->counters.refused[m.reason]);
+    }
+    count(&r->counters.answered[m.type]);
+    memcpy(out, job->message, job->message_n);
+    return job->message_n;
+}
+
+/* The fields of the answer, or why there is none. */
+static enum rdv_reason job_answer(const struct names_job *job, struct rdvmsg *answer)
+{
+    if (job->reason != RDV_OK)
+        return job->reason;
+    answer->number = job->since;
+    if (job->type == RDVMSG_LOOKUP) {
+        memcpy(answer->key, job->key, RDVMSG_KEY);
+        answer->age_s = job->age_s;
+        return lookup_answer((struct str){(const char *)job->record, job->record_n},
+                             job->name_n > 0, job->unix_s, answer);
+    }
+    answer->type = job->type == RDVMSG_LIST ? RDVMSG_NAMES : RDVMSG_DONE;
+    if (job->type == RDVMSG_LIST) {
+        answer->name_count = job->held_count;
+        for (size_t i = 0; i < job->held_count; i++)
+            answer->names[i] = (struct str){job->held[i], job->held_n[i]};
+    }
+    return RDV_OK;
+}
+
 size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX])
 {
-    struct rdvmsg answer = {.type = RDVMSG_DONE, .transaction = job->transaction};
-    const struct rdv_input in = {.from = job->from};
+    struct rdvmsg answer = {.transaction = job->transaction};
+    const struct rdv_input in = {.from = job->from, .bytes = {"", job->asked}};
+    struct request q = {.in = &in, .proven = job->proven};
     r->refused = RDV_OK;
-    struct request q = {.in = &in, .proven = true};
-    answer.number = job->since;
-    if (job->type == RDVMSG_LIST) {
-        answer.type = RDVMSG_NAMES;
-        answer.name_count = job->held_count;
-        for (size_t i = 0; i < job->held_count; i++)
-            answer.names[i] = (struct str){job->held[i], job->held_n[i]};
-    }
-    if (job->reason != RDV_OK)
-        error_answer(r, &q, job->reason, &answer);
-    return answer_encode(r, &q, &answer, out);
+    if (job->type == RDVMSG_CALL && job->reason == RDV_OK)
+        return call_finish(r, job, out);
+    enum rdv_reason reason = job_answer(job, &answer);
+    if (reason != RDV_OK)
+        error_answer(r, &q, reason, &answer);
+    return answer_or_cookie(r, &q, &answer, out);
 }

@@ -5,6 +5,7 @@
 
 #include "rendezvous/limit.h"
 #include "rendezvous/names.h"
+#include "rendezvous/redis.h"
 #include "rendezvous/registry.h"
 #include "rendezvous/relay.h"
 #include "rendezvous/secrets.h"
@@ -24,9 +25,10 @@ struct rdv_shared {
     struct rdv_stun stun;
     struct registry *registry;
     struct relay *relay;
-    struct addr relay_addr; /* what peers are told; without a family: this server */
+    struct addr relay_addr; /* of this server, for peers of others; without a family: not known */
     struct names *names;
-    struct names_store *store;
+    struct names_store *store;  /* NULL: names are in Redis */
+    struct redis_shared *redis; /* NULL: this server is alone */
     uint8_t master[SECRETS_MASTER];
     uint16_t lease_s, refresh_s;
     uint32_t signatures; /* checked a second and source; 0: no limit */
@@ -57,6 +59,7 @@ struct rdv {
     const struct rdv_shared *shared;
     struct secrets secrets;
     struct limits *limits;
+    struct redis *redis; /* the thread's; NULL: none */
     struct names_outbox outbox;
     struct rdv_counters counters;
     struct rdv_push push;    /* from the last call, to be sent now */

@@ -128,7 +128,7 @@ struct worker *worker_new(struct hub *hub, const struct sockets *s, uint8_t inde
     w->second.fire = second;
     w->io = udp_io_new();
     if (!w->io || rdv_init(&w->rdv, hub->shared) < 0 || loop_init(&w->loop) < 0 ||
-        watches_add(w, s) < 0) {
+        watches_add(w, s) < 0 || nodes_join(w) < 0) {
         loop_done(&w->loop);
         rdv_done(&w->rdv);
         udp_io_free(w->io);

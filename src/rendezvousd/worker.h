@@ -184,6 +184,13 @@ size_t forward(struct worker *w, const struct relayed *d);
 void shares_begin(struct shares *s, bool full);
 void shares_ask(struct shares *s, const uint8_t *bytes, size_t n);
 
+/* nodes.c ------------------------------------------------------------------ */
+
+/* HOST:PORT, where peers of other servers reach this one. -EINVAL, -EHOSTUNREACH. */
+int nodes_advertise(const char *text, struct addr *ret_addr) WARN_UNUSED;
+/* Connects the thread with Redis, where there is one. -ENOMEM. */
+int nodes_join(struct worker *w) WARN_UNUSED;
+
 /* worker.c ----------------------------------------------------------------- */
 
 /* What the threads share beside rdv_shared. */
@@ -203,6 +210,7 @@ struct worker {
     struct udp_io *io; /* owned */
     struct tcp tcp;
     struct watch outbox, mail;
+    struct redis_host redis;
     struct timer second;
     struct relay_credit credit;
     struct shares shares;

@@ -6,6 +6,7 @@
 #include <seccomp.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #define NOBODY 65534
@@ -23,7 +24,7 @@ static int give_away(int folder, uid_t uid, gid_t gid)
     return 0;
 }
 
-int sandbox_enter(const char *folder, const char **ret_folder)
+int sandbox_enter(const char *folder, bool is_root, const char **ret_folder)
 {
     struct stat st;
     if (mkdir(folder, 0700) < 0 && errno != EEXIST)
@@ -40,16 +41,18 @@ int sandbox_enter(const char *folder, const char **ret_folder)
     int r = give_away(fd, uid, gid);
     if (r < 0)
         return r;
-    if (fchdir(fd) < 0 || chroot(".") < 0 || setgroups(0, NULL) < 0 ||
-        setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+    if (is_root && (fchdir(fd) < 0 || chroot(".") < 0))
         return -errno;
-    *ret_folder = "/";
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    *ret_folder = is_root ? "/" : folder;
     return 0;
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-int sandbox_rendezvous(void)
+int sandbox_rendezvous(bool connects)
 {
+    (void)connects;
     return -ENOTSUP;
 }
 #else
@@ -116,7 +119,24 @@ static const int allowed[] = {
     SCMP_SYS(unlinkat),
 };
 
-int sandbox_rendezvous(void)
+/* The second word of socket() has flags above the type. */
+#define TYPE_MASK 0xfu
+
+/* Streams to an address or a Unix socket; none of Netlink or raw packets. */
+static int connects_add(scmp_filter_ctx ctx)
+{
+    static const scmp_datum_t families[] = {AF_UNIX, AF_INET, AF_INET6};
+    int r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0);
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(getsockopt), 0);
+    for (size_t i = 0; r == 0 && i < sizeof families / sizeof *families; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+                             SCMP_A0(SCMP_CMP_EQ, families[i]),
+                             SCMP_A1(SCMP_CMP_MASKED_EQ, TYPE_MASK, SOCK_STREAM));
+    return r;
+}
+
+int sandbox_rendezvous(bool connects)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
@@ -129,6 +149,8 @@ int sandbox_rendezvous(void)
     if (r == 0)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+    if (r == 0 && connects)
+        r = connects_add(ctx);
     if (r == 0)
         r = seccomp_load(ctx);
     seccomp_release(ctx);

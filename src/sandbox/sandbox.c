@@ -31,6 +31,24 @@ static void user_find(uid_t *ret_uid, gid_t *ret_gid)
         (void)fclose(f);
 }
 
+static int user_become(uid_t uid, gid_t gid)
+{
+    int r = sandbox_no_caps();
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    return r;
+}
+
+int sandbox_drop_user_only(void)
+{
+    if (geteuid() != 0)
+        return 0;
+    uid_t uid;
+    gid_t gid;
+    user_find(&uid, &gid);
+    return user_become(uid, gid);
+}
+
 int sandbox_drop_user(void)
 {
     if (geteuid() != 0)
@@ -42,10 +60,7 @@ int sandbox_drop_user(void)
      * root that needs no path of its own on the disk. */
     if (chroot("/proc/self/fdinfo") < 0 || chdir("/") < 0)
         return -errno;
-    int r = sandbox_no_caps();
-    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-        return -errno;
-    return r;
+    return user_become(uid, gid);
 }
 
 #if defined(__SANITIZE_ADDRESS__)

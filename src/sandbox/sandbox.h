@@ -9,6 +9,8 @@
 /* As root: an empty root directory, an empty bounding set, and the user berth-dispatch, or nobody
  * where there is no such user; no groups. Otherwise nothing is to be done. */
 int sandbox_drop_user(void) WARN_UNUSED;
+/* The same with the root directory as it is: for who connects to Unix addresses. */
+int sandbox_drop_user_only(void) WARN_UNUSED;
 /* No file by any name, no TCP port; for this thread and those that it starts. The kernel's version
  * of Landlock, or -ENOTSUP. */
 int sandbox_landlock(void) WARN_UNUSED;

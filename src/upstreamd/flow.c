@@ -106,6 +106,16 @@ static ssize_t read_result(struct flow *f, ssize_t n)
     return n == 0 ? 0 : -errno;
 }
 
+/* recv() and send() are told each time that they must not wait; a splice asks the file. */
+static void bulk_begin(struct flow *f)
+{
+    struct end *ends[] = {f->from, f->to};
+    for (size_t i = 0; i < 2; i++)
+        if (ends[i]->blocking && fcntl(ends[i]->fd, F_SETFL, O_NONBLOCK) == 0)
+            ends[i]->blocking = false;
+    f->bulk = !f->from->blocking && !f->to->blocking;
+}
+
 /* A read that was cut short has emptied the socket: an event comes with the next bytes. */
 static ssize_t fill_by_read(struct flow *f, struct flow_common *common)
 {
@@ -116,7 +126,8 @@ static ssize_t fill_by_read(struct flow *f, struct flow_common *common)
     if (n < FLOW_BUFFER && !f->from->hung_up)
         f->from->readable = false;
     f->full = n == FLOW_BUFFER ? f->full + 1 : 0;
-    f->bulk = f->full >= FULL_READS && !f->plain;
+    if (f->full >= FULL_READS && !f->plain)
+        bulk_begin(f);
     ssize_t sent = send(f->to->fd, common->buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0)
         write_failed(f);
@@ -160,7 +171,7 @@ static enum flow_result finish(struct flow *f)
 {
     if (f->from->failed)
         return FLOW_RESET;
-    if (!f->closed)
+    if (!f->closed && !f->last)
         (void)shutdown(f->to->fd, SHUT_WR);
     f->closed = true;
     return FLOW_ENDED;

@@ -25,8 +25,9 @@ struct end {
     int fd; /* owned by the link */
     struct watch watch;
     bool readable, writable;
-    bool hung_up; /* its end of stream is near: a short read is not the last one */
-    bool failed;  /* it was reset, or the network gave up */
+    bool blocking; /* as accept() makes them: a splice would wait */
+    bool hung_up;  /* its end of stream is near: a short read is not the last one */
+    bool failed;   /* it was reset, or the network gave up */
 };
 
 struct flow {
@@ -41,6 +42,7 @@ struct flow {
     bool plain;               /* these sockets cannot be spliced */
     bool finished;            /* nothing more comes */
     bool closed;              /* and that was passed on */
+    bool last;                /* the other direction is: its end is the connection's */
     bool broken;              /* the receiver takes nothing any more */
 };
 

@@ -1,7 +1,6 @@
 /* One connection: an accepted socket comes in and is passed on to the target, both ways, until both
  * have said everything or one is gone. Owns both sockets. A link that ends is freed when the turn
  * is over, as an event of that turn may still name it. */
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -11,6 +10,7 @@
 #include "upstreamd/upstream.h"
 #include "wire/proxy.h"
 #include "wire/sniffed.h"
+#include "wire/streammsg.h"
 
 #define LINGER_MS 1000
 /* The backlog of a Unix listener is full: no event says when it is not. */
@@ -43,10 +43,14 @@ static void link_enter(struct link *l, enum link_state state, struct list *list)
         list_append(list, &l->state_link);
 }
 
+/* Of the client's socket dispatch may have had a copy until just now. */
 static void end_close(struct link *l, struct end *e, bool reset)
 {
     struct linger at_once = {.l_onoff = 1};
-    loop_unwatch(&l->upstream->loop, &e->watch);
+    if (e == &l->client)
+        loop_unwatch(&l->upstream->loop, &e->watch);
+    else
+        loop_forget(&l->upstream->loop, &e->watch);
     if (reset && e->fd >= 0)
         (void)setsockopt(e->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     e->fd = fd_close(e->fd);
@@ -117,12 +121,18 @@ static int end_watch(struct link *l, struct end *e, void (*ready)(struct watch *
                       EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 }
 
-/* Bytes go on as they come: whoever wrote them had decided when. A peer that vanished is found out
- * some time. */
+/* Bytes go on as they come: whoever wrote them had decided when. */
 static void socket_settle(int fd)
 {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* One that vanished is found out some time. */
+static void client_settle(int fd)
+{
+    int on = 1;
+    socket_settle(fd);
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
@@ -141,7 +151,7 @@ static int header_put(struct link *l)
 {
     uint8_t buf[PROXY_MAX];
     struct proxy_header h = {0};
-    if (l->upstream->proxy == 0)
+    if (l->upstream->proxy == 0 || l->announced)
         return 0;
     addresses_find(l, &h);
     int n = proxy_encode(l->upstream->proxy, &h, buf, sizeof buf);
@@ -298,7 +308,10 @@ static bool is_lost(const struct flow *f, const struct flow *back)
 static void open_turn(struct link *l)
 {
     struct upstream *u = l->upstream;
-    enum flow_result up = flow_run(&l->up, &u->common), down = flow_run(&l->down, &u->common);
+    l->up.last = l->down.closed;
+    enum flow_result up = flow_run(&l->up, &u->common);
+    l->down.last = l->up.closed;
+    enum flow_result down = flow_run(&l->down, &u->common);
     if (up == FLOW_RESET || down == FLOW_RESET || is_lost(&l->up, &l->down) ||
         is_lost(&l->down, &l->up)) {
         link_end(l, true);
@@ -336,30 +349,41 @@ static void link_turn(struct link *l)
     }
 }
 
+/* With version 2 wanted, dispatch has had berth-peer write it: it knows who dialled. */
+static bool is_from_peers(int fd)
+{
+    struct addr local = {0};
+    const struct addr wanted = addr_make(AF_INET, STREAMMSG_IP, 0);
+    local.len = sizeof local.un;
+    if (getsockname(fd, &local.sa, &local.len) < 0)
+        return false;
+    addr_set_port(&local, 0);
+    return addr_equal(&local, &wanted);
+}
+
 void link_start_consume(struct upstream *u, int fd, const struct addr *peer)
 {
     struct link *l = calloc(1, sizeof *l);
-    int flags = fcntl(fd, F_GETFL);
-    if (!l || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        free(l);
+    if (!l) {
         (void)fd_close(fd);
         return;
     }
     l->upstream = u;
-    l->client = (struct end){.fd = fd, .watch.fd = -EBADF, .writable = true};
+    l->client = (struct end){.fd = fd, .watch.fd = -EBADF, .writable = true, .blocking = true};
     l->server = (struct end){.fd = -EBADF, .watch.fd = -EBADF};
     l->src = *peer;
+    l->announced = u->proxy == 2 && is_from_peers(fd);
     flow_init(&l->up, &l->client, &l->server);
     flow_init(&l->down, &l->server, &l->client);
     list_init(&l->state_link);
     list_init(&l->turn_link);
     list_append(&u->links, &l->all);
     u->link_count++;
-    socket_settle(fd);
+    client_settle(fd);
     l->deadline_ms = clock_now_ms() + u->timeout_ms;
     if (end_watch(l, &l->client, client_ready) < 0) {
         link_end(l, true);
-    } else if (u->proxied) {
+    } else if (u->proxied && !l->announced) {
         link_enter(l, LINK_HEADER, &u->connecting);
         deadline_set(u);
         link_header(l);

@@ -1,6 +1,6 @@
 /* berth-upstream: a worker that berthd starts for an application with `to =`. Its queues come as
- * LISTEN_FDS, what it connects to as arguments. It ends on SIGTERM when its connections have ended,
- * or when its queues have. */
+ * LISTEN_FDS, what it connects to as arguments. It ends on SIGTERM, which berthd sends when its
+ * connections have ended or must; and when its queues have ended for good. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -86,9 +86,8 @@ static void signalled(struct watch *w, uint32_t events)
     struct ending *e = container_of(w, struct ending, watch);
     struct signalfd_siginfo info;
     (void)!read(w->fd, &info, sizeof info);
-    e->upstream->ending = true;
-    log_info("ending links=%zu", e->upstream->link_count);
-    take_settle(e->upstream);
+    log_info("ended by a signal links=%zu", e->upstream->link_count);
+    loop_stop(&e->upstream->loop);
 }
 
 static int signals_watch(struct ending *e)
@@ -108,7 +107,7 @@ static int signals_watch(struct ending *e)
 static void sandbox_enter(const struct upstream *u)
 {
     bool is_path = u->target.count > 0 && u->target.addrs[0].sa.sa_family == AF_UNIX;
-    int r = is_path ? 0 : sandbox_drop_user();
+    int r = is_path ? 0 : sandbox_drop_user_only();
     if (r < 0)
         log_warn("sandbox incomplete step=user err=%s", strerror(-r));
     r = sandbox_upstream();

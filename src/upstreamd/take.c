@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ipc/fdmsg.h"
 #include "ipc/handed.h"
@@ -12,6 +13,9 @@
 #define FIRST_FD 3
 /* Taken at once, before others have their turn. */
 #define BATCH 32
+/* How often a berthd is looked for, and how long. */
+#define ATTACH_MS 100
+#define LOST_MS   60000
 
 static bool has_room(const struct upstream *u)
 {
@@ -36,17 +40,42 @@ void take_settle(struct upstream *u)
         loop_stop(&u->loop);
 }
 
-/* berthd and dispatch are gone, and with them the names: what is connected goes on. */
+/* berthd and dispatch are gone: what is connected goes on, and the next berthd is looked for. */
 static void queue_ended(struct queue_end *q)
 {
     struct upstream *u = q->upstream;
     queue_watch(q, false);
     q->fd = fd_close(q->fd);
-    for (size_t i = 0; i < u->queue_count; i++)
-        if (u->queues[i].fd >= 0)
-            return;
-    log_info("the queue has ended: no new connections links=%zu", u->link_count);
-    u->ending = true;
+    if (u->attach.at_ms == 0) {
+        log_info("the queue has ended: looking for berthd links=%zu", u->link_count);
+        u->lost_ms = clock_now_ms();
+        loop_timer(&u->loop, &u->attach, ATTACH_MS);
+    }
+}
+
+static bool attach_all(struct upstream *u)
+{
+    bool all = true;
+    for (size_t i = 0; i < u->queue_count; i++) {
+        struct queue_end *q = &u->queues[i];
+        if (q->fd < 0 && attach_queue(&q->name, &q->fd) == 0 && !u->paused)
+            queue_watch(q, true);
+        all &= q->fd >= 0;
+    }
+    return all;
+}
+
+/* Where nobody comes it ends with its last connection. */
+static void attach(struct timer *t)
+{
+    struct upstream *u = container_of(t, struct upstream, attach);
+    if (attach_all(u)) {
+        log_info("attached again links=%zu", u->link_count);
+        return;
+    }
+    u->ending |= clock_now_ms() - u->lost_ms > LOST_MS;
+    loop_timer(&u->loop, t, ATTACH_MS);
+    take_settle(u);
 }
 
 static bool take_one(struct queue_end *q)
@@ -85,8 +114,18 @@ static long given(void)
     return strtol(count, NULL, 10);
 }
 
+static void name_read(struct queue_end *q)
+{
+    struct sockaddr_un un;
+    socklen_t len = sizeof un;
+    if (getsockname(q->fd, (struct sockaddr *)&un, &len) < 0 || len > sizeof un ||
+        queue_name_parse(&un, len, &q->name) < 0)
+        q->name = (struct queue_name){0};
+}
+
 int take_start(struct upstream *u)
 {
+    u->attach.fire = attach;
     long count = given();
     if (count < 1 || count > QUEUES_MAX)
         return -ENOENT;
@@ -94,6 +133,7 @@ int take_start(struct upstream *u)
         struct queue_end *q = &u->queues[u->queue_count++];
         *q = (struct queue_end){.upstream = u, .fd = FIRST_FD + (int)i, .watch.fd = -EBADF};
         q->watch.ready = queue_ready;
+        name_read(q);
         queue_watch(q, true);
     }
     return 0;

@@ -2,6 +2,7 @@
 /* berth-upstream: takes accepted sockets from the queues that berthd gave it, connects each to the
  * address, and passes the bytes on both ways. One process, one thread, one loop.
  *
+ *   attach.c  a queue again, when berthd and dispatch were both gone
  *   take.c    sockets from the queues, as long as there are descriptors
  *   link.c    one connection: named, connected, passed on, ended
  *   flow.c    one direction of it
@@ -15,13 +16,15 @@
 #include "share/reason.h"
 #include "upstreamd/flow.h"
 #include "upstreamd/target.h"
+#include "wire/appmsg.h"
 
 #define QUEUES_MAX 64
 
 struct queue_end {
     struct watch watch;
     struct upstream *upstream;
-    int fd; /* owned; -EBADF: it has ended */
+    int fd;                 /* owned; -EBADF: it has ended */
+    struct queue_name name; /* what it is bound to */
 };
 
 struct upstream {
@@ -44,6 +47,8 @@ struct upstream {
     struct timer deadline, turn;
     struct queue_end queues[QUEUES_MAX];
     size_t queue_count;
+    struct timer attach; /* while one has ended */
+    uint64_t lost_ms;    /* since when */
     uint64_t log_second;
     uint32_t log_count;
 };
@@ -67,6 +72,7 @@ struct link {
     struct flow up, down; /* client to server, and back */
     size_t address;       /* of the target, which is tried */
     uint64_t deadline_ms;
+    bool announced; /* a peer's: berth-peer has put the header in front */
     struct addr src,
         dst; /* who connected to what, as the PROXY header says; AF_UNSPEC: the socket's */
 };
@@ -74,6 +80,9 @@ struct link {
 /* take.c */
 /* The queues at descriptor 3 and on. -ENOENT when there are none. */
 int take_start(struct upstream *u) WARN_UNUSED;
+/* attach.c: 0 and the queue in the place of one that has ended; negative while there is none. */
+int attach_queue(const struct queue_name *was, int *ret_fd) WARN_UNUSED;
+
 /* No more than the descriptors are for, and none when it ends. */
 void take_settle(struct upstream *u);
 

@@ -82,7 +82,7 @@ enum rdvmsg_type {
     X(RDV_RATE_LIMITED, "RateLimited", "too many requests from this address: try again later")     \
     X(RDV_BUSY, "Busy", "the server has too much to do: try again later")                          \
     X(RDV_FULL, "Full", "the server has no room for more")                                         \
-    X(RDV_STORAGE, "Storage", "the server cannot write to its disk")                               \
+    X(RDV_STORAGE, "Storage", "the server cannot reach its disk or its Redis")                     \
     X(RDV_NOT_ALLOWED, "NotAllowed", "the peer does not let this key in")                          \
     X(RDV_NO_RELAY, "NoRelay", "the server relays nothing for this pair")                          \
     X(RDV_UNKNOWN_CHANNEL, "UnknownChannel", "no relay channel has this number and ticket")        \

@@ -1,15 +1,19 @@
 """Streams that peers have dialled: whoever serves the service gets them as accepted connections."""
 
+import contextlib
+import errno
 import os
 import signal
 import socket
+import struct
+import threading
 
 import pytest
 
-from harness import alive, wait_until
+from harness import alive, http_get, wait_until
 from peer_source import HEAD, STREAM, Source
 from pools import Pools
-from programs import PYTHON_HTTP
+from programs import PYTHON, PYTHON_HTTP, Script, app
 
 pytestmark = pytest.mark.berth_only
 
@@ -76,7 +80,7 @@ def test_an_open_stream_keeps_its_worker(pools):
         pid = pools.wait_workers("one", 1)[0]
         wait_until(lambda: pools.workers("one")[0]["open"] == 1, 10, "one open connection")
         with pytest.raises(AssertionError):
-            wait_until(lambda: not alive(pid), 3, "the end of a busy worker")
+            wait_until(lambda: not alive(pid), 2, "the end of a busy worker")
         stream.close()
         pools.wait_state("one", "waiting")
 
@@ -133,6 +137,18 @@ def test_a_new_source_after_the_death_of_dispatch(stage):
                 return False
 
         wait_until(again, 10, "a source at the next dispatch")
+
+
+def test_a_new_source_after_an_upgrade(stage):
+    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    with Source(stage) as source:
+        assert b" 200 " in ask(source.dial("web"))
+        done = stage.berth("upgrade", timeout=40)
+        assert done.returncode == 0, done.stderr
+        with pytest.raises((EOFError, OSError)):
+            source.dial("web")
+    with Source(stage) as source:
+        assert b" 200 " in ask(source.dial("web"))
 
 
 def test_what_makes_no_sense_ends_its_source_and_no_other(stage):
@@ -198,6 +214,104 @@ def test_a_program_that_expects_a_proxy_header_is_told_of(stage):
     with Source(stage) as source:
         source.dial("x").close()
         assert source.flags == 1
+
+
+def test_an_upstream_passes_on_what_is_said_of_the_peer(stage):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        port = server.getsockname()[1]
+        done = stage.berth("route", "add", "peer://x", "--to", f"127.0.0.1:{port}", "--proxy", "v2")
+        assert done.returncode == 0, done.stderr
+        with Source(stage) as source:
+            stream = source.dial("x")
+            assert source.flags == 1
+            stream.sendall(b"header and all")
+            there, _ = server.accept()
+            there.settimeout(10)
+            assert there.recv(100) == b"header and all"
+            stream.close()
+            there.close()
+
+
+class FakePeer:
+    """As much of berth-peer as answers `who`: addresses to what is known of them."""
+
+    def __init__(self, stage, known):
+        self.known, self.asked = known, []
+        self.path = stage.control_path("peer")
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(self.path)
+        self.listener.listen(8)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                with client:
+                    self.answer(client, client.recv(16384))
+
+    def answer(self, client, request):
+        assert request[:6] == struct.pack(">HBBH", 0xbe47, 1, 6, 3) and request[6:9] == b"who"
+        address = request[11:].rstrip(b"\0").decode()
+        self.asked.append(address)
+        text = self.known(address)
+        if text is None:
+            client.send(struct.pack(">HBBIH", 0xbe47, 1, 13, errno.ENOENT, 0))
+            return
+        client.send(struct.pack(">HBBH", 0xbe47, 1, 14, len(text)) + text.encode())
+        client.send(struct.pack(">HBB", 0xbe47, 1, 12))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(5)
+        os.unlink(self.path)
+
+
+KEY = "k" * 56
+
+
+def caller(stage):
+    """A program that answers every connection with who dialled it."""
+    program = Script("caller", "/usr/bin/env", f"LIBBERTH={stage.tool('libberth.so')}",
+                     "PYTHONDONTWRITEBYTECODE=1", PYTHON, app("caller.py"))
+    return stage.start(program, options=["--publish", "web"])
+
+
+def test_a_program_learns_who_dials(stage):
+    caller(stage)
+    with Source(stage) as source:
+        with FakePeer(stage, lambda a: f"{KEY} laptop web\n") as peer:
+            stream = source.dial("web")
+            own = "%s:%d" % stream.getsockname()
+            assert f"{KEY} by laptop as web".encode() in ask(stream)
+            assert peer.asked == [own]
+        with FakePeer(stage, lambda a: f"{KEY} - web"):
+            assert f"{KEY} by - as web".encode() in ask(source.dial("web"))
+
+
+def test_a_program_is_told_that_nobody_is_known(stage):
+    running = caller(stage)
+    with Source(stage) as source:
+        assert b"nobody 2" in ask(source.dial("web")), "berth-peer does not run"
+        with FakePeer(stage, lambda a: None) as peer:
+            assert b"nobody 2" in ask(source.dial("web"))
+            assert len(peer.asked) == 1
+            assert "nobody 2" in http_get(running.target).body
+            assert len(peer.asked) == 1, "only of peers' connections it is asked"
+
+
+def test_an_answer_that_makes_no_sense_is_an_error(stage):
+    caller(stage)
+    with Source(stage) as source:
+        for text in ("", "short", f"{KEY} a b c", f"{KEY}x a b", f"{KEY} {'a' * 41} b", f"{KEY}  b"):
+            with FakePeer(stage, lambda a, text=text: text):
+                assert b"nobody 71" in ask(source.dial("web")), text
 
 
 def test_only_the_owner_of_berthd_gets_a_source(stage):

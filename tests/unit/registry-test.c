@@ -51,6 +51,53 @@ static size_t get(struct registry *r, uint32_t who, uint32_t now_s, uint32_t *re
     return registry_get(r, key, now_s, buf, ret_age);
 }
 
+static uint32_t due_age;
+
+static bool due(struct registry *r, uint32_t who, uint8_t round, uint32_t now_s)
+{
+    uint8_t key[RECORD_KEY] = {0}, buf[RECORD_MAX];
+    const struct registry_copies c = {round, now_s, LEASE / 3};
+    memcpy(key, &who, sizeof who);
+    return registry_due(r, &c, key, buf, &due_age) == 200;
+}
+
+TEST("a copy is due once when the lease is new, and again a third later or in a new round")
+{
+    struct registry *r = registry_new(10, LEASE);
+    CHECK(!due(r, 1, 1, 100));
+    CHECK_INT(put(r, 1, 5, 0, 100), REGISTRY_OK);
+    CHECK(due(r, 1, 1, 100));
+    CHECK(!due(r, 1, 1, 129));
+    CHECK(due(r, 1, 1, 130));
+    CHECK_INT(due_age, 30);
+    CHECK(!due(r, 1, 1, 131));
+    CHECK(due(r, 1, 2, 131));
+    CHECK(!due(r, 1, 2, 132));
+    CHECK_INT(put(r, 1, 5, 0, 133), REGISTRY_OK);
+    CHECK(due(r, 1, 2, 133));
+    CHECK(!due(r, 1, 3, 133 + LEASE));
+    registry_free(r);
+}
+
+TEST("all copies that are due are found by going through the shards")
+{
+    struct registry *r = registry_new(2000, LEASE);
+    uint8_t buf[RECORD_MAX];
+    uint32_t age, found = 0;
+    for (uint32_t who = 1; who <= 1000; who++)
+        CHECK_INT(put(r, who, 1, 0, 100), REGISTRY_OK);
+    for (uint32_t who = 1; who <= 100; who++)
+        CHECK(due(r, who, 7, 100));
+    const struct registry_copies c = {7, 101, LEASE / 3};
+    for (struct registry_cursor at = {0, 0}; at.shard < REGISTRY_SHARDS;)
+        if (registry_due_next(r, &c, &at, buf, &age) == 200)
+            found++;
+        else
+            at = (struct registry_cursor){at.shard + 1, 0};
+    CHECK_INT(found, 900);
+    registry_free(r);
+}
+
 TEST("a lower sequence is older, an equal one with other bytes is another")
 {
     struct registry *r = registry_new(10, LEASE);

@@ -1,0 +1,38 @@
+#pragma once
+/* The check machine of src/punch on berth-peer's sockets: begins when an introduction says so, and
+ * what it proves becomes a path of the session. One for each call: a peer may call us while we call
+ * it. */
+
+#include "loop/loop.h"
+#include "punch/punch.h"
+#include "wire/offer.h"
+
+enum { PUNCHING_CALLER, PUNCHING_CALLEE, PUNCHING_ROLES };
+
+struct remote;
+
+struct punching {
+    struct punch *machine; /* owned; NULL: none */
+    uint64_t call;
+    uint8_t secret[OFFER_SECRET]; /* of our offer for this call */
+    struct offer theirs;          /* the other side's */
+    bool known;                   /* it has come */
+    struct timer timer;
+    uint64_t end_ms; /* when it is over for good */
+    struct remote *remote;
+    unsigned role;
+    enum punch_reason reason; /* why it failed last */
+};
+
+void punchings_init(struct remote *r);
+void punchings_done(struct remote *r);
+/* Our own offer's secret for a call, and the other side's offer. */
+void punching_own(struct remote *r, unsigned role, uint64_t call,
+                  const uint8_t secret[OFFER_SECRET]);
+void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o);
+/* To be fired so long from now; the other side is seen there (len 0: not known). */
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us);
+/* A datagram that came to the socket of this number (0: the usual one). Says whether it was a check
+ * of this peer's. */
+bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
+                    const void *bytes, size_t n);

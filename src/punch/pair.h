@@ -1,0 +1,43 @@
+#pragma once
+/* The pairs of one attempt: a socket of ours and an address of the peer's, when the next probe goes
+ * there and how many may. Owned by the machine. */
+
+#include "punch/punch.h"
+
+#define PAIRS_MAX (CANDIDATES_MAX + PUNCH_PEERS_MAX + GUESS_SOCKETS_MAX + GUESS_WINDOW)
+
+enum pair_state {
+    PAIR_TRYING,
+    PAIR_CONNECTING, /* TCP */
+    PAIR_PROVEN,
+    PAIR_LOST
+};
+
+struct pair {
+    struct addr to;
+    uint64_t priority;
+    uint64_t due_us, sent_us;
+    uint32_t rtt_us;
+    uint16_t socket;
+    uint16_t heard;
+    uint8_t sent, limit, tries;
+    uint8_t kind, transport, state; /* enum candidate_kind, candidate_transport, pair_state */
+};
+
+struct pairs {
+    struct pair at[PAIRS_MAX];
+    size_t count;
+};
+
+/* NULL when the table is full. */
+struct pair *pairs_add(struct pairs *ps, unsigned socket, enum candidate_kind kind,
+                       const struct addr *to);
+struct pair *pairs_find(struct pairs *ps, unsigned socket, const struct addr *to);
+struct pair *pairs_of_socket(struct pairs *ps, unsigned socket);
+
+/* After a probe: when the next may follow. The 1st goes at 0, then 20, 60, 140, 300 ms, ... */
+uint64_t pair_pause_us(const struct pair *p);
+
+/* Probes that went to this address, whatever the port, and whether anything authentic came back. */
+unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_heard);
+size_t pairs_count_kind(const struct pairs *ps, enum candidate_kind kind);

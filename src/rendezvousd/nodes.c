@@ -1,0 +1,85 @@
+/* A thread among those of other servers that share a Redis: what they ask for their peers comes in
+ * and is handled as if those had asked here; what they have for our peers is passed on. */
+#include <netdb.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "rendezvousd/worker.h"
+
+#define HOST_MAX 256
+
+int nodes_advertise(const char *text, struct addr *ret_addr)
+{
+    char host[HOST_MAX];
+    const char *colon = strrchr(text, ':');
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *list = NULL;
+    if (addr_parse(text, ret_addr) == 0)
+        return ret_addr->sa.sa_family == AF_UNIX || addr_is_wildcard(ret_addr) ||
+                       addr_port(ret_addr) == 0
+                   ? -EINVAL
+                   : 0;
+    if (!colon || colon == text || (size_t)(colon - text) >= sizeof host)
+        return -EINVAL;
+    memcpy(host, text, (size_t)(colon - text));
+    host[colon - text] = '\0';
+    if (getaddrinfo(host, colon + 1, &hints, &list) != 0)
+        return -EHOSTUNREACH;
+    *ret_addr = addr_from(list->ai_addr, list->ai_addrlen);
+    freeaddrinfo(list);
+    return addr_port(ret_addr) == 0 ? -EINVAL : 0;
+}
+
+static void changed(struct redis_host *h, const char *event, const char *why)
+{
+    const struct worker *w = container_of(h, struct worker, redis);
+    if (why[0])
+        log_warn("redis %s thread=%u err=%s", event, w->index, why);
+    else
+        log_info("redis %s thread=%u", event, w->index);
+}
+
+/* A call, and one for a peer of ours when all are asked: the others are silent. */
+static bool is_for_us(const struct worker *w, const struct nodemsg *m)
+{
+    struct rdvmsg call;
+    struct place to;
+    if (rdvmsg_decode(&call, m->message.p, m->message.n) < 0 || call.type != RDVMSG_CALL)
+        return false;
+    return m->type == NODEMSG_ASK ||
+           registry_place(w->rdv.shared->registry, call.peer, (uint32_t)(w->now_ms / 1000), &to);
+}
+
+static void ask(struct worker *w, const struct nodemsg *m)
+{
+    uint8_t out[RDVMSG_MAX];
+    struct nodemsg reply = {.type = NODEMSG_REPLY, .request = m->request};
+    struct rdv_input in = {.bytes = m->message, .from = m->seen};
+    in.via.thread = PLACE_ELSEWHERE;
+    memcpy(&in.via.connection, m->node, sizeof in.via.connection);
+    size_t n = is_for_us(w, m) ? worker_handle(w, &in, out) : 0;
+    reply.message = (struct str){(const char *)out, n};
+    if (n > 0)
+        redis_send(w->rdv.redis, m->node, &reply);
+}
+
+static void message(struct redis_host *h, const struct nodemsg *m)
+{
+    struct worker *w = container_of(h, struct worker, redis);
+    struct place to;
+    worker_clocks(w);
+    if (m->type != NODEMSG_PUSH)
+        ask(w, m);
+    else if (registry_place(w->rdv.shared->registry, m->key, (uint32_t)(w->now_ms / 1000), &to))
+        worker_send(w, &to, m->message);
+    worker_flush(w);
+}
+
+int nodes_join(struct worker *w)
+{
+    struct redis_shared *shared = w->rdv.shared->redis;
+    if (!shared)
+        return 0;
+    w->redis = (struct redis_host){&w->loop, w->index, changed, message};
+    w->rdv.redis = redis_new(shared, &w->redis);
+    return w->rdv.redis ? 0 : -ENOMEM;
+}
