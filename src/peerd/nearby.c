@@ -96,6 +96,19 @@ static void join_fires(struct timer *t)
     loop_timer(&n->peerd->loop, t, JOIN_MS);
 }
 
+/* Servers see us elsewhere, and sessions may have better ways, or need others. */
+static void network_changed(struct netwatch *w)
+{
+    struct nearby *n = container_of(w, struct nearby, netwatch);
+    struct peerd *p = n->peerd;
+    log_info("the network has changed");
+    if (n->lan)
+        lan_network_changed(n->lan);
+    if (p->net.link)
+        link_network_changed(p->net.link);
+    list_for_each(r, &p->remotes, struct remote, link) path_retry(r);
+}
+
 void nearby_start(struct nearby *n, struct peerd *p)
 {
     char path[4096];
@@ -107,11 +120,15 @@ void nearby_start(struct nearby *n, struct peerd *p)
         log_warn("where peers were is not known err=%s", strerror(-r));
     lan_start(n);
     loop_timer(&p->loop, &n->timer, JOIN_MS);
+    r = netwatch_start(&n->netwatch, &p->loop, network_changed);
+    if (r < 0)
+        log_warn("changes of the network are not noticed err=%s", strerror(-r));
 }
 
 void nearby_stop(struct nearby *n)
 {
     loop_untimer(&n->timer);
+    netwatch_stop(&n->netwatch);
     lan_free(n->lan);
     n->lan = NULL;
     met_done(&n->met);

@@ -5,6 +5,7 @@
 
 #include "peerd/lan.h"
 #include "peerd/met.h"
+#include "peerd/netwatch.h"
 
 struct peerd;
 struct remote;
@@ -24,6 +25,7 @@ struct nearby {
     struct lan *lan; /* NULL: no interface for it yet */
     struct timer timer;
     struct met met;
+    struct netwatch netwatch;
 };
 
 void nearby_start(struct nearby *n, struct peerd *p);

@@ -110,6 +110,20 @@ def test_a_servers_name_is_looked_up(worlds):
     assert (done.returncode, done.stdout) == (0, b"to be said\n"), done.stderr
 
 
+def test_a_peer_that_is_on_another_network_registers_at_once(worlds):
+    world = worlds(bridge=True)
+    home, laptop = world.peer("home"), world.peer("laptop")
+    publish(home, "--allow", "laptop")
+    laptop.start()
+    home.namespace.run("ip", "address", "del", "10.77.1.2/24", "dev", "wan")
+    home.namespace.run("ip", "address", "add", "10.77.1.99/24", "dev", "wan")
+    wait_until(lambda: "network has changed" in home.daemons["berth-peer"].output(), 10, "the news")
+    wait_until(lambda: "state=2" in home.daemons["berth-peer"].output().split("has changed")[-1],
+               10, "the new registration")
+    done = says(laptop)
+    assert (done.returncode, done.stdout) == (0, b"to be said\n"), done.stderr
+
+
 def test_where_udp_is_blocked_everything_goes_by_tls(worlds):
     world = worlds(network=True)
     home, laptop = world.peer("home"), world.peer("laptop")
