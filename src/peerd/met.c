@@ -2,9 +2,10 @@
  * struct owns its list. */
 #include "peerd/met.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "base/replace.h"
 
 #define LINE_SIZE 1024
 /* What is known already is written again after so long. */
@@ -98,31 +99,25 @@ bool met_note(struct met *m, const struct key *key, const struct addr *at, uint6
     return worth;
 }
 
-static int line_write(FILE *f, const struct met_peer *p)
+static void line_write(FILE *f, const struct met_peer *p)
 {
     char key[KEY_TEXT_MAX], addr[ADDR_TEXT_MAX];
     (void)fprintf(f, "%s %llu", key_format(&p->key, key), (unsigned long long)p->seen_s);
     for (size_t i = 0; i < p->count; i++)
         (void)fprintf(f, " %s", addr_format(&p->addrs[i], addr));
-    return fputc('\n', f) < 0 ? -EIO : 0;
+    (void)fputc('\n', f);
 }
 
 int met_save(const struct met *m)
 {
-    char made[4096];
-    if ((size_t)snprintf(made, sizeof made, "%s.new", m->path) >= sizeof made)
-        return -ENAMETOOLONG;
-    int fd = open(made, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), r = 0;
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    if (!f) {
-        (void)fd_close(fd);
-        return -EIO;
-    }
-    for (size_t i = 0; r == 0 && i < m->count; i++)
-        r = line_write(f, &m->peers[i]);
-    if (fclose(f) != 0 && r == 0)
-        r = -EIO;
-    if (r == 0 && rename(made, m->path) < 0)
-        r = -errno;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return -ENOMEM;
+    for (size_t i = 0; i < m->count; i++)
+        line_write(f, &m->peers[i]);
+    int r = fclose(f) != 0 ? -ENOMEM : replace_file(m->path, (struct str){text, n}, 0600, false);
+    free(text);
     return r;
 }
