@@ -501,6 +501,17 @@ void net_stop(struct net *n)
     udp_close(&n->udp);
 }
 
+bool net_server_there(const struct net *n)
+{
+    for (uint32_t i = 0; n->presence && i < n->server_count; i++) {
+        struct presence_server s;
+        presence_server(n->presence, i, &s);
+        if (s.state == PRESENCE_REGISTERED && !s.silent)
+            return true;
+    }
+    return false;
+}
+
 /* Candidates ---------------------------------------------------------------------------------- */
 
 static bool is_offered(const struct ifaddrs *i)

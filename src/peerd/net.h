@@ -49,6 +49,8 @@ int net_start(struct net *n, struct peerd *p) WARN_UNUSED;
 void net_stop(struct net *n);
 /* 1: it is new. -ENOSPC, -EINVAL. */
 int net_server_add(struct net *n, const char *server) WARN_UNUSED;
+/* Is this peer registered anywhere? */
+bool net_server_there(const struct net *n);
 /* Tells the servers what is published and for whom. */
 void net_publish(struct net *n);
 /* presence_tick(), soon: after any call of a presence function. */

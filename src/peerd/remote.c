@@ -60,6 +60,7 @@ static struct remote *remote_new(struct peerd *p, const struct key *key)
     r->key = *key;
     r->quiet_ms = clock_now_ms();
     path_init(r);
+    nearby_init(r);
     punchings_init(r);
     name_find(p, r);
     list_append(&p->remotes, &r->link);
@@ -103,6 +104,7 @@ void remote_free(struct remote *r)
     channels_close(r);
     punchings_done(r);
     path_done(r);
+    nearby_done(r);
     list_remove(&r->link);
     r->peerd->remote_count--;
     free(r);
@@ -155,13 +157,12 @@ void remote_want(struct remote *r)
         return;
     trail_clear(&r->trail);
     r->called_ms = clock_now_ms();
-    if (!n->presence) {
-        dials_fail(r, -EDESTADDRREQ, "no rendezvous server is known: --rendezvous HOST:PORT");
-        return;
-    }
-    int result = call(r);
-    if (result < 0)
-        dials_fail(r, result, strerror(-result));
+    nearby_begin(r);
+    static const char nowhere[] = "no rendezvous server is known: --rendezvous HOST:PORT";
+    int result = n->presence ? call(r) : -EDESTADDRREQ;
+    const char *sentence = n->presence ? strerror(-result) : nowhere;
+    if (result < 0 && !nearby_holds(r, result, sentence))
+        dials_fail(r, result, sentence);
 }
 
 static void connect_over(struct remote *r, const struct quic_path *path, const char *words)
@@ -176,6 +177,15 @@ static void connect_over(struct remote *r, const struct quic_path *path, const c
     session_set_user(s, r);
     r->session = s;
     dials_flush(r);
+}
+
+/* Not by a server's word: the session begins there, or one that goes over the relay moves there. */
+void remote_near(struct remote *r, const struct addr *at, const char *words)
+{
+    struct quic_path path = {NET_PATH_UDP, *at};
+    if (!r->session)
+        connect_over(r, &path, words);
+    path_found(r, &path, CANDIDATE_HOST);
 }
 
 static bool goes_over(const struct session *s, const struct quic_path *path)
@@ -235,6 +245,8 @@ static void words_for(const struct remote *r, enum rdv_reason reason, char *buf,
         (void)snprintf(buf, size, "NotRegistered: %s is not there: no server knows it now", who);
     else if (reason == RDV_NOT_ALLOWED)
         (void)snprintf(buf, size, "NotAllowed: %s does not let this key in", who);
+    else if (reason == RDV_OK && !net_server_there(&r->peerd->net))
+        (void)snprintf(buf, size, "NoServer: no rendezvous server answers");
     else if (reason == RDV_OK)
         (void)snprintf(buf, size, "NoAnswer: %s did not answer the call", who);
     else
@@ -259,6 +271,8 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
     int err = reason == RDV_NOT_ALLOWED      ? -EACCES
               : reason == RDV_NOT_REGISTERED ? -EHOSTDOWN
                                              : -EHOSTUNREACH;
+    if (!r->session && nearby_holds(r, err, sentence))
+        return;
     dials_fail(r, err, sentence);
     if (r->session)
         session_close(r->session, "the call failed");
@@ -355,7 +369,10 @@ void remote_down(struct peerd *p, struct session *s, const char *reason)
     if (!r->session) {
         (void)snprintf(sentence, sizeof sentence, "no session with %s: %s", remote_label(r, label),
                        reason);
-        dials_fail(r, -ECONNRESET, sentence);
+        if (r->near.err)
+            dials_fail(r, r->near.err, r->near.sentence);
+        else
+            dials_fail(r, -ECONNRESET, sentence);
         channels_close(r);
     }
     peerd_idle_check(p);

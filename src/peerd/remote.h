@@ -2,6 +2,7 @@
 /* Another peer: one that is dialled, or that dials us. */
 
 #include "keys/known.h"
+#include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/path.h"
 #include "peerd/punching.h"
@@ -21,6 +22,7 @@ struct remote {
     struct session *session;       /* that new streams take; NULL: none */
     bool recall_due;               /* a channel is wanted again */
     struct path path;
+    struct near near; /* ways that need no server */
     struct punching punchings[PUNCHING_ROLES];
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
@@ -44,6 +46,9 @@ void remote_denied(struct remote *r);
 void remotes_sweep(struct peerd *p);
 /* Calls that nobody will answer any more. */
 void remotes_forget_calls(struct peerd *p);
+
+/* It may be at this address: found without a server. */
+void remote_near(struct remote *r, const struct addr *at, const char *words);
 
 /* Events, of sessions and of presence. */
 bool remote_may_connect(struct peerd *p, const struct key *key);
