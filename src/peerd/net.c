@@ -260,6 +260,10 @@ static void presence_state_changed(void *ctx, uint32_t server)
     presence_server(n->presence, server, &s);
     log_info("server name=%s state=%d reason=%s", n->servers[server], s.state,
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
+    struct link_status l;
+    link_status(n->link, server, &l);
+    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len)
+        gathering_look(&n->gathering, &l.addr, &s.seen);
 }
 
 static void presence_found(void *ctx, void *user, const struct presence_found *f)
@@ -437,7 +441,8 @@ static void datagram(struct net *n, const struct addr *from, const uint8_t *byte
 {
     if (n->link && link_input(n->link, from, bytes, size))
         return;
-    path_input(n->peerd, from, bytes, size);
+    if (!gathering_input(&n->gathering, bytes, size))
+        path_input(n->peerd, from, bytes, size);
 }
 
 /* GRO joins what came from one address, whatever it is: each datagram is looked at, and those for
@@ -482,6 +487,7 @@ int net_start(struct net *n, struct peerd *p)
     n->rebuild.fire = rebuild_run;
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
+    gathering_init(&n->gathering, n);
     int r = socket_open(n);
     if (r == 0)
         r = alarm_init(&n->alarm, &p->loop, alarm_rings);
@@ -497,6 +503,7 @@ void net_stop(struct net *n)
     endpoint_free(n->endpoint);
     n->endpoint = NULL;
     presence_stop(n);
+    gathering_done(&n->gathering);
     alarm_done(&n->alarm);
     udp_close(&n->udp);
 }
@@ -558,6 +565,11 @@ size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX])
 {
     size_t count = 0;
     bool local = false;
+    const struct gather_result *nat = &n->gathering.result;
+    /* Of a NAT that counts the last port tells what the next will be. */
+    if (n->gathering.known && nat->nat.allocation == NAT_ALLOCATION_SEQUENCE && nat->newest.len)
+        ret[count++] = (struct record_candidate){
+            .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = nat->newest};
     for (uint32_t i = 0; n->presence && i < n->server_count && count < NET_ADDRS_MAX; i++) {
         struct presence_server s;
         presence_server(n->presence, i, &s);

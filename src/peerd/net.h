@@ -3,11 +3,12 @@
  * links or STUN by their first bytes, and everything that they have to say goes out. Relay channels
  * are paths of sessions here. */
 
+#include "peerd/gathering.h"
 #include "peerd/link.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
 #include "peerd/udp.h"
-#include "punch/classify.h"
+#include "punch/guess.h"
 #include "session/alarm.h"
 #include "session/session.h"
 #include "wire/offer.h"
@@ -42,7 +43,8 @@ struct net {
     struct timer rebuild; /* with other servers */
     struct channel channels[NET_CHANNELS_MAX];
     struct sockets sockets;
-    struct nat nat; /* ours, as far as it is known */
+    struct gathering gathering;
+    struct guess_book guesses; /* addresses at which ports are being guessed */
 };
 
 int net_start(struct net *n, struct peerd *p) WARN_UNUSED;

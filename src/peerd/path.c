@@ -14,7 +14,10 @@
 #define LOOK_MS       1000
 #define AGAIN_MS      1100
 #define FALL_AGAIN_MS 200
-#define REST_MS       60000
+/* After checks that found nothing, the first few times. */
+#define SOON_MS  1000
+#define SOON_MAX 3
+#define REST_MS  60000
 
 const char *path_result_word(enum path_result result)
 {
@@ -203,6 +206,7 @@ void path_found(struct remote *r, const struct quic_path *path, enum candidate_k
         return;
     if (p->count == PATH_TRIES_MAX)
         p->count = 0;
+    p->failures = 0;
     int i = try_add(p, path,
                     kind < CANDIDATE_PEER_REFLEXIVE ? (enum record_kind)kind : RECORD_REFLEXIVE);
     if (i < 0 || !may_move(r))
@@ -225,6 +229,16 @@ void path_up(struct remote *r)
     } else {
         rest(r);
     }
+}
+
+/* Soon again, by other sockets and with what is known of the NATs by then; later more rarely. */
+void path_not_found(struct remote *r, bool hopeless)
+{
+    struct path *p = &r->path;
+    if (p->stage == PATH_DIRECT || !may_move(r))
+        return;
+    p->stage = PATH_RESTING;
+    timer_set(r, hopeless || p->failures++ >= SOON_MAX ? REST_MS : SOON_MS);
 }
 
 /* A new introduction, with whatever the networks are now. */

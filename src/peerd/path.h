@@ -36,6 +36,7 @@ struct path {
     uint64_t packets_in; /* when last looked at */
     uint64_t heard_ms;   /* when that had changed */
     unsigned moves, falls;
+    unsigned failures; /* of checks, since the last that found something */
 };
 
 void path_init(struct remote *r);
@@ -46,6 +47,8 @@ void path_offer(struct remote *r, const struct offer *o);
 void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
+/* Checks have found nothing. */
+void path_not_found(struct remote *r, bool hopeless);
 /* Somebody asks for a better path: what has rested is tried again now. */
 void path_retry(struct remote *r);
 /* To the relay, at once. */

@@ -32,6 +32,8 @@ static void machine_end(struct punching *g)
     if (!g->machine)
         return;
     loop_untimer(&g->timer);
+    if (g->guessing_at.len)
+        guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
     punch_free(g->machine);
     g->machine = NULL;
     if (g->remote->session)
@@ -105,6 +107,8 @@ static bool act(struct punching *g, const struct punch_action *a)
     case PUNCH_FAILED:
         failed(g, a->reason);
         machine_end(g);
+        if (g->role == PUNCHING_CALLER)
+            path_not_found(g->remote, a->reason == PUNCH_BOTH_SYMMETRIC);
         return false;
     }
     return true;
@@ -182,7 +186,7 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
         c->peer_seen = *seen;
         (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
     }
-    c->own = g->remote->peerd->net.nat;
+    c->own = g->remote->peerd->net.gathering.result.nat;
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
     randombytes_buf(&c->seed, sizeof c->seed);
 }
@@ -190,12 +194,14 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us)
 {
     struct punching *g = &r->punchings[role];
-    struct punch_config c = {.may_guess = true};
+    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON};
     if (!g->known)
         return;
     machine_end(g);
     config_fill(g, &c, seen);
     c.start_us = now_us() + wait_us;
+    c.may_guess = seen->len && guess_book_enter(&r->peerd->net.guesses, seen);
+    g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
     if (!g->machine)

@@ -22,6 +22,7 @@ struct punching {
     struct remote *remote;
     unsigned role;
     enum punch_reason reason; /* why it failed last */
+    struct addr guessing_at;  /* where nobody else may guess now; len 0: nowhere */
 };
 
 void punchings_init(struct remote *r);

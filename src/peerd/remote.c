@@ -117,6 +117,10 @@ static void offer_fill(struct remote *r, struct offer *o)
     *o = (struct offer){.call = 0};
     o->candidate_count = net_candidates(&r->peerd->net, o->candidates);
     randombytes_buf(o->secret, sizeof o->secret);
+    const struct nat *nat = &r->peerd->net.gathering.result.nat;
+    o->mapping = (uint8_t)nat->mapping;
+    o->allocation = (uint8_t)nat->allocation;
+    o->delta = nat->delta;
 }
 
 static int call(struct remote *r)

@@ -32,7 +32,9 @@ static void extra_free(struct extra *x)
 static void datagram(struct extra *x, const struct addr *from, const uint8_t *bytes, size_t n)
 {
     struct quic_path path = sockets_path(x, from);
-    if (quic_is_quic(bytes, n))
+    if (!x->remote)
+        (void)gathering_input(&x->net->gathering, bytes, n);
+    else if (quic_is_quic(bytes, n))
         endpoint_input(x->net->endpoint, &path, bytes, n, n);
     else
         punching_input(x->remote, x->role, x->number, from, bytes, n);
@@ -106,6 +108,13 @@ void sockets_send(const struct extra *x, const struct addr *to, const void *byte
         log_debug("not sent socket=%u err=%d", x->number, errno);
     if (ttl)
         (void)setsockopt(x->fd, IPPROTO_IP, IP_TTL, &usual, sizeof usual);
+}
+
+uint16_t sockets_port(const struct extra *x)
+{
+    struct sockaddr_in name;
+    socklen_t len = sizeof name;
+    return x && getsockname(x->fd, (struct sockaddr *)&name, &len) == 0 ? ntohs(name.sin_port) : 0;
 }
 
 bool sockets_is_path(uint32_t path_id)

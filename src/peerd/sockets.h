@@ -15,8 +15,8 @@ struct remote;
 struct extra {
     struct list link;
     struct net *net;
-    struct remote *remote;
-    int fd; /* owned */
+    struct remote *remote; /* NULL: of gathering.c */
+    int fd;                /* owned */
     struct watch watch;
     uint32_t slot;
     unsigned role, number; /* of the punching, and its number there */
@@ -38,6 +38,7 @@ void sockets_send(const struct extra *x, const struct addr *to, const void *byte
 void sockets_path_send(struct net *n, const struct quic_path *path, struct str bytes,
                        size_t segment);
 struct quic_path sockets_path(const struct extra *x, const struct addr *remote);
+uint16_t sockets_port(const struct extra *x);
 bool sockets_is_path(uint32_t path_id);
 /* Closes those of a peer but the one that carries this path. */
 void sockets_close(struct net *n, const struct remote *r, uint32_t keep_path_id);
