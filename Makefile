@@ -38,6 +38,7 @@ bench: deps-bench
 	$(PYTHON) bench/upstream.py --build $(BUILD)
 	$(PYTHON) bench/lifecycle.py --build $(BUILD)
 	$(PYTHON) bench/rendezvous.py --build $(BUILD)
+	$(PYTHON) bench/session.py --build $(BUILD)
 
 .PHONY: bench-lifecycle
 bench-lifecycle: deps-bench

@@ -91,7 +91,8 @@ BERTH_API void berth_free(struct berth *b);
  * without it, the name of the program's file. Returns 0, -EINVAL, or -EISCONN when attached. */
 BERTH_API int berth_set_name(struct berth *b, const char *name);
 
-/* Claims a route, or several with blanks between them. Each names its port:
+/* Claims a route, or several with blanks between them. Each names its port, but for peer://web,
+ * which peers dial and no port is opened for:
  *
  *     http://blog.localhost:8080/   http://blog.localhost:8080/api/   tls://db.example:5432
  *     ssh://:2222                   any://:8080

@@ -6,10 +6,12 @@ end-to-end test that fails is run once more by itself: when it passes then, it i
 and more than a few of those are a failure."""
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
 import os
 import pathlib
+import queue
 import re
 import signal
 import subprocess
@@ -23,8 +25,12 @@ E2E = ROOT / "tests" / "e2e"
 NATLAB = ROOT / "tests" / "natlab"
 SANITIZERS = ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized", "-Db_lundef=false"]
 # What is not about our own daemons' memory is tested once.
-PLAIN_ONLY = {"test_bench", "test_completion", "test_conf", "test_lab", "test_programs", "test_punch",
-              "test_shim", "test_shim_claims", "test_systemd", "test_why"}
+PLAIN_ONLY = {"test_bench", "test_completion", "test_conf", "test_lab", "test_portmap", "test_programs",
+              "test_punch", "test_shim", "test_shim_claims", "test_systemd", "test_why"}
+# What measures, looks at the whole machine or has names that all see runs alone; other files two at a time.
+SERIAL = {"test_bench", "test_crash", "test_lab", "test_peers", "test_punch", "test_relay", "test_systemd",
+          "test_why"}
+SLOTS = 2
 BUILD_SECONDS, UNIT_SECONDS, FILE_SECONDS = 900, 600, 600
 SHOWN_BYTES = 6000
 UNSTEADY_MAX, UNSTEADY_SHOWN_BYTES = 5, 2500
@@ -85,6 +91,9 @@ class Build:
         self.env = dict(os.environ, BERTH_BUILD=str(self.folder), PYTHONDONTWRITEBYTECODE="1")
         self.env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
         self.reports = reports if options else None
+        self.slots = queue.SimpleQueue()
+        for slot in range(SLOTS):
+            self.slots.put(str(slot))
         self.daemon_env = dict(self.env)
         if options:
             # A daemon ends with all that it knows still allocated; unit tests look for leaks.
@@ -128,9 +137,11 @@ class Build:
         """One run of pytest: its status, and its results as a file that need not be there."""
         results = self.logs / (name + ".xml")
         results.unlink(missing_ok=True)
+        slot = self.slots.get()
         status = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                       f"--junitxml={results}", what], self.logs / (name + ".log"), FILE_SECONDS,
-                     self.daemon_env)
+                     dict(self.daemon_env, BERTH_TEST_SLOT=slot))
+        self.slots.put(slot)
         return status, results
 
     def _once_more(self, path, count, failed):
@@ -172,10 +183,14 @@ class Build:
         if count.failed:
             return count
         count.add(self.units())
-        for path in sorted(E2E.glob("test_*.py")) + sorted(NATLAB.glob("test_*.py")):
-            if self.options and path.stem in PLAIN_ONLY:
-                continue
-            count.add(self.end_to_end(path))
+        paths = [path for path in sorted(E2E.glob("test_*.py")) + sorted(NATLAB.glob("test_*.py"))
+                 if not (self.options and path.stem in PLAIN_ONLY)]
+        with concurrent.futures.ThreadPoolExecutor(SLOTS) as pool:
+            for more in pool.map(self.end_to_end, [p for p in paths if p.stem not in SERIAL]):
+                count.add(more)
+        for path in paths:
+            if path.stem in SERIAL:
+                count.add(self.end_to_end(path))
         count.add(self.sanitizer_reports())
         return count
 

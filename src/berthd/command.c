@@ -70,8 +70,8 @@ const char *right_name(enum right right)
 {
     static const char *const names[RIGHT_COUNT] = {
         [RIGHT_ANY] = "anybody",
-        [RIGHT_LOCAL] = "berthd's user, root, applications; of the system's berthd every local "
-                        "user",
+        [RIGHT_LOCAL] = ("berthd's user, root, applications; of the system's berthd every local "
+                         "user"),
         [RIGHT_THEIRS] = "the owner of what is asked about, root",
         [RIGHT_USER] = "berthd's user, root, applications",
         [RIGHT_APP] = "applications, for what is theirs",

@@ -30,7 +30,7 @@ struct client {
     struct timer deadline;
     size_t have;
     char request[METRICS_REQUEST_MAX];
-    bool answering;
+    bool answering, answered;
     size_t head_n, sent; /* sent: of head and body */
     char head[HEAD_MAX];
     struct metrics_page *page; /* counted; NULL: no body */
@@ -85,8 +85,8 @@ static void deadline_fired(struct timer *t)
     client_free(container_of(t, struct client, deadline));
 }
 
-/* Head first, then the body. False when the client is to go: all is sent, or nothing can be. */
-static bool send_more(struct client *c)
+/* Head first, then the body. 0: all is sent. */
+static int send_more(struct client *c)
 {
     size_t body = c->page ? c->page->n : 0;
     while (c->sent < c->head_n + body) {
@@ -95,10 +95,39 @@ static bool send_more(struct client *c)
         size_t n = c->sent < c->head_n ? c->head_n - c->sent : c->head_n + body - c->sent;
         ssize_t sent = send(c->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0)
-            return errno == EAGAIN;
+            return -errno;
         c->sent += (size_t)sent;
     }
-    return false;
+    return 0;
+}
+
+static void client_watch(struct client *c, uint32_t events)
+{
+    loop_unwatch(c->metrics->loop, &c->watch);
+    if (loop_watch(c->metrics->loop, &c->watch, c->fd, events) < 0)
+        client_free(c);
+}
+
+/* A socket that is closed with bytes unread takes the answer back, where that is still under way:
+ * it is the client that closes. */
+static void answer_continue(struct client *c)
+{
+    int r = send_more(c);
+    if (r == -EAGAIN) {
+        client_watch(c, EPOLLOUT);
+    } else if (r < 0 || shutdown(c->fd, SHUT_WR) < 0) {
+        client_free(c);
+    } else {
+        c->answered = true;
+        client_watch(c, EPOLLIN);
+    }
+}
+
+static void rest_read(struct client *c)
+{
+    ssize_t n = recv(c->fd, c->request, sizeof c->request, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN))
+        client_free(c);
 }
 
 static void answer(struct client *c, const char *status, struct metrics_page *page, bool body)
@@ -110,9 +139,7 @@ static void answer(struct client *c, const char *status, struct metrics_page *pa
                                  "\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
                                  status, length);
     c->answering = true;
-    loop_unwatch(c->metrics->loop, &c->watch);
-    if (!send_more(c) || loop_watch(c->metrics->loop, &c->watch, c->fd, EPOLLOUT) < 0)
-        client_free(c);
+    answer_continue(c);
 }
 
 /* "METHOD /path", with or without a query. */
@@ -141,9 +168,12 @@ static void client_ready(struct watch *w, uint32_t events)
 {
     (void)events;
     struct client *c = container_of(w, struct client, watch);
+    if (c->answered) {
+        rest_read(c);
+        return;
+    }
     if (c->answering) {
-        if (!send_more(c))
-            client_free(c);
+        answer_continue(c);
         return;
     }
     ssize_t n = recv(c->fd, c->request + c->have, sizeof c->request - c->have, MSG_DONTWAIT);

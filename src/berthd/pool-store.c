@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/replace.h"
 #include "berthd/pool.h"
 #include "ipc/runtime.h"
 #include "launch/proctree.h"
@@ -103,23 +104,6 @@ static json_t *pool_json(const struct pool *p)
     return j;
 }
 
-static int write_whole(const char *path, const char *text)
-{
-    char fresh[RUNTIME_PATH_MAX + 8];
-    (void)snprintf(fresh, sizeof fresh, "%s.new", path);
-    CLEANUP_FD int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    for (size_t left = strlen(text); left > 0;) {
-        ssize_t n = write(fd, text, left);
-        if (n < 0)
-            return -errno;
-        text += n;
-        left -= (size_t)n;
-    }
-    return rename(fresh, path) < 0 ? -errno : 0;
-}
-
 void pool_store_now(struct server *s)
 {
     char path[RUNTIME_PATH_MAX];
@@ -134,7 +118,7 @@ void pool_store_now(struct server *s)
     json_decref(pools);
     int r = text ? runtime_path(RUNTIME_POOLS, path) : -ENOMEM;
     if (r == 0)
-        r = write_whole(path, text);
+        r = replace_file(path, str_of(text), 0600, false);
     free(text);
     if (r < 0)
         log_warn("state of the pools not saved err=%s", strerror(-r));

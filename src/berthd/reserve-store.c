@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "base/replace.h"
 #include "berthd/reserve.h"
 
 /* /var/lib/berth for root; a runtime folder that was chosen by hand is a world of its own. */
@@ -185,54 +186,23 @@ static void section_write(FILE *f, const struct reservation *r)
                   r->by);
 }
 
-static int file_write(const struct reserve *v, const struct reservation *except, const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    if (!f) {
-        int err = -errno;
-        (void)fd_close(fd);
-        return err;
-    }
-    (void)fprintf(f, "# Names reserved by `berth reserve`. berthd writes this file.\n");
-    list_for_each(r, &v->table.all, struct reservation, link) if (!r->configured && r != except)
-        section_write(f, r);
-    int err = fflush(f) != 0 || fsync(fd) < 0 ? -errno : 0;
-    if (fclose(f) != 0 && err == 0)
-        err = -errno;
-    return err;
-}
-
-/* The rename is on the disk only when the folder is. */
-static void folder_sync(const char *path)
-{
-    char dir[256];
-    (void)snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        *slash = 0;
-    CLEANUP_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        log_warn("folder not synced path=%s err=%d", dir, errno);
-}
-
 int reserve_store_write(const struct reserve *v, const struct reservation *except)
 {
-    char made[sizeof v->path + 8];
+    char *text = NULL;
+    size_t n = 0;
     if (v->damaged)
         return -EUCLEAN;
     if (!v->path[0])
         return -ENAMETOOLONG;
-    (void)snprintf(made, sizeof made, "%s.new", v->path);
-    int err = folder_make(v->path);
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return -ENOMEM;
+    (void)fprintf(f, "# Names reserved by `berth reserve`. berthd writes this file.\n");
+    list_for_each(r, &v->table.all, struct reservation, link) if (!r->configured && r != except)
+        section_write(f, r);
+    int err = fclose(f) != 0 ? -ENOMEM : folder_make(v->path);
     if (err == 0)
-        err = file_write(v, except, made);
-    if (err == 0 && rename(made, v->path) < 0)
-        err = -errno;
-    if (err < 0) {
-        (void)unlink(made);
-        return err;
-    }
-    folder_sync(v->path);
-    return 0;
+        err = replace_file(v->path, (struct str){text, n}, 0644, true);
+    free(text);
+    return err;
 }

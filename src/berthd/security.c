@@ -11,6 +11,7 @@
 
 #include "berthd/command.h"
 #include "berthd/dispatch-rights.h"
+#include "berthd/pool.h"
 #include "sandbox/sandbox.h"
 
 #define SOCKETS_MAX 65536
@@ -226,12 +227,25 @@ static int landlock_version(void)
     return abi < 0 ? 0 : (int)abi;
 }
 
+/* Of all workers only these are ours. */
+static void upstreams_add(const struct server *s, json_t *processes)
+{
+    list_for_each(p, &s->pools, struct pool, link)
+    {
+        if (!p->conf->to)
+            continue;
+        list_for_each(w, &p->workers, struct worker, link)(void)
+            json_array_append_new(processes, security_process("berth-upstream", w->pid));
+    }
+}
+
 char *security_report(struct server *s)
 {
     json_t *processes = json_array();
     (void)json_array_append_new(processes, security_process("berthd", getpid()));
     if (s->dispatch_pid > 0)
         (void)json_array_append_new(processes, security_process("berth-dispatch", s->dispatch_pid));
+    upstreams_add(s, processes);
     json_t *j = json_pack("{s:o, s:o, s:i, s:{s:o, s:o, s:o}}", "processes", processes,
                           "berthd_keeps", reasons_json(), "kernel_landlock", landlock_version(),
                           "rights", "commands", command_rights_json(), "messages",

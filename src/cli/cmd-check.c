@@ -121,8 +121,10 @@ static void fate_print(const struct conf_answer *a)
     char address[ADDR_TEXT_MAX];
     switch (a->fate) {
     case CONF_FATE_DELIVERED:
-        (void)printf("app %s, handed off%s%s\n    route %s", a->app->name, start_words(a->app),
-                     a->early ? " (by address alone: no byte is read)" : "", a->route);
+        (void)printf("app %s, %s%s%s%s\n    route %s", a->app->name,
+                     a->app->to ? "passed on to " : "handed off", a->app->to ? a->app->to : "",
+                     start_words(a->app), a->early ? " (by address alone: no byte is read)" : "",
+                     a->route);
         if (a->assumed)
             (void)printf(", if it listens on port %u: it has no listen = in its definition",
                          addr_port(&a->local));

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/peer.h"
 #include "conf/conf.h"
+#include "keys/place.h"
 
 static void add(struct rendezvous *r, const char *server)
 {
@@ -15,15 +16,25 @@ static void add(struct rendezvous *r, const char *server)
 }
 
 /* A configuration with a mistake names none; `berth check` says which mistake. */
-static void configured(struct rendezvous *r)
+static void configured(struct rendezvous *r, const char *path)
 {
     struct conf_errors errors = {.items = NULL};
     struct conf *c = NULL;
-    if (conf_read(NULL, &c, &errors) == 0)
+    if (r->count == 0 && conf_read(path, &c, &errors) == 0)
         for (size_t i = 0; i < c->global.rendezvous.count; i++)
             add(r, strdup(c->global.rendezvous.items[i]));
     conf_errors_done(&errors);
     conf_free(c);
+}
+
+/* The file beside the key is the user's own, also root's; the system's is for all users. */
+static void configured_somewhere(struct rendezvous *r)
+{
+    char own[4096];
+    if (key_place("berth.conf", own, sizeof own) == 0)
+        configured(r, own);
+    configured(r, NULL);
+    configured(r, "/etc/berth");
 }
 
 int peer_server_add(const char *verb, struct rendezvous *r, const char *server)
@@ -39,7 +50,7 @@ void peer_servers_default(struct rendezvous *r)
     if (r->count == 0)
         add(r, getenv("BERTH_RENDEZVOUS"));
     if (r->count == 0)
-        configured(r);
+        configured_somewhere(r);
     if (r->count == 0)
         add(r, BERTH_RENDEZVOUS_BUILTIN);
 }

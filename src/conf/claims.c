@@ -89,6 +89,24 @@ static bool route_check(struct conf_reader *r, const struct conf_app *app,
     return true;
 }
 
+/* A service is at no address: one text stands for it. */
+static void service_check(struct conf_reader *r, const struct conf_app *app, struct route *route,
+                          unsigned line)
+{
+    char text[ROUTE_TEXT_MAX];
+    uint32_t self = (uint32_t)(app - r->conf->apps);
+    route->port = 0;
+    uint32_t there = conf_index_find(r->claims, route_format(route, text));
+    if (there != CONF_INDEX_NONE && there != self)
+        conf_complain(r, line, "route",
+                      "%s is claimed by the application %s already (%s:%u): give one of them "
+                      "another name",
+                      text, r->conf->apps[there].name, r->conf->apps[there].place.file,
+                      r->conf->apps[there].place.line);
+    else if (conf_index_add(r->claims, text, self) < 0)
+        r->short_of_memory = true;
+}
+
 void conf_claims_check(struct conf_reader *r, const struct conf_app *app)
 {
     struct route routes[2];
@@ -96,9 +114,13 @@ void conf_claims_check(struct conf_reader *r, const struct conf_app *app)
     r->short_of_memory |= !places;
     for (size_t i = 0; places && i < app->listen.count; i++)
         place_make(&places[i], &app->listen.items[i]);
-    for (size_t i = 0; places && app->listen.count > 0 && i < app->routes.count; i++) {
+    for (size_t i = 0; places && i < app->routes.count; i++) {
         size_t n = conf_route(app->routes.items[i], routes);
         unsigned line = i < r->route_room ? r->route_lines[i] : app->place.line;
+        if (n == 1 && routes[0].scheme == SCHEME_PEER) {
+            service_check(r, app, &routes[0], line);
+            continue;
+        }
         for (size_t k = 0; k < n; k++)
             if (!route_check(r, app, places, &routes[k], line))
                 break;

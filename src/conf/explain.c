@@ -103,7 +103,7 @@ static int claims_add(struct conf_router *r, const struct conf_addrs *at,
     size_t n = conf_route(origin->route, routes);
     for (size_t i = 0; i < n; i++) {
         origin->part = (uint8_t)i;
-        for (size_t k = 0; k < at->count; k++) {
+        for (size_t k = 0; k < at->count && routes[i].scheme != SCHEME_PEER; k++) {
             const struct addr *a = &at->items[k];
             if (a->sa.sa_family != AF_UNIX && routes[i].port && routes[i].port != addr_port(a))
                 continue;
@@ -343,6 +343,38 @@ static int assumed_ask(struct question *q, struct conf_answer *answers)
     return 1;
 }
 
+/* Peers come to no address: only the service's name counts. */
+static const struct conf_app *service_find(const struct conf *c, const struct route *asked,
+                                           char route[ROUTE_TEXT_MAX])
+{
+    const struct conf_app *found = NULL;
+    struct route have[2];
+    for (size_t i = 0; i < c->app_count; i++)
+        for (size_t k = 0; k < c->apps[i].routes.count; k++) {
+            if (conf_route(c->apps[i].routes.items[k], have) != 1 || have[0].scheme != SCHEME_PEER)
+                continue;
+            bool same = have[0].kind == HOST_NAME && strcmp(have[0].host, asked->host) == 0;
+            if (!same && (found || have[0].kind == HOST_NAME))
+                continue;
+            found = &c->apps[i];
+            have[0].port = 0;
+            (void)route_format(&have[0], route);
+            if (same)
+                return found;
+        }
+    return found;
+}
+
+static int service_ask(const struct question *q, struct conf_answer *answers)
+{
+    struct conf_answer *a = &answers[0];
+    *a = (struct conf_answer){.fate = CONF_FATE_REFUSED, .reason = "NotServed"};
+    a->app = service_find(q->router->conf, &q->request->route, a->route);
+    if (a->app)
+        a->fate = CONF_FATE_DELIVERED;
+    return 1;
+}
+
 static bool somebody_is_open(const struct conf *c)
 {
     for (size_t i = 0; i < c->app_count; i++)
@@ -356,15 +388,18 @@ int conf_explain(const struct conf_router *r, const char *request,
 {
     struct conf_request *parsed = calloc(1, sizeof *parsed);
     struct question *q = calloc(1, sizeof *q);
+    bool is_service = false;
     int n = parsed && q ? conf_request_parse(request, parsed, reason, reason_size) : -ENOMEM;
     if (n == 0) {
         q->router = r;
         q->request = parsed;
         q->verdict = conf_request_sniff(parsed, &q->sniffed);
-        n = answers_make(q, answers);
+        is_service = parsed->route.scheme == SCHEME_PEER;
+        n = is_service ? service_ask(q, answers) : answers_make(q, answers);
     }
-    bool nobody = n == 1 && (answers[0].fate == CONF_FATE_NOT_OURS ||
-                             (answers[0].fate == CONF_FATE_REFUSED && q->verdict != SNIFF_BAD));
+    bool nobody = n == 1 && !is_service &&
+                  (answers[0].fate == CONF_FATE_NOT_OURS ||
+                   (answers[0].fate == CONF_FATE_REFUSED && q->verdict != SNIFF_BAD));
     if (nobody && somebody_is_open(r->conf)) {
         int m = assumed_ask(q, answers);
         n = m == 0 ? n : m;

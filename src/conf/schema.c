@@ -45,7 +45,7 @@ static const struct conf_key berth_keys[] = {
      "address where Prometheus finds the counters: unix:/run/berth/metrics or 127.0.0.1:9180"},
     {"rendezvous", CONF_SERVERS, AT(rendezvous), 0, 0, NULL, NULL, NULL, NOW,
      "rendezvous servers for `berth publish`, `berth dial` and the like, where --rendezvous and "
-     "BERTH_RENDEZVOUS name none"},
+     "BERTH_RENDEZVOUS name none; the user's own berth.conf counts before the system's"},
     {"unreserved", CONF_CHOICE, AT(unreserved), 0, 0, NULL, unreserved_choices, "localhost", NOW,
      "who may take a name that nobody reserved: anyone, root, or anyone below localhost only"},
 };

@@ -8,6 +8,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/replace.h"
+
 #define LINE_SIZE 256
 
 static int line_parse(const char *line, struct known_peer *ret_peer)
@@ -133,33 +135,19 @@ void known_remove(struct known *k, struct known_peer *peer)
     k->count--;
 }
 
-static int write_all(const struct known *k, int fd)
-{
-    char line[LINE_SIZE], key[KEY_TEXT_MAX];
-    for (size_t i = 0; i < k->count; i++) {
-        const struct known_peer *p = &k->peers[i];
-        int n = snprintf(line, sizeof line, "%s %s %llu %llu\n", *p->name ? p->name : "-",
-                         key_format(&p->key, key), (unsigned long long)p->since,
-                         (unsigned long long)p->sequence);
-        ssize_t written = write(fd, line, (size_t)n);
-        if (written != n)
-            return written < 0 ? -errno : -EIO;
-    }
-    return fsync(fd) < 0 ? -errno : 0;
-}
-
 int known_save(const struct known *k)
 {
-    char temporary[4096];
-    if ((size_t)snprintf(temporary, sizeof temporary, "%s.XXXXXX", k->path) >= sizeof temporary)
-        return -ENAMETOOLONG;
-    CLEANUP_FD int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = write_all(k, fd);
-    if (r == 0 && rename(temporary, k->path) < 0)
-        r = -errno;
-    if (r < 0)
-        (void)unlink(temporary);
+    char key[KEY_TEXT_MAX], *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return -ENOMEM;
+    for (size_t i = 0; i < k->count; i++) {
+        const struct known_peer *p = &k->peers[i];
+        (void)fprintf(f, "%s %s %llu %llu\n", *p->name ? p->name : "-", key_format(&p->key, key),
+                      (unsigned long long)p->since, (unsigned long long)p->sequence);
+    }
+    int r = fclose(f) != 0 ? -ENOMEM : replace_file(k->path, (struct str){text, n}, 0600, true);
+    free(text);
     return r;
 }

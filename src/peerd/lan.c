@@ -71,7 +71,7 @@ static void asked_end(struct lan_asked *a)
 
 static void asked_fires(struct timer *t)
 {
-    static const uint64_t waits_ms[] = {300, 700, 1000};
+    static const uint64_t waits_ms[] = {200, 400, 400};
     struct lan_asked *a = container_of(t, struct lan_asked, timer);
     if (a->sent == sizeof waits_ms / sizeof *waits_ms) {
         asked_end(a);

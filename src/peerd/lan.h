@@ -43,7 +43,7 @@ int lan_new(struct loop *loop, const struct lan_host *host, void *ctx, const str
             struct lan **ret_lan) WARN_UNUSED;
 void lan_free(struct lan *l);
 void lan_network_changed(struct lan *l);
-/* Asks now, and twice more within a second; found() comes until two seconds are over, and once
- * without an address then if it did not come before. Who is asked for already is not asked for
+/* Asks now, and twice more; found() comes until a second is over, and once without an address then
+ * if it did not come before. Who is asked for already is not asked for
  * twice. -EAGAIN: too many at once; -EINVAL: no key. */
 int lan_ask(struct lan *l, const struct key *key) WARN_UNUSED;

@@ -321,6 +321,7 @@ static int start(struct peerd *p, const struct options *o)
         return r;
     if (state_save(&p->state) < 0)
         log_warn("state not written path=%s", p->state.path);
+    nearby_start(&p->nearby, p);
     source_update(&p->source);
     loop_timer(&p->loop, &p->minute, SWEEP_MS);
     return 0;
@@ -334,6 +335,7 @@ static void stop(struct peerd *p)
     net_stop(&p->net);
     dials_forget_lookups(p);
     list_for_each(r, &p->remotes, struct remote, link) remote_free(r);
+    nearby_stop(&p->nearby);
     state_done(&p->state);
     identity_wipe(&p->id);
     loop_done(&p->loop);

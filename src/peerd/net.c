@@ -373,48 +373,6 @@ void net_publish(struct net *n)
     net_kick(n);
 }
 
-/* The local network ------------------------------------------------------------------------------
- */
-
-static bool lan_lets_in(void *ctx, const struct key *asker)
-{
-    struct net *n = ctx;
-    return remote_may_connect(n->peerd, asker);
-}
-
-static struct str lan_record(void *ctx)
-{
-    struct net *n = ctx;
-    return n->presence ? presence_own_record(n->presence) : STR("");
-}
-
-static uint16_t lan_port(void *ctx)
-{
-    struct net *n = ctx;
-    return n->udp.port;
-}
-
-static void lan_finds(void *ctx, const struct lan_found *f)
-{
-    struct net *n = ctx;
-    struct remote *r = remote_find(n->peerd, &f->key);
-    if (r)
-        remote_lan_found(r, f->addr.len ? &f->addr : NULL);
-}
-
-static const struct lan_host lan_host = {.lets_in = lan_lets_in,
-                                         .record = lan_record,
-                                         .port = lan_port,
-                                         .unix_ms = presence_unix_ms,
-                                         .found = lan_finds};
-
-static void lan_start(struct net *n)
-{
-    int r = lan_new(&n->peerd->loop, &lan_host, n, &n->peerd->id, &n->lan);
-    if (r < 0)
-        log_info("no multicast err=%s", strerror(-r));
-}
-
 /* Servers -------------------------------------------------------------------------------------- */
 
 static void presence_stop(struct net *n)
@@ -535,8 +493,6 @@ int net_start(struct net *n, struct peerd *p)
         r = alarm_init(&n->alarm, &p->loop, alarm_rings);
     if (r == 0)
         r = endpoint_new(&session_host, n, &p->loop, &p->id, &n->endpoint);
-    if (r == 0)
-        lan_start(n);
     for (size_t i = 0; r >= 0 && i < p->state.server_count; i++)
         r = net_server_add(n, p->state.servers[i]);
     return r < 0 ? r : 0;
@@ -548,10 +504,19 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
-    lan_free(n->lan);
-    n->lan = NULL;
     alarm_done(&n->alarm);
     udp_close(&n->udp);
+}
+
+bool net_server_there(const struct net *n)
+{
+    for (uint32_t i = 0; n->presence && i < n->server_count; i++) {
+        struct presence_server s;
+        presence_server(n->presence, i, &s);
+        if (s.state == PRESENCE_REGISTERED && !s.silent)
+            return true;
+    }
+    return false;
 }
 
 /* Candidates ---------------------------------------------------------------------------------- */

@@ -4,7 +4,6 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
-#include "peerd/lan.h"
 #include "peerd/link.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
@@ -44,7 +43,6 @@ struct net {
     struct timer rebuild; /* with other servers */
     struct channel channels[NET_CHANNELS_MAX];
     struct sockets sockets;
-    struct lan *lan; /* NULL: no network with multicast */
     struct gathering gathering;
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
@@ -53,6 +51,8 @@ int net_start(struct net *n, struct peerd *p) WARN_UNUSED;
 void net_stop(struct net *n);
 /* 1: it is new. -ENOSPC, -EINVAL. */
 int net_server_add(struct net *n, const char *server) WARN_UNUSED;
+/* Is this peer registered anywhere? */
+bool net_server_there(const struct net *n);
 /* Tells the servers what is published and for whom. */
 void net_publish(struct net *n);
 /* presence_tick(), soon: after any call of a presence function. */

@@ -63,6 +63,8 @@ static void settle(struct remote *r)
     r->path.heard_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
+    if (s.quic.path.id == NET_PATH_UDP)
+        nearby_note(r, &s.quic.path.remote);
 }
 
 /* One address after the other: the next when this one has not answered. */

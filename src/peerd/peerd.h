@@ -4,6 +4,7 @@
 #include "keys/keys.h"
 #include "loop/loop.h"
 #include "peerd/control.h"
+#include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/source.h"
 #include "peerd/state.h"
@@ -16,6 +17,7 @@ struct peerd {
     struct state state;
     struct net net;
     struct source source;
+    struct nearby nearby;
     struct list remotes; /* of struct remote */
     size_t remote_count;
     struct list dials;    /* of struct dial, those that have no remote yet */

@@ -60,6 +60,7 @@ static struct remote *remote_new(struct peerd *p, const struct key *key)
     r->key = *key;
     r->quiet_ms = clock_now_ms();
     path_init(r);
+    nearby_init(r);
     punchings_init(r);
     name_find(p, r);
     list_append(&p->remotes, &r->link);
@@ -103,6 +104,7 @@ void remote_free(struct remote *r)
     channels_close(r);
     punchings_done(r);
     path_done(r);
+    nearby_done(r);
     list_remove(&r->link);
     r->peerd->remote_count--;
     free(r);
@@ -148,17 +150,6 @@ void remote_recall(struct remote *r)
         log_warn("not called err=%s", strerror(-result));
 }
 
-/* While the local network is asked there is hope. */
-static void give_up(struct remote *r, int err, const char *sentence)
-{
-    if (!r->asks_lan) {
-        dials_fail(r, err, sentence);
-        return;
-    }
-    r->failed_with = err;
-    (void)snprintf(r->sentence, sizeof r->sentence, "%s", sentence);
-}
-
 void remote_want(struct remote *r)
 {
     struct net *n = &r->peerd->net;
@@ -170,15 +161,12 @@ void remote_want(struct remote *r)
         return;
     trail_clear(&r->trail);
     r->called_ms = clock_now_ms();
-    r->failed_with = 0;
-    r->asks_lan |= n->lan && lan_ask(n->lan, &r->key) == 0;
-    if (!n->presence) {
-        give_up(r, -EDESTADDRREQ, "no rendezvous server is known: --rendezvous HOST:PORT");
-        return;
-    }
-    int result = call(r);
-    if (result < 0)
-        give_up(r, result, strerror(-result));
+    nearby_begin(r);
+    static const char nowhere[] = "no rendezvous server is known: --rendezvous HOST:PORT";
+    int result = n->presence ? call(r) : -EDESTADDRREQ;
+    const char *sentence = n->presence ? strerror(-result) : nowhere;
+    if (result < 0 && !nearby_holds(r, result, sentence))
+        dials_fail(r, result, sentence);
 }
 
 static void connect_over(struct remote *r, const struct quic_path *path, const char *words)
@@ -193,6 +181,15 @@ static void connect_over(struct remote *r, const struct quic_path *path, const c
     session_set_user(s, r);
     r->session = s;
     dials_flush(r);
+}
+
+/* Not by a server's word: the session begins there, or one that goes over the relay moves there. */
+void remote_near(struct remote *r, const struct addr *at, const char *words)
+{
+    struct quic_path path = {NET_PATH_UDP, *at};
+    if (!r->session)
+        connect_over(r, &path, words);
+    path_found(r, &path, CANDIDATE_HOST);
 }
 
 static bool goes_over(const struct session *s, const struct quic_path *path)
@@ -252,6 +249,8 @@ static void words_for(const struct remote *r, enum rdv_reason reason, char *buf,
         (void)snprintf(buf, size, "NotRegistered: %s is not there: no server knows it now", who);
     else if (reason == RDV_NOT_ALLOWED)
         (void)snprintf(buf, size, "NotAllowed: %s does not let this key in", who);
+    else if (reason == RDV_OK && !net_server_there(&r->peerd->net))
+        (void)snprintf(buf, size, "NoServer: no rendezvous server answers");
     else if (reason == RDV_OK)
         (void)snprintf(buf, size, "NoAnswer: %s did not answer the call", who);
     else
@@ -276,32 +275,12 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
     int err = reason == RDV_NOT_ALLOWED      ? -EACCES
               : reason == RDV_NOT_REGISTERED ? -EHOSTDOWN
                                              : -EHOSTUNREACH;
-    if (r->session && !path_is_direct(r)) {
-        dials_fail(r, err, sentence);
-        session_close(r->session, "the call failed");
-    } else if (!r->session && reason == RDV_NOT_ALLOWED) {
-        dials_fail(r, err, sentence);
-    } else if (!r->session) {
-        give_up(r, err, sentence);
-    }
-}
-
-void remote_lan_found(struct remote *r, const struct addr *addr)
-{
-    char text[ADDR_TEXT_MAX];
-    if (!addr) {
-        r->asks_lan = false;
-        if (r->failed_with && !r->session)
-            dials_fail(r, r->failed_with, r->sentence);
-        r->failed_with = 0;
+    /* One that was made without a server does not depend on it. */
+    if (r->session ? path_is_direct(r) : nearby_holds(r, err, sentence))
         return;
-    }
-    struct quic_path path = {NET_PATH_UDP, *addr};
-    trail_add(&r->trail, "the local network has it at %s", addr_format(addr, text));
-    if (!r->session)
-        connect_over(r, &path, "on the local network");
-    else
-        path_found(r, &path, CANDIDATE_HOST);
+    dials_fail(r, err, sentence);
+    if (r->session)
+        session_close(r->session, "the call failed");
 }
 
 /* Being called --------------------------------------------------------------------------------- */
@@ -395,7 +374,10 @@ void remote_down(struct peerd *p, struct session *s, const char *reason)
     if (!r->session) {
         (void)snprintf(sentence, sizeof sentence, "no session with %s: %s", remote_label(r, label),
                        reason);
-        dials_fail(r, -ECONNRESET, sentence);
+        if (r->near.err)
+            dials_fail(r, r->near.err, r->near.sentence);
+        else
+            dials_fail(r, -ECONNRESET, sentence);
         channels_close(r);
     }
     peerd_idle_check(p);

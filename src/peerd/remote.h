@@ -2,6 +2,7 @@
 /* Another peer: one that is dialled, or that dials us. */
 
 #include "keys/known.h"
+#include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/path.h"
 #include "peerd/punching.h"
@@ -20,10 +21,8 @@ struct remote {
     struct channel *channel;       /* of our last call; NULL: none */
     struct session *session;       /* that new streams take; NULL: none */
     bool recall_due;               /* a channel is wanted again */
-    bool asks_lan;                 /* the local network may still know it */
-    int failed_with;               /* meanwhile all else has failed; 0: not yet */
-    char sentence[REMOTE_TROUBLE_MAX];
     struct path path;
+    struct near near; /* ways that need no server */
     struct punching punchings[PUNCHING_ROLES];
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
@@ -48,6 +47,9 @@ void remotes_sweep(struct peerd *p);
 /* Calls that nobody will answer any more. */
 void remotes_forget_calls(struct peerd *p);
 
+/* It may be at this address: found without a server. */
+void remote_near(struct remote *r, const struct addr *at, const char *words);
+
 /* Events, of sessions and of presence. */
 bool remote_may_connect(struct peerd *p, const struct key *key);
 void remote_up(struct peerd *p, struct session *s);
@@ -55,7 +57,5 @@ void remote_down(struct peerd *p, struct session *s, const char *reason);
 void remote_calling(struct remote *r, const struct presence_calling *c);
 void remote_answered(struct remote *r, const struct presence_answered *a);
 void remote_failed(struct remote *r, uint64_t call, enum rdv_reason reason);
-/* It is on the local network at this address; NULL: nobody has answered, or no more. */
-void remote_lan_found(struct remote *r, const struct addr *addr);
 void remote_invited(struct peerd *p, const struct presence_invite *i);
 void remote_channel_lost(struct remote *r, const struct channel *c);

@@ -62,9 +62,15 @@ static void give_up(struct portmap *m, enum portmap_state state, uint64_t now_us
     ask_anew(m, PCP_PCP, now_us + RETRY_US);
 }
 
+/* No address is the same as none. */
+static bool same_address(const struct addr *a, const struct addr *b)
+{
+    return a->len == 0 || b->len == 0 ? a->len == b->len : addr_equal(a, b);
+}
+
 static bool tell(struct portmap *m, struct portmap_action *ret_action)
 {
-    bool same = m->state == m->told && addr_equal(&m->external, &m->told_external);
+    bool same = m->state == m->told && same_address(&m->external, &m->told_external);
     if (same || m->state == PORTMAP_ASKING)
         return false;
     m->told = m->state;

@@ -7,6 +7,10 @@
 
 /* UDP_MAX_SEGMENTS of the kernel is 64. */
 #define BATCH_PACKETS 60
+/* Who was woken so much too late for its next packets at most gets the time back. */
+#define LATE_NS NGTCP2_MILLISECONDS
+/* Quanta of one turn of a connection. */
+#define QUANTA 4
 /* A blocked connection is looked at again in any case. */
 #define BLOCKED_NS (20 * NGTCP2_MILLISECONDS)
 
@@ -134,8 +138,8 @@ static ngtcp2_ssize packet_write(struct quic_conn *c, uint8_t *to, uint64_t now,
     }
 }
 
-/* Packets with at least so many bytes together, if there is so much to say. */
-static void packets_write(struct quic_conn *c, uint64_t now, size_t quantum)
+/* Packets with at least so many bytes together. False: there was not so much to say. */
+static bool packets_write(struct quic_conn *c, uint64_t now, size_t quantum)
 {
     struct batch *b = &c->quic->batch;
     for (size_t sum = 0; sum < quantum;) {
@@ -143,13 +147,15 @@ static void packets_write(struct quic_conn *c, uint64_t now, size_t quantum)
         ngtcp2_ssize n = packet_write(c, b->bytes + b->n, now, &path);
         if (n < 0)
             conn_doom_lib(c, (int)n);
-        if (n <= 0)
-            break;
+        if (n <= 0) {
+            (void)batch_send(c);
+            return false;
+        }
         sum += (size_t)n;
         if (!batch_take(c, &path, (size_t)n))
-            return;
+            return false;
     }
-    (void)batch_send(c);
+    return batch_send(c);
 }
 
 /* The other side follows to a new path only when it sees more than probes there. The library has no
@@ -157,22 +163,52 @@ static void packets_write(struct quic_conn *c, uint64_t now, size_t quantum)
 static void write_ping(struct quic_conn *c, uint64_t now)
 {
     ngtcp2_conn_set_keep_alive_timeout(c->lib, UINT64_MAX - 1);
-    packets_write(c, now, 1);
+    (void)packets_write(c, now, 1);
     ngtcp2_conn_set_keep_alive_timeout(c->lib, c->keep_alive_ns);
     c->ping_due = false;
+}
+
+/* The next packets are due when those that were sent now have left at the pace that the congestion
+ * control says. It goes on from when these were due, not from when we came to it: else each
+ * lateness of a timer would be taken for a slower network. */
+static void pace(struct quic_conn *c, uint64_t now, uint64_t sent)
+{
+    ngtcp2_conn_stat stat;
+    if (sent == 0)
+        return;
+    bool late = c->due_ns < now && now - c->due_ns <= LATE_NS;
+    uint64_t from = late ? c->due_ns : now;
+    ngtcp2_conn_update_pkt_tx_time(c->lib, from);
+    ngtcp2_conn_get_conn_stat(c->lib, &stat);
+    double pace = stat.pacing_rate;
+    if (pace <= 0)
+        pace = (double)stat.cwnd / (double)stat.smoothed_rtt * 1.25;
+    c->due_ns = from + (uint64_t)((double)sent / pace);
+}
+
+/* The library lets packets go that are due within the next millisecond, so that a timer for each
+ * quantum is not needed. */
+static void quanta_write(struct quic_conn *c, uint64_t now)
+{
+    bool more = true;
+    for (int i = 0; more && i < QUANTA; i++) {
+        uint64_t before = c->stats.bytes_out;
+        more = packets_write(c, now, quic_quantum(c));
+        /* Pacing of the handshake would go by a round trip that nobody has measured. */
+        if (c->phase == CONN_OPEN)
+            pace(c, now, c->stats.bytes_out - before);
+    }
 }
 
 void conn_write(struct quic_conn *c)
 {
     uint64_t now = quic_now(c->quic);
-    bool may = kept_send(c);
-    if (may && c->ping_due)
-        write_ping(c, now);
-    if (may && c->phase != CONN_DOOMED)
-        packets_write(c, now, quic_quantum(c));
-    /* Pacing of the handshake would go by a round trip that nobody has measured. */
-    if (may && c->phase == CONN_OPEN)
-        ngtcp2_conn_update_pkt_tx_time(c->lib, now);
+    if (kept_send(c)) {
+        if (c->ping_due)
+            write_ping(c, now);
+        if (c->phase != CONN_DOOMED)
+            quanta_write(c, now);
+    }
     uint64_t at = ngtcp2_conn_get_expiry(c->lib);
     /* Connection IDs that are due at a time are removed only behind it. */
     at += at < UINT64_MAX;

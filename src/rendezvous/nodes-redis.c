@@ -70,11 +70,11 @@ static void wait_end(struct redis_ask *a, enum rdv_reason reason)
     redis_ask_done(a);
 }
 
-static int question_send(struct redis_ask *a, enum nodemsg_type type,
-                         const uint8_t node[NODEMSG_NODE])
+/* To the node, or as a SEARCH to all. */
+static int question_send(struct redis_ask *a, const uint8_t node[NODEMSG_NODE])
 {
     const struct names_job *job = a->job;
-    struct nodemsg m = {.type = type,
+    struct nodemsg m = {.type = a->is_search ? NODEMSG_SEARCH : NODEMSG_ASK,
                         .request = a->request,
                         .seen = job->from,
                         .message = {(const char *)job->message, job->message_n}};
@@ -82,21 +82,21 @@ static int question_send(struct redis_ask *a, enum nodemsg_type type,
         addr_set_port(&m.seen, 0);
     memcpy(m.node, a->redis->node, sizeof m.node);
     a->is_sent = false;
+    a->since_ms = clock_now_ms();
     return publish(a->redis, &a->call, node, &m);
 }
 
-/* The server that has written the copy is gone. The peer may be registered at another one, too,
- * which has not written since. */
 static void search(struct redis_ask *a)
 {
     a->is_search = true;
-    int e = question_send(a, NODEMSG_SEARCH, a->redis->node);
+    int e = question_send(a, a->redis->node);
     if (e < 0)
         wait_end(a, redis_reason(e));
 }
 
-/* How many have got it: when nobody listens there any more, that server is gone. The reply of the
- * other server may have come before this one. */
+/* How many have got it: when nobody listens there any more, that server is gone. The peer may be
+ * registered at another one, too, that has not written a copy since. The reply of the other server
+ * may have come before this one. */
 static void there(struct redis_call *c, const struct redisReply *reply)
 {
     struct redis_ask *a = container_of(c, struct redis_ask, call);
@@ -109,30 +109,29 @@ static void there(struct redis_call *c, const struct redisReply *reply)
         wait_end(a, RDV_OK);
 }
 
+/* A copy of our own is of a lease that has ended here: the same. */
 static int ask_there(struct redis_ask *a, const uint8_t node[NODEMSG_NODE])
 {
     struct redis *r = a->redis;
+    a->is_search = memcmp(node, r->node, NODEMSG_NODE - 1) == 0;
     if (r->waiting_count >= WAITING_MAX)
         return -EBUSY;
     a->call.done = there;
     a->request = ++r->last_request;
-    int e = question_send(a, NODEMSG_ASK, node);
+    int e = question_send(a, node);
     if (e < 0)
         return e;
-    a->since_ms = clock_now_ms();
     list_append(&r->waiting, &a->link);
     r->waiting_count++;
     return 0;
 }
 
-/* Who says that it is registered here is not, any more. */
 static bool copy_found(struct redis_ask *a, const struct redisReply *reply)
 {
     struct redis_copy copy;
     a->job->reason = RDV_NOT_REGISTERED;
     if (reply->type != REDIS_REPLY_STRING ||
-        !redis_copy_decode((struct str){reply->str, (size_t)reply->len}, &copy) ||
-        memcmp(copy.node, a->redis->node, NODEMSG_NODE - 1) == 0)
+        !redis_copy_decode((struct str){reply->str, (size_t)reply->len}, &copy))
         return true;
     int e = ask_there(a, copy.node);
     if (e < 0)

@@ -5,8 +5,9 @@
 
 #include "rendezvous/presence-internal.h"
 
-/* For all servers together. */
-#define CALL_US (12 * S)
+/* For all servers together; and where all of them are silent. */
+#define CALL_US   (12 * S)
+#define SILENT_US (4 * S)
 /* So many copies without an answer, and the next server is tried, if there is one. */
 #define COPIES_MAX 3
 
@@ -85,6 +86,14 @@ static uint32_t call_choose(const struct presence *p, const struct call *c)
     return best;
 }
 
+static bool all_silent(const struct presence *p, const struct call *c)
+{
+    for (uint32_t i = 0; i < p->server_count; i++)
+        if (c->untried & 1u << i && !p->servers[i].silent)
+            return false;
+    return c->server == PRESENCE_NO_SERVER && p->now_us + CALL_US >= c->until_us + SILENT_US;
+}
+
 /* Away from this server. What it showed of a channel is worth nothing then. */
 static void call_leave(struct presence *p, struct call *c)
 {
@@ -141,10 +150,13 @@ static uint64_t call_run(struct presence *p, struct call *c)
     if (was_at && c->server == PRESENCE_NO_SERVER && c->untried != 0)
         call_try(p, c);
     bool nowhere = c->server == PRESENCE_NO_SERVER && c->untried == 0;
-    if (nowhere || p->now_us >= c->until_us) {
+    if (nowhere || all_silent(p, c) || p->now_us >= c->until_us) {
         call_failed(p, c);
         return PRESENCE_NEVER;
     }
+    uint64_t look_us = c->until_us - CALL_US + SILENT_US;
+    if (c->server == PRESENCE_NO_SERVER && look_us > p->now_us)
+        return look_us;
     bool waits = c->server == PRESENCE_NO_SERVER || !p->servers[c->server].token_good;
     return waits || c->until_us < c->q.at_us ? c->until_us : c->q.at_us;
 }

@@ -69,6 +69,13 @@ void presence_channels_again(struct presence *p, uint32_t server)
         question_start(&c->q, p->now_us);
 }
 
+void presence_channel_unknown(struct presence *p, uint32_t server, uint32_t number)
+{
+    list_for_each(c, &p->channels, struct channel,
+                  link) if (!c->ended && c->is.way.server == server && c->is.number == number &&
+                            !question_open(&c->q)) question_start(&c->q, p->now_us);
+}
+
 static void channel_send(struct presence *p, struct channel *c)
 {
     const struct server *s = &p->servers[c->is.way.server];

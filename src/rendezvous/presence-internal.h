@@ -182,6 +182,8 @@ bool presence_channel_input(struct presence *p, uint32_t server, const struct rd
 struct presence_channel presence_channel_from(const struct presence_way *way,
                                               const struct rdvmsg *m);
 void presence_channel_keep(struct presence *p, const struct presence_channel *c);
+/* The relay does not know it, or not from where we are: it is opened anew at once. */
+void presence_channel_unknown(struct presence *p, uint32_t server, uint32_t number);
 /* Opens all channels of this server anew. */
 void presence_channels_again(struct presence *p, uint32_t server);
 void presence_channels_free(struct presence *p);

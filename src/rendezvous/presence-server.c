@@ -7,7 +7,9 @@
 #define BACK_OFF_US      (1 * S)
 #define BACK_OFF_MOST_US (60 * S)
 /* A server that wants another cookie again and again. */
-#define ROUNDS_MAX    3
+#define ROUNDS_MAX 3
+/* After so many copies of a question nobody waits for this server who has another. */
+#define SILENT_COPIES 4
 #define REFRESH_MIN_S 5
 #define REFRESH_MAX_S 3600
 /* A token that is refused so soon after it was given is not asked for again at once. */
@@ -145,6 +147,10 @@ uint64_t presence_server_run(struct presence *p, uint32_t server)
     enum question_step step = question_due(&s->q, p->now_us);
     if (step == QUESTION_SEND)
         question_send(p, server);
+    if (step == QUESTION_SEND && s->q.sent == SILENT_COPIES) {
+        s->silent = true;
+        changed(p, server);
+    }
     if (step == QUESTION_LOST)
         lost(p, server);
     step = question_due(&s->allow, p->now_us);
@@ -159,7 +165,7 @@ void presence_server_again(struct presence *p, uint32_t server)
 {
     struct server *s = &p->servers[server];
     lease_lost(s);
-    s->cookie_known = false;
+    s->cookie_known = s->silent = false;
     s->failures = 0;
     s->rounds = 0;
     s->rtt_us = 0;

@@ -153,6 +153,11 @@ static bool pushed(struct presence *p, const struct presence_way *way, const str
     case RDVMSG_ANSWERED:
         (void)presence_call_input(p, way, m);
         return true;
+    case RDVMSG_ERROR:
+        if (m->transaction != 0 || m->reason != RDV_UNKNOWN_CHANNEL)
+            return false;
+        presence_channel_unknown(p, way->server, (uint32_t)m->number);
+        return true;
     default:
         return false;
     }

@@ -3,64 +3,6 @@
  * together. What cannot be sent on at once is dropped: the peers' own protocol sends it again. */
 #include "rendezvousd/worker.h"
 
-#include "base/wr.h"
-
-/* So many full batches one after the other are no burst but more than we can do. */
-#define BUSY 4
-
-/* Shares -------------------------------------------------------------------- */
-
-static uint32_t pair_of(uint32_t channel)
-{
-    return channel >> 1;
-}
-
-static size_t share_find(const struct shares *s, uint32_t pair)
-{
-    size_t i = pair % SHARES;
-    while (s->of[i].asked && s->of[i].pair != pair)
-        i = (i + 1) % SHARES;
-    return i;
-}
-
-void shares_begin(struct shares *s, bool full)
-{
-    s->busy = full ? s->busy + 1 : 0;
-    s->strict = s->busy >= BUSY;
-    if (!s->strict)
-        return;
-    memset(s->of, 0, sizeof s->of);
-    s->total = s->pairs = 0;
-}
-
-void shares_ask(struct shares *s, const uint8_t *bytes, size_t n)
-{
-    struct str payload;
-    uint32_t channel;
-    size_t head = n < RELAY_MAX ? n : RELAY_MAX;
-    if (s->pairs == SHARES / 2 || relay_decode(bytes, head, &channel, &payload) < 0)
-        return;
-    size_t i = share_find(s, pair_of(channel));
-    s->pairs += s->of[i].asked == 0;
-    s->of[i].pair = pair_of(channel);
-    s->of[i].asked += n;
-    s->total += n;
-}
-
-/* May this pair send so much more of the batch? */
-static bool share_take(struct shares *s, uint32_t channel, size_t n)
-{
-    if (!s->strict || s->pairs < 2)
-        return true;
-    size_t i = share_find(s, pair_of(channel));
-    if (s->of[i].asked == 0)
-        return true;
-    s->of[i].passed += n;
-    return s->of[i].passed <= s->total / s->pairs;
-}
-
-/* Packets ------------------------------------------------------------------- */
-
 /* A packet, or several that go to the same side of the same pair. */
 struct run {
     uint32_t channel;
@@ -136,7 +78,7 @@ static void run_forward(struct worker *w, const struct place *from, const struct
     struct relay_packet p = {r->channel, r->n, *from, w->now_ms};
     struct place to;
     uint32_t channel;
-    if (!share_take(&w->shares, r->channel, r->n)) {
+    if (!shares_take(&w->shares, r->channel, r->n)) {
         worker_add(&w->rdv.counters.relay_unfair, r->packets);
         return;
     }

@@ -66,7 +66,6 @@ static void connection_close(struct connection *c)
     struct tcp *t = c->tcp;
     int fd = c->watch.fd;
     loop_unwatch(&t->worker->loop, &c->watch);
-    t->tls_count -= c->tls != NULL;
     tls_free(c->tls);
     (void)fd_close(fd);
     list_remove(&c->link);
@@ -205,6 +204,16 @@ bool tcp_relay(struct tcp *t, uint64_t connection, struct str packet)
 
 /* In ------------------------------------------------------------------------ */
 
+/* Who has not said anything whole keeps its place, however many bytes come. */
+static void seen(struct connection *c)
+{
+    if (!c->spoke)
+        return;
+    c->seen_ms = c->tcp->worker->now_ms;
+    list_remove(&c->link);
+    list_append(&c->tcp->connections, &c->link);
+}
+
 /* One message or packet. */
 static void message(struct connection *c, struct str bytes)
 {
@@ -220,7 +229,10 @@ static void message(struct connection *c, struct str bytes)
         return;
     }
     size_t n = worker_handle(w, &in, out);
-    c->spoke = true;
+    if (!c->spoke) {
+        c->spoke = true;
+        seen(c);
+    }
     if (n > 0)
         tcp_send(c->tcp, c->id, (struct str){(const char *)out, n});
 }
@@ -261,18 +273,8 @@ static bool begin(struct connection *c)
     c->begun = true;
     if (first != TLS_FIRST)
         return true;
-    if (t->tls_count >= TLS_MAX || !t->worker->hub->tls)
-        return false;
     c->tls = tls_new(t->worker->hub->tls, c->watch.fd);
-    t->tls_count += c->tls != NULL;
     return c->tls != NULL;
-}
-
-static void seen(struct connection *c)
-{
-    c->seen_ms = c->tcp->worker->now_ms;
-    list_remove(&c->link);
-    list_append(&c->tcp->connections, &c->link);
 }
 
 /* What has come, behind what had come before. Who only asks is read in small pieces, so that the
@@ -351,8 +353,15 @@ static void connection_new_consume(struct tcp *t, int fd, const struct addr *fro
         c->id = ++t->last_id;
     while (t->slots[c->id % TCP_MAX]);
     t->slots[c->id % TCP_MAX] = c;
-    list_append(&t->connections, &c->link);
+    list_append(&t->silent, &c->link);
     t->count++;
+}
+
+/* Who has said nothing yet goes first: those are what a flood is made of. */
+static void make_room(struct tcp *t)
+{
+    struct list *from = list_empty(&t->silent) ? &t->connections : &t->silent;
+    connection_close(container_of(from->next, struct connection, link));
 }
 
 static void listener_ready(struct tcp *t, struct watch *w)
@@ -368,7 +377,7 @@ static void listener_ready(struct tcp *t, struct watch *w)
             continue;
         }
         if (t->count >= TCP_MAX)
-            connection_close(container_of(t->connections.next, struct connection, link));
+            make_room(t);
         connection_new_consume(t, fd, &from);
     }
 }
@@ -384,6 +393,7 @@ int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
 {
     t->worker = w;
     list_init(&t->connections);
+    list_init(&t->silent);
     list_init(&t->dirty);
     t->in = malloc(IN_MAX);
     if (!t->in)
@@ -397,15 +407,19 @@ int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
     return 0;
 }
 
-void tcp_sweep(struct tcp *t)
+static void list_sweep(struct list *connections, uint64_t silent_ms)
 {
     uint64_t now = clock_now_ms();
-    list_for_each(c, &t->connections, struct connection, link)
+    list_for_each(c, connections, struct connection, link)
     {
-        uint64_t silent = now - c->seen_ms;
-        if (silent < FIRST_MS)
+        if (now - c->seen_ms <= silent_ms)
             break;
-        if (silent > (c->spoke ? IDLE_MS : FIRST_MS))
-            connection_close(c);
+        connection_close(c);
     }
+}
+
+void tcp_sweep(struct tcp *t)
+{
+    list_sweep(&t->silent, FIRST_MS);
+    list_sweep(&t->connections, IDLE_MS);
 }

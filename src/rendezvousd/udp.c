@@ -105,15 +105,19 @@ void udp_io_free(struct udp_io *io)
 
 /* Out ----------------------------------------------------------------------- */
 
-/* What the kernel or the card does not cut up is cut up here. */
+/* What the kernel or the card does not cut up is cut up here, and leaves from the same address. */
 static void send_apart(int fd, const struct msghdr *m, size_t segment)
 {
+    struct msghdr one = *m;
+    one.msg_controllen -= CMSG_SPACE(sizeof(uint16_t)); /* the last says the size of packets */
+    one.msg_iovlen = 1;
     for (size_t i = 0; i < m->msg_iovlen; i++) {
         const struct iovec *v = &m->msg_iov[i];
         for (size_t at = 0; at < v->iov_len; at += segment) {
             size_t left = v->iov_len - at;
-            (void)sendto(fd, (uint8_t *)v->iov_base + at, left < segment ? left : segment,
-                         MSG_DONTWAIT, m->msg_name, m->msg_namelen);
+            struct iovec packet = {(uint8_t *)v->iov_base + at, left < segment ? left : segment};
+            one.msg_iov = &packet;
+            (void)sendmsg(fd, &one, MSG_DONTWAIT);
         }
     }
 }

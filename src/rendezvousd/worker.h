@@ -9,6 +9,7 @@
 #include "keys/keys.h"
 #include "loop/loop.h"
 #include "rendezvous/server.h"
+#include "rendezvousd/shares.h"
 #include "wire/relay.h"
 
 #define LISTENS_MAX 8
@@ -16,7 +17,6 @@
 #define SOCKETS_MAX (LISTENS_MAX + 3)
 #define THREADS_MAX 64
 #define TCP_MAX     4096 /* connections a thread; a power of two */
-#define TLS_MAX     1024 /* of them with TLS */
 
 struct worker;
 
@@ -96,10 +96,11 @@ struct tcp_listener {
 struct tcp {
     struct worker *worker;
     struct tcp_listener listeners[LISTENS_MAX];
-    struct list connections; /* the longest silent first */
+    struct list connections; /* that have said something; the longest silent first */
+    struct list silent;      /* that have not, the oldest first */
     struct list dirty;       /* something was added that has not been sent yet */
     struct connection *slots[TCP_MAX];
-    size_t count, tls_count;
+    size_t count;
     size_t grown; /* buffers of connections, beyond what each has first */
     uint64_t last_id;
     uint8_t *in; /* owned; for one read at a time */
@@ -156,19 +157,6 @@ struct addr locals_addr(struct locals *l, uint8_t number);
 
 /* forward.c ---------------------------------------------------------------- */
 
-/* Who sent how much in the batch of datagrams at hand, so that no pair takes more than its share of
- * a thread that cannot keep up. */
-#define SHARES 128
-struct shares {
-    bool strict; /* there is more than we can do */
-    uint32_t busy;
-    size_t total, pairs;
-    struct {
-        uint32_t pair;
-        size_t asked, passed;
-    } of[SHARES];
-};
-
 /* Packets from one place, n bytes in packets of `segment` each but the last; their heads are
  * changed where they are. */
 struct relayed {
@@ -179,10 +167,6 @@ struct relayed {
 /* Up to the first that is no relayed packet, which the first of them is; how many bytes these are.
  */
 size_t forward(struct worker *w, const struct relayed *d);
-/* For each datagram of a batch, before it is forwarded; and before that, is the batch a full one?
- */
-void shares_begin(struct shares *s, bool full);
-void shares_ask(struct shares *s, const uint8_t *bytes, size_t n);
 
 /* nodes.c ------------------------------------------------------------------ */
 

@@ -3,11 +3,10 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+
+#include "sandbox/filter.h"
 
 #define NOBODY 65534
 
@@ -49,14 +48,7 @@ int sandbox_enter(const char *folder, bool is_root, const char **ret_folder)
     return 0;
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-int sandbox_rendezvous(bool connects)
-{
-    (void)connects;
-    return -ENOTSUP;
-}
-#else
-/* What is not here fails with EPERM, as in dispatch. The second half is what SQLite does. */
+/* The second half is what SQLite does. */
 static const int allowed[] = {
     SCMP_SYS(accept4),
     SCMP_SYS(brk),
@@ -138,22 +130,6 @@ static int connects_add(scmp_filter_ctx ctx)
 
 int sandbox_rendezvous(bool connects)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    if (!ctx)
-        return -ENOMEM;
-    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
-    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-    if (r == 0 && connects)
-        r = connects_add(ctx);
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r;
+    const struct filter f = {FILTER_TABLE(allowed), .more = connects ? connects_add : NULL};
+    return filter_load(&f);
 }
-#endif

@@ -6,11 +6,11 @@
 #include <grp.h>
 #include <linux/sockios.h>
 #include <pwd.h>
-#include <seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
+
+#include "sandbox/filter.h"
 
 #define NOBODY 65534
 
@@ -63,14 +63,7 @@ int sandbox_drop_user(void)
     return user_become(uid, gid);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-int sandbox_dispatch(void)
-{
-    return -ENOTSUP;
-}
-#else
-/* What is not here fails with EPERM: a library that asks for more on some rare path gets its error,
- * and everybody who is being served goes on. qsort() asks sysinfo() how much memory there is. */
+/* qsort() asks sysinfo() how much memory there is. */
 static const int allowed[] = {
     SCMP_SYS(accept4),        SCMP_SYS(brk),
     SCMP_SYS(clock_gettime),  SCMP_SYS(close),
@@ -94,33 +87,13 @@ static const int allowed[] = {
     SCMP_SYS(sysinfo),        SCMP_SYS(write),
 };
 
+/* How much is parked in a queue, how much waits in a member's, and whether a socket that is handed
+ * over blocks; no other request of any driver. */
+static const struct filter_narrow narrow[] = {
+    {SCMP_SYS(ioctl), 1, FIONREAD}, {SCMP_SYS(ioctl), 1, SIOCOUTQ}, {SCMP_SYS(fcntl), 1, F_GETFL}};
+
 int sandbox_dispatch(void)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    if (!ctx)
-        return -ENOMEM;
-    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
-    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    /* abort(), but no signal to others of the same user; fcntl() could ask for such ones. */
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-    /* How much is parked in a queue, and how much waits in a member's; no other request of any
-     * driver. */
-    const scmp_datum_t requests[] = {FIONREAD, SIOCOUTQ};
-    for (size_t i = 0; r == 0 && i < sizeof requests / sizeof *requests; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, requests[i]));
-    /* Whether a socket that is handed over blocks. */
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, F_GETFL));
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r;
+    const struct filter f = {FILTER_TABLE(allowed), FILTER_TABLE(narrow)};
+    return filter_load(&f);
 }
-#endif

@@ -2,18 +2,10 @@
 #include "sandbox/upstream.h"
 
 #include <fcntl.h>
-#include <seccomp.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-int sandbox_upstream(void)
-{
-    return -ENOTSUP;
-}
-#else
-/* What is not here fails with EPERM, as in dispatch. */
+#include "sandbox/filter.h"
+
 static const int allowed[] = {
     SCMP_SYS(brk),
     SCMP_SYS(clock_gettime),
@@ -60,11 +52,7 @@ static const int allowed[] = {
 };
 
 /* By one argument: what a socket may be of, and what fcntl() may ask. */
-static const struct {
-    int call;
-    unsigned argument;
-    scmp_datum_t value;
-} narrow[] = {
+static const struct filter_narrow narrow[] = {
     {SCMP_SYS(socket), 0, AF_INET}, {SCMP_SYS(socket), 0, AF_INET6},
     {SCMP_SYS(socket), 0, AF_UNIX}, {SCMP_SYS(fcntl), 1, F_GETFL},
     {SCMP_SYS(fcntl), 1, F_SETFL},  {SCMP_SYS(fcntl), 1, F_SETPIPE_SZ},
@@ -72,24 +60,6 @@ static const struct {
 
 int sandbox_upstream(void)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    if (!ctx)
-        return -ENOMEM;
-    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
-    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    for (size_t i = 0; r == 0 && i < sizeof narrow / sizeof *narrow; i++) {
-        const struct scmp_arg_cmp equal = {narrow[i].argument, SCMP_CMP_EQ, narrow[i].value, 0};
-        r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, narrow[i].call, 1, &equal);
-    }
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r;
+    const struct filter f = {FILTER_TABLE(allowed), FILTER_TABLE(narrow)};
+    return filter_load(&f);
 }
-#endif

@@ -48,14 +48,14 @@ void alarm_done(struct alarm *a)
 
 void alarm_set(struct alarm *a, uint64_t at_ns)
 {
-    if (at_ns == a->at_ns)
+    /* Later than before: it rings too early, and is set anew then. Most deadlines only move away,
+     * and a system call for each move would cost more than all else. */
+    if (at_ns >= a->at_ns)
         return;
     a->at_ns = at_ns;
     struct itimerspec spec = {0};
-    if (at_ns != UINT64_MAX) {
-        spec.it_value.tv_sec = (time_t)(at_ns / SECOND_NS);
-        /* All zero would disarm it. */
-        spec.it_value.tv_nsec = (long)(at_ns % SECOND_NS) + (at_ns == 0);
-    }
+    spec.it_value.tv_sec = (time_t)(at_ns / SECOND_NS);
+    /* All zero would disarm it. */
+    spec.it_value.tv_nsec = (long)(at_ns % SECOND_NS) + (at_ns == 0);
     (void)timerfd_settime(a->fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }

@@ -14,7 +14,9 @@ struct alarm {
 
 int alarm_init(struct alarm *a, struct loop *l, void (*ring)(struct alarm *a)) WARN_UNUSED;
 void alarm_done(struct alarm *a);
-/* Replaces what was set; UINT64_MAX: no alarm. A time that has passed rings in the next turn. */
+/* Replaces what was set; UINT64_MAX: no alarm. A time that has passed rings in the next turn. It
+ * may also ring at an earlier time that was set before: who is rung finds nothing to do then, and
+ * sets it again. */
 void alarm_set(struct alarm *a, uint64_t at_ns);
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t alarm_now_ns(void);

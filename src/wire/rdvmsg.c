@@ -2,8 +2,7 @@
  * type, always in the same order. Bytes in, values out; nothing is kept. */
 #include "wire/rdvmsg.h"
 
-#include "base/rd.h"
-#include "base/wr.h"
+#include "wire/ipcode.h"
 
 enum {
     F_COOKIE = 1 << 0,
@@ -76,18 +75,6 @@ const char *rdv_reason_sentence(enum rdv_reason reason)
                                                         : "a reason that is not known here";
 }
 
-/* Family 4 or 6, port, address. */
-static void ip_encode(struct wr *w, const struct addr *a)
-{
-    bool v6 = a->sa.sa_family == AF_INET6;
-    wr_u8(w, v6 ? 6 : 4);
-    wr_u16(w, addr_port(a));
-    if (v6)
-        wr_bytes(w, &a->v6.sin6_addr, 16);
-    else
-        wr_bytes(w, &a->v4.sin_addr, 4);
-}
-
 /* Family 0 and nothing else: this server. */
 static void relay_encode(struct wr *w, const struct addr *a)
 {
@@ -97,18 +84,13 @@ static void relay_encode(struct wr *w, const struct addr *a)
         wr_u8(w, 0);
 }
 
-static struct addr ip_decode(struct rd *r, bool may_be_none)
+static struct addr relay_decode(struct rd *r)
 {
-    uint8_t family = rd_u8(r);
-    if (family == 0 && may_be_none)
+    if (r->left > 0 && *r->p == 0) {
+        (void)rd_u8(r);
         return (struct addr){.len = 0};
-    uint16_t port = rd_u16(r);
-    struct str ip = rd_bytes(r, family == 6 ? 16 : 4);
-    if (family != 4 && family != 6)
-        r->failed = true;
-    if (!rd_ok(r))
-        return (struct addr){.len = 0};
-    return addr_make(family == 6 ? AF_INET6 : AF_INET, ip.p, port);
+    }
+    return ip_decode(r);
 }
 
 static void vec8_encode(struct wr *w, struct str s)
@@ -266,9 +248,9 @@ static void tail_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
     if (f & F_WAIT)
         m->wait_us = rd_u32(r);
     if (f & F_RELAY)
-        m->relay = ip_decode(r, true);
+        m->relay = relay_decode(r);
     if (f & F_ADDR)
-        m->addr = ip_decode(r, false);
+        m->addr = ip_decode(r);
     if (f & F_NAME)
         m->name = rd_vec(r, 1);
     if (f & F_RECORD)

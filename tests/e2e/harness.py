@@ -19,6 +19,9 @@ import time
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNET = 0x40000000
 LEAST_PATIENCE = 40.0
+# tests/run.py runs two files at once: each has ports and client addresses of its own.
+SLOTS = 2
+SLOT = int(os.environ.get("BERTH_TEST_SLOT", 0)) % SLOTS
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 _sources = itertools.count(1)
@@ -48,7 +51,7 @@ def fresh_source():
     """A loopback address that no earlier client of this run has used, so that a log line which
     shows it can only be about this client."""
     n = next(_sources)
-    return f"127.77.{n // 250 % 250}.{n % 250 + 1}"
+    return f"127.{77 + SLOT}.{n // 250 % 250}.{n % 250 + 1}"
 
 
 def _is_free(port):
@@ -69,7 +72,7 @@ def free_port():
         low = int(f.read().split()[0])
     for _ in range(1000):
         port = random.randrange(min(10000, low - 1000), low)
-        if _is_free(port):
+        if port % SLOTS == SLOT and _is_free(port):
             return port
     raise AssertionError("no free port found below the ephemeral range")
 

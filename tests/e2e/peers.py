@@ -39,11 +39,17 @@ class Namespace:
 
 class Network:
     """A middle with the server, and hosts around it, each in a subnet of its own. The middle routes
-    between them only after forward(True)."""
+    between them only after forward(True). With `bridge` they are all on one network, whose hosts
+    hear each other's multicast."""
 
-    def __init__(self):
+    def __init__(self, bridge=False):
         self.middle = Namespace()
         self.hosts = []
+        self.bridge = bridge
+        if bridge:
+            self.middle.run("ip", "link", "add", "lan", "type", "bridge")
+            self.middle.run("ip", "address", "add", "10.77.1.1/24", "dev", "lan")
+            self.middle.run("ip", "link", "set", "lan", "up")
 
     def host(self):
         n = len(self.hosts) + 1
@@ -51,21 +57,17 @@ class Network:
         self.hosts.append(host)
         self.middle.run("ip", "link", "add", f"h{n}", "type", "veth", "peer", "name", "wan", "netns",
                         str(host.popen.pid))
-        self.middle.run("ip", "address", "add", f"10.77.{n}.1/24", "dev", f"h{n}")
+        if self.bridge:
+            self.middle.run("ip", "link", "set", f"h{n}", "master", "lan")
+            address, router = f"10.77.1.{n + 1}", "10.77.1.1"
+        else:
+            self.middle.run("ip", "address", "add", f"10.77.{n}.1/24", "dev", f"h{n}")
+            address, router = f"10.77.{n}.2", f"10.77.{n}.1"
         self.middle.run("ip", "link", "set", f"h{n}", "up")
-        host.run("ip", "address", "add", f"10.77.{n}.2/24", "dev", "wan")
+        host.run("ip", "address", "add", f"{address}/24", "dev", "wan")
         host.run("ip", "link", "set", "wan", "up")
-        host.run("ip", "route", "add", "default", "via", f"10.77.{n}.1")
+        host.run("ip", "route", "add", "default", "via", router)
         return host
-
-    @staticmethod
-    def join(a, b):
-        """A wire between two hosts, beside all else: one local network."""
-        a.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "lan", "netns",
-              str(b.popen.pid))
-        for n, host in enumerate((a, b), 1):
-            host.run("ip", "address", "add", f"192.168.77.{n}/24", "dev", "lan")
-            host.run("ip", "link", "set", "dev", "lan", "up")
 
     def forward(self, on):
         self.middle.run("sysctl", "-q", "-w", f"net.ipv4.ip_forward={int(on)}")
@@ -202,16 +204,17 @@ class Server:
 class World:
     """On loopback, or with `network` in namespaces."""
 
-    def __init__(self, build, network=False):
+    def __init__(self, build, network=False, bridge=False):
         self.build = build
         self.folder = tempfile.mkdtemp(prefix="p", dir="/tmp")
         os.chmod(self.folder, 0o755)
         self.ends, self.count, self.all = [], itertools.count(), []
-        self.network = Network() if network else None
-        middle = self.network.middle if network else None
+        self.network = Network(bridge) if network or bridge else None
+        middle = self.network.middle if self.network else None
         self.server_address = ""
-        self.server = Server(self, "0.0.0.0" if network else "127.0.0.1", middle)
-        self.server_address = f"{'10.77.1.1' if network else '127.0.0.1'}:{self.server.port}"
+        self.server = Server(self, "0.0.0.0" if self.network else "127.0.0.1", middle)
+        host = "10.77.1.1" if self.network else "127.0.0.1"
+        self.server_address = f"{host}:{self.server.port}"
 
     def make_folder(self):
         path = os.path.join(self.folder, str(next(self.count)))

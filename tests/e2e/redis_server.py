@@ -1,15 +1,16 @@
-"""A redis-server of the test's own, on a Unix socket, that can be killed, stopped and started again."""
+"""A redis-server of the test's own, on a Unix socket and a port of loopback, that can be killed, stopped and started again."""
 
 import os
 import signal
 import subprocess
 
-from harness import Proc, wait_until
+from harness import Proc, free_port, wait_until
 
 
 class Redis:
     def __init__(self, folder, password=None):
         self.folder, self.password, self.proc = folder, password, None
+        self.port = free_port()
         self.socket = os.path.join(folder, "s")
         self.log = os.path.join(folder, "log")
         os.chmod(folder, 0o755)
@@ -20,7 +21,7 @@ class Redis:
 
     def start(self, durable=False):
         open(self.log, "w", encoding="utf-8").close()
-        argv = ["redis-server", "--port", "0", "--unixsocket", self.socket, "--unixsocketperm",
+        argv = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", self.socket, "--unixsocketperm",
                 "777", "--dir", self.folder, "--save", "", "--appendonly",
                 "yes" if durable else "no", "--appendfsync", "always"]
         if self.password:

@@ -150,6 +150,14 @@ def test_a_request_is_understood_by_its_first_line(stage, request_text, status):
     assert b"\r\nConnection: close\r\n" in answer
 
 
+def test_an_answer_comes_whole_to_a_client_that_has_said_too_much(stage):
+    port = free_port()
+    stage.serve("--metrics", f"127.0.0.1:{port}")
+    for _ in range(20):
+        answer = ask_raw(stage, b"GET /metrics HTTP/1.1\r\nX: " + 60000 * b"x", ("127.0.0.1", port))
+        assert answer.startswith(b"HTTP/1.1 431 ") and b"Connection: close" in answer
+
+
 def test_clients_that_hold_on_do_not_keep_others_out(stage):
     stage.serve()
     held = []

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import alive, http_get, wait_until
+from harness import Proc, alive, http_get, wait_until
 from peer_source import HEAD, STREAM, Source
 from pools import Pools
 from programs import PYTHON, PYTHON_HTTP, Script, app
@@ -37,7 +37,7 @@ def ask(stream, path="/"):
 
 
 def test_an_unmodified_program_is_dialled(stage):
-    running = stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    running = stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source:
         assert b" 200 " in ask(source.dial("web"))
         with pytest.raises(ConnectionRefusedError, match="NotServed"):
@@ -78,11 +78,24 @@ def test_an_open_stream_keeps_its_worker(pools):
         stream = source.dial("web")
         pools.wait_state("one", "running")
         pid = pools.wait_workers("one", 1)[0]
-        wait_until(lambda: pools.workers("one")[0]["open"] == 1, 10, "one open connection")
+        wait_until(lambda: pools.workers("one")[0]["open"] == 1, 60, "one open connection")
         with pytest.raises(AssertionError):
             wait_until(lambda: not alive(pid), 2, "the end of a busy worker")
         stream.close()
-        pools.wait_state("one", "waiting")
+        pools.wait_state("one", "waiting", 60)
+
+
+def test_a_program_on_libberth_is_dialled(stage):
+    """It takes the queue itself, and is told the service in the place of a host."""
+    native = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "native.py")
+    proc = Proc([PYTHON, native, "peer://web"], os.path.join(stage.files, "native.log"),
+                {**stage.env, "LIBBERTH": stage.tool("libberth.so")}, stage.files)
+    try:
+        wait_until(lambda: "peer://web" in stage.berth("ls", "--json").stdout, 15, "peer://web")
+        with Source(stage) as source:
+            assert b"asks for web" in ask(source.dial("web"))
+    finally:
+        proc.kill()
 
 
 def test_an_upstream_is_dialled(stage):
@@ -111,7 +124,7 @@ def test_any_other_service_goes_to_the_wildcard(stage):
 
 def test_a_source_outlives_berthd(stage):
     stage.serve()
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source:
         pid = stage.daemon("berthd")
         os.kill(pid, signal.SIGKILL)
@@ -122,7 +135,7 @@ def test_a_source_outlives_berthd(stage):
 
 
 def test_a_new_source_after_the_death_of_dispatch(stage):
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source:
         pid = stage.daemon("berth-dispatch")
         os.kill(pid, signal.SIGKILL)
@@ -140,7 +153,7 @@ def test_a_new_source_after_the_death_of_dispatch(stage):
 
 
 def test_a_new_source_after_an_upgrade(stage):
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source:
         assert b" 200 " in ask(source.dial("web"))
         done = stage.berth("upgrade", timeout=40)
@@ -152,7 +165,7 @@ def test_a_new_source_after_an_upgrade(stage):
 
 
 def test_what_makes_no_sense_ends_its_source_and_no_other(stage):
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as good:
         for bad in (b"", b"x", HEAD.pack(0xbe57, 1, STREAM, 1, 0) + b"\0" * 40,
                     Source.packet(1, "web") + b"x"):
@@ -171,7 +184,7 @@ def test_what_makes_no_sense_ends_its_source_and_no_other(stage):
 
 
 def test_a_socket_of_another_kind_is_refused(stage):
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source, socket.create_server(("127.0.0.1", 0)) as other:
         unix, _peer = socket.socketpair()
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -193,7 +206,7 @@ def test_a_socket_of_another_kind_is_refused(stage):
 
 
 def test_more_than_may_be_held_ends_the_source(stage):
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source:
         ours, theirs = source.pair()
         with pytest.raises((EOFError, OSError)):
@@ -205,7 +218,7 @@ def test_more_than_may_be_held_ends_the_source(stage):
 
 
 def test_a_program_that_expects_a_proxy_header_is_told_of(stage):
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     with Source(stage) as source:
         source.dial("web").close()
         assert source.flags == 0
@@ -280,7 +293,7 @@ def caller(stage):
     """A program that answers every connection with who dialled it."""
     program = Script("caller", "/usr/bin/env", f"LIBBERTH={stage.tool('libberth.so')}",
                      "PYTHONDONTWRITEBYTECODE=1", PYTHON, app("caller.py"))
-    return stage.start(program, options=["--publish", "web"])
+    return stage.start(program, options=["--as", "peer://web"])
 
 
 def test_a_program_learns_who_dials(stage):
@@ -317,7 +330,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(stage):
 def test_only_the_owner_of_berthd_gets_a_source(stage):
     if os.geteuid() != 0:
         pytest.skip("needs a second user")
-    stage.start(PYTHON_HTTP, options=["--publish", "web"])
+    stage.start(PYTHON_HTTP, options=["--as", "peer://web"])
     pid = os.fork()
     if pid == 0:
         status = 1

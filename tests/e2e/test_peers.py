@@ -473,21 +473,3 @@ def test_dial_passes_a_connected_socket_to_ssh(pair, listen):
             s.settimeout(10)
             s.sendall(b"hello")
             assert s.recv(100) == b"hello"
-
-
-@pytest.mark.skipif(not ROOT, reason="network namespaces take root")
-def test_peers_on_one_network_find_each_other_without_a_server(worlds):
-    world = worlds(network=True)
-    home, laptop = world.peer("home"), world.peer("laptop")
-    home.berth("lookup", "laptop")
-    laptop.berth("lookup", "home")
-    world.network.join(home.namespace, laptop.namespace)
-    home.start("berthd", "berth-peer")
-    laptop.start("berth-peer")
-    port = free_port()
-    home.run(["/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)])
-    home.publish("web", port, "--allow", "laptop")
-    world.server.kill()
-    wait_until(lambda: laptop.berth("dial", "home/web", input=b"GET / HTTP/1.0\r\n\r\n").stdout
-               .startswith(b"HTTP/1.0 200"), 30, "a page")
-    assert laptop.path("home") == "direct"

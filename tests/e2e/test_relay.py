@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from harness import wait_until
+from harness import has_ipv6, wait_until
 from rdv_peer import (ALLOWED, ANSWERED, COOKIE, HELLO, OPEN, OPENED, START, Answered, Asker, Calling,
                       Gnutls, Peer, message, reason, relay_packet)
 from test_rendezvous import World
@@ -67,6 +67,7 @@ def test_peers_are_introduced_and_relayed(world, over):
     assert server.counters()["relayed"] == 101
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 def test_two_families_of_addresses_meet(world):
     server = world.server("--listen", "[::1]:0")
     port6 = int([l for l in server.proc.output().splitlines() if "addr=[::1]:" in l][0]
@@ -78,6 +79,22 @@ def test_two_families_of_addresses_meet(world):
     assert b.relayed() == (invite.channel, b"four to six")
     b.relay(invite.channel, b"six to four")
     assert a.relayed() == (calling.channel, b"six to four")
+
+
+@pytest.mark.parametrize("listen, hosts", [("0.0.0.0", ("127.0.0.1", "127.0.0.2")),
+                                           ("[::]", ("::1", "::1"))])
+def test_a_server_at_all_addresses_sends_from_the_one_that_each_peer_uses(world, listen, hosts):
+    """Connected sockets take nothing from another address than the one they asked."""
+    if ":" in listen and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    server = world.server(host=listen)
+    a, b = (peer(world, server, host=host) for host in hosts)
+    calling, invite = connect(a, b)
+    for i in range(20):
+        a.relay(calling.channel, bytes([i]))
+    assert [b.relayed()[1] for _ in range(20)] == [bytes([i]) for i in range(20)]
+    b.relay(invite.channel, b"back")
+    assert a.relayed() == (calling.channel, b"back")
 
 
 def test_packets_of_one_buffer_stay_apart_and_in_order(world):

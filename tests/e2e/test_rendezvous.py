@@ -200,6 +200,21 @@ def test_a_name_is_claimed_registered_and_looked_up(world):
     assert "no service 'ssh'" in laptop.refused("lookup", "home/ssh", *at)
 
 
+def test_servers_may_stand_in_the_configuration(world):
+    server, home = world.server(), world.user()
+    path = os.path.join(home.home, ".config", "berth", "berth.conf")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"[berth]\nrendezvous = 127.0.0.1:{free_port()} {server.address}\n")
+    home.env.pop("BERTH_RENDEZVOUS", None)
+    home.good("name", "claim", "home", "--rendezvous", server.address)
+    assert home.key() in home.berth("lookup", "--json", "home").stdout
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("[berth]\nrendezvous = not:a:server\n")
+    assert "rendezvous" in home.berth("check", "--config", path).stdout
+    done = home.berth("lookup", "home")
+    assert done.returncode == 2 and "berth.conf" in done.stderr
+
+
 def test_no_address_is_shown_that_was_not_given(world):
     server, home, laptop = world.server(), world.user(), world.user()
     world.register(home, server.address)

@@ -4,11 +4,13 @@ others; Redis and servers that die, hang, lose their data or refuse the password
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
 import pytest
 
+import peers
 import rdv_peer
 from harness import wait_until
 from rdv_peer import (ALLOWED, ANSWERED, OPENED, START, Answered, Asker, Calling, Identity, Peer,
@@ -88,6 +90,16 @@ class Nodes(World):
         for thread in (0, 1):
             wait_until(lambda: server.proc.output().count(f"redis up thread={thread}") >= times, 15,
                        "a connection to Redis")
+
+    def make_folder(self):
+        return self._folder()
+
+    def program(self, name, server):
+        """berth itself, for somebody who knows only this server."""
+        self.server_address = server.address
+        user = peers.Peer(self, name)
+        self.ends.append(user.close)
+        return user
 
     def peer(self):
         return Member(self)
@@ -289,6 +301,19 @@ def test_a_wrong_password_is_said_and_may_be_mended(nodes):
         assert b"wrong" not in f.read()
 
 
+def test_a_redis_is_reached_over_tcp_from_inside_the_sandbox(nodes):
+    nodes.redis.password = "secret"
+    nodes.redis.start(durable=True)
+    a, b = (nodes.node(url=f"redis://:secret@localhost:{nodes.redis.port}") for _ in range(2))
+    home = nodes.peer()
+    home.register(a)
+    found(home, b, home.id.key)
+    nodes.redis.kill()
+    nodes.redis.start(durable=True)
+    nodes.is_up(b, 2)
+    assert home.change(b, "home") == "Done"
+
+
 def test_a_user_that_may_do_no_more_than_the_manual_says_is_enough(nodes):
     nodes.redis.start()
     rules = "on >pw ~berth:* &berth:* +@read +@write +@pubsub +@connection +eval"
@@ -382,6 +407,29 @@ def test_peers_of_two_servers_are_introduced_and_relayed(nodes, over):
         assert home.invited().channel == invite.channel
         assert home.answer(invite, taken=25)[2] == START
         assert Answered(laptop.next(ANSWERED)).reason == 25
+
+
+def test_a_service_is_dialled_by_the_name_that_was_claimed_at_another_server(nodes):
+    nodes.redis.start()
+    a, b = nodes.node(), nodes.node()
+    home, laptop = nodes.program("home", a), nodes.program("laptop", b)
+    home.good("name", "claim", "home")
+    web = nodes.keep(socket.create_server(("127.0.0.1", 0)))
+    home.start("berthd", "berth-peer")
+    laptop.start("berth-peer")
+    home.publish("web", "127.0.0.1:%d" % web.getsockname()[1], "--allow", laptop.key)
+    wait_until(lambda: nodes.redis.cli("DBSIZE").strip() == "3", 10, "the name, and a copy")
+    dialling = laptop.dialling("home/web")
+    web.settimeout(20)
+    served, _ = web.accept()
+    with served:
+        dialling.stdin.write(b"from afar")
+        dialling.stdin.flush()
+        assert served.recv(100) == b"from afar"
+        served.sendall(b"and back")
+    assert dialling.communicate(timeout=20)[0] == b"and back"
+    assert a.counters()["invited"] >= 1 and a.counters()["answered"] >= 1
+    assert b.counters()["invited"] == 0
 
 
 def test_a_call_across_servers_is_refused_with_the_reason(nodes):

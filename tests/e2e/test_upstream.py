@@ -2,6 +2,7 @@
 who does not read is read for, and whoever dies is replaced."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -280,6 +281,18 @@ def test_who_does_not_read_stops_the_sender(stage, server):
         there.close()
 
 
+def test_it_runs_without_rights(stage, server):
+    client, there = server.pair()
+    done = stage.berth("status", "--security", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {p["name"]: p for p in json.loads(done.stdout)["processes"]}
+    own, dispatch = found["berth-upstream"], found["berth-dispatch"]
+    assert own["pid"] == worker_of(stage) and not own["capabilities"]
+    assert all(own[key] == dispatch[key] for key in ("uid", "seccomp", "no_new_privs"))
+    client.close()
+    there.close()
+
+
 def test_many_connections_at_once(stage, server):
     pairs = [server.pair() for _ in range(500)]
     for number, (client, _) in enumerate(pairs):
@@ -462,6 +475,36 @@ def test_connections_go_on_while_berthd_dies(stage):
             s.close()
 
 
+def test_daemons_die_under_load_and_nobody_notices(stage):
+    stage.serve()
+    running = native(stage, PYTHON_HTTP)
+    target = add(stage, f"http://app.localhost:{stage.port}/",
+                 f"127.0.0.1:{running.target.port}", "--name", "app")
+    with Load(target, threads=4, requests=(1,)) as load:
+        load.wait_more(20)
+        for name in ("berthd", "berth-dispatch", "berthd"):
+            pid = stage.daemon(name)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: not alive(pid), 10, f"the end of {name}")
+            if name == "berthd":
+                stage.serve()
+            load.wait_more(20)
+    load.check()
+
+
+def test_workers_die_under_load_and_others_come(stage):
+    """What a killed worker had is lost, as without berth; nothing else is."""
+    running = native(stage, PYTHON_HTTP)
+    target = add(stage, f"http://app.localhost:{stage.port}/",
+                 f"127.0.0.1:{running.target.port}", "--name", "app", "--set", "failures=off")
+    with Load(target, threads=4, requests=(1,)) as load:
+        for _ in range(3):
+            load.wait_more(20)
+            os.kill(worker_of(stage), signal.SIGKILL)
+        load.wait_more(20)
+    assert len(load.failures) <= 3 * 4, load.failures
+
+
 def test_what_is_connected_outlives_berthd_and_dispatch(stage):
     stage.serve()
     with Server(stage) as server:
@@ -514,7 +557,9 @@ def test_the_configuration_can_say_it(stage):
 
 @pytest.mark.parametrize("text,word", [("command = /bin/true\nto = 127.0.0.1:9", "command"),
                                        ("to = nonsense", "to"), ("send_proxy = v1", "send_proxy"),
-                                       ("to = 127.0.0.1:9\nsend_proxy = v3", "send_proxy")])
+                                       ("to = 127.0.0.1:9\nsend_proxy = v3", "send_proxy"),
+                                       ("to = 127.0.0.1:9\nroute = peer://a\n[app two]\n"
+                                        "route = peer://a\nto = 127.0.0.1:9", "route")])
 def test_mistakes_in_the_configuration_are_found(stage, text, word):
     path = os.path.join(stage.files, "app.conf")
     with open(path, "w", encoding="utf-8") as f:

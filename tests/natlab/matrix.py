@@ -2,7 +2,7 @@
 """Every pair of NATs, several times: which are passed, by what, how fast. Results go to a file, one line
 for each run, and a run that is in it is not done again: break off and go on as you like.
 
-    matrix.py [--tcp] [--runs 10] [--delay 10] [--loss 0] [--kinds pub,apdf,...] [--results FILE] [--html FILE]"""
+    matrix.py [--over udp|tcp|ice] [--runs 10] [--delay 10] [--loss 0] [--kinds pub,apdf,...] [--results FILE] [--html FILE]"""
 
 import argparse
 import concurrent.futures
@@ -89,7 +89,7 @@ def summary(runs):
     a, b, _, _, *transport = runs[0]["cell"]
     good = [r for r in runs if r["ok"]]
     if not good:
-        return "relay", not possible(a, b, *transport)
+        return "relay", not possible(a, b, *transport) or transport == ["ice"]
     plan = {"plain": "", "predict": "P ", "lockstep": "PP ", "birthday-probe": "B ", "birthday-sockets": "B "}
     guessed = good[0]["kind"] == "guessed" or any(r["guesses"] for r in good)
     text = f"{plan.get(good[0]['plan'], '') if guessed else ''}{statistics.median(r['ms'] for r in good):.0f}"
@@ -99,7 +99,7 @@ def summary(runs):
     text += f" ({again} again)" if again else ""
     if len(good) < len(runs):
         text += f" {len(good)} of {len(runs)}"
-    return text, len(good) == len(runs)
+    return text, len(good) == len(runs) or transport == ["ice"]
 
 
 LEGEND = ("median/p90 in ms from the agreed moment until both sides have proven a direct path; P: the next "
@@ -134,7 +134,8 @@ def as_html(rows, title):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tcp", action="store_true", help="TCP instead of UDP")
+    parser.add_argument("--over", choices=["udp", "tcp", "ice"], default="udp",
+                        help="ice: another program's agent (python3-aioice) instead, to compare")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--delay", type=float, default=10, help="ms one way over each line: peers are four times that apart")
     parser.add_argument("--loss", type=float, default=0.0, help="share of packets that each line loses")
@@ -145,7 +146,7 @@ def main():
     parser.add_argument("--html", type=pathlib.Path)
     args = parser.parse_args()
     kinds = args.kinds.split(",")
-    line = (args.delay, args.loss) + (("tcp",) if args.tcp else ())
+    line = (args.delay, args.loss) + ((args.over,) if args.over != "udp" else ())
     results = Results(args.results)
     cells = [(a, b, *line) for a, b in itertools.combinations_with_replacement(kinds, 2)]
     began = time.monotonic()
@@ -163,7 +164,7 @@ def main():
                 sys.exit(f"lab: {e}")
             raise
     rows, bad = table(kinds, results, line)
-    title = f"{'TCP' if args.tcp else 'UDP'}, peers {4 * args.delay:g} ms apart, {100 * args.loss:g} % loss on each line"
+    title = f"{args.over}, peers {4 * args.delay:g} ms apart, {100 * args.loss:g} % loss on each line"
     print(f"\n{title}; {LEGEND}\n\n{as_text(rows)}")
     if args.html:
         args.html.write_text(as_html(rows, title), encoding="utf-8")

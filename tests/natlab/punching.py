@@ -6,6 +6,7 @@ import os
 import pathlib
 import select
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -43,6 +44,8 @@ class Puncher:
 
     def __init__(self, host, role, transport):
         words = [built("tests/natlab/puncher"), role, SERVER] + (["tcp"] if transport == "tcp" else [])
+        if transport == "ice":
+            words = [sys.executable, pathlib.Path(__file__).with_name("ice_peer.py"), role, SERVER]
         self.process = host.popen(words, stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, text=True, bufsize=1)
         self.said = []

@@ -15,6 +15,8 @@ static const char text[] =
     "[app shell]\nroute = ssh://\nlisten = *:443\ncommand = s\n"
     "[app dev]\nroute = dev.localhost\ncommand = d\nport = 3000\n"
     "[app alone]\nroute = http://x.example/\nlisten = *:8080\ncommand = x\n"
+    "[app mail]\nroute = peer://mail\nlisten = *:25\nto = 127.0.0.1:2525\n"
+    "[app rest]\nroute = peer://*\nto = 127.0.0.1:9\n"
     "[reserve http://shop.example/]\nuser = shop\nstatus = 404\n"
     "[reserve http://a.example/]\nuser = web\n";
 
@@ -145,4 +147,11 @@ TEST("names that may have been meant are found")
     CHECK_INT(conf_near(c, "http://www.dev.localhost/", near), 1);
     CHECK_TEXT(near[0].app->name, "dev");
     conf_free(c);
+}
+
+TEST("a service goes to who has its name, and to nobody by an address")
+{
+    check_ask("peer://mail", "mail peer://mail");
+    check_ask("peer://web", "rest peer://*");
+    check_ask("http://nobody.example:25/", "NoRoute");
 }

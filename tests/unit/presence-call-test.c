@@ -211,6 +211,23 @@ TEST("a channel that the relay does not know any more is reported once")
     rig_free(g);
 }
 
+TEST("a relay that does not know where relay data is from is told at once")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    const struct presence_way way = {.server = 0};
+    uint8_t buf[RDVMSG_MAX];
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    addr_set_port(&e->addr, 2002);
+    struct rdvmsg m = {.type = RDVMSG_ERROR, .reason = RDV_UNKNOWN_CHANNEL, .number = 100};
+    int n = rdvmsg_encode(&m, buf, sizeof buf);
+    presence_input(e->presence, &way, buf, (size_t)n, g->now_us);
+    rig_run(g, 100 * RIG_MS);
+    CHECK_INT(addr_port(&g->servers[0].opened[0]), 2002);
+    rig_free(g);
+}
+
 TEST("calls get through a network that loses, doubles and delays packets")
 {
     struct rig *g = rig_ready(1);
