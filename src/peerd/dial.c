@@ -19,11 +19,20 @@ static void dial_free(struct dial *d)
     free(d);
 }
 
+/* Who has connected to a forwarded port sees that nobody was there. */
+static void reset_on_close(int fd)
+{
+    const struct linger now = {.l_onoff = 1, .l_linger = 0};
+    if (fd >= 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
 /* Presence still has the pointer while it looks up. */
 static void dial_end(struct dial *d)
 {
     struct peerd *p = d->peerd;
     loop_untimer(&d->deadline);
+    reset_on_close(d->fd);
     d->fd = fd_close(d->fd);
     d->dead = true;
     d->remote = NULL;

@@ -16,9 +16,10 @@
 #define CHANNEL_IDLE_MS 60000
 /* With streams there is a ping every so often, and a peer from which nothing comes for so long is
  * gone: whoever waits for it must hear of that. */
-#define PING_MS 2000
-#define GONE_MS 10000
-#define CALM_MS 15000
+#define PING_MS  2000
+#define STALL_MS 4000
+#define GONE_MS  10000
+#define CALM_MS  15000
 
 struct remote *remote_find(struct peerd *p, const struct key *key)
 {
@@ -431,6 +432,9 @@ static bool is_gone(struct remote *r, const struct session_stats *s, uint64_t no
         r->heard_ms = now;
     }
     session_keep_alive(r->session, s->streams > 0 ? PING_MS : CALM_MS);
+    /* Its relay may be what is gone: another one, perhaps of another server. */
+    if (now - r->heard_ms > STALL_MS && session_is_client(r->session) && !path_is_direct(r))
+        remote_recall(r);
     if (now - r->heard_ms <= GONE_MS)
         return false;
     session_close(r->session, "the peer is silent");

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from harness import free_port, reset, wait_until
-from peers import World
+from peers import Server, World
 from programs import Postgresql, Redis, Sshd
 
 pytestmark = pytest.mark.berth_only
@@ -473,3 +473,28 @@ def test_dial_passes_a_connected_socket_to_ssh(pair, listen):
             s.settimeout(10)
             s.sendall(b"hello")
             assert s.recv(100) == b"hello"
+
+
+def test_kill_of_the_relay_in_use_moves_a_session_to_another_server(apart):
+    home, laptop = apart
+    world = home.world
+    other = Server(world, "0.0.0.0", world.network.middle)
+    world.ends.append(other.kill)
+    both = [word for port in (world.server.port, other.port)
+            for word in ("--rendezvous", f"10.77.1.1:{port}")]
+    port = free_port()
+    script = ("import socket\n"
+              f"s, _ = socket.create_server(('127.0.0.1', {port})).accept()\n"
+              "while data := s.recv(65536): s.sendall(data)\n")
+    home.run(["/usr/bin/python3", "-c", script])
+    home.publish("echo", port, "--allow", "laptop", *both)
+    dial = laptop.dialling("home/echo", *both)
+    dial.stdin.write(b"before\n")
+    dial.stdin.flush()
+    assert dial.stdout.readline() == b"before\n"
+    used = laptop.peers()["home"]["session"]
+    assert used["path"] == "relay"
+    (other if used["address"].endswith(f":{other.port}") else world.server).kill()
+    dial.stdin.write(b"after\n")
+    dial.stdin.flush()
+    assert dial.stdout.readline() == b"after\n"
