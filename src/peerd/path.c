@@ -25,9 +25,18 @@ const char *path_result_word(enum path_result result)
     return words[result];
 }
 
+static bool goes_directly(const struct remote *r)
+{
+    struct session_stats s;
+    session_stat(r->session, &s);
+    return !net_path_channel(&r->peerd->net, &s.quic.path);
+}
+
+/* A session that was made on the local network never was elsewhere. */
 bool path_is_direct(const struct remote *r)
 {
-    return r->path.stage == PATH_DIRECT;
+    return r->path.stage == PATH_DIRECT ||
+           (r->path.stage == PATH_NONE && r->session && goes_directly(r));
 }
 
 static void timer_set(struct remote *r, uint64_t ms)
@@ -223,7 +232,9 @@ void path_up(struct remote *r)
     p->at = 0;
     if (!may_move(r))
         return;
-    if (p->count > 0) {
+    if (goes_directly(r)) {
+        settle(r);
+    } else if (p->count > 0) {
         p->stage = PATH_TRYING;
         timer_set(r, 0);
     } else {

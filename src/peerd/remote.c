@@ -275,7 +275,8 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
     int err = reason == RDV_NOT_ALLOWED      ? -EACCES
               : reason == RDV_NOT_REGISTERED ? -EHOSTDOWN
                                              : -EHOSTUNREACH;
-    if (!r->session && nearby_holds(r, err, sentence))
+    /* One that was made without a server does not depend on it. */
+    if (r->session ? path_is_direct(r) : nearby_holds(r, err, sentence))
         return;
     dials_fail(r, err, sentence);
     if (r->session)
