@@ -269,8 +269,9 @@ class FakePeer:
 
     def answer(self, client, request):
         assert request[:6] == struct.pack(">HBBH", 0xbe47, 1, 6, 3) and request[6:9] == b"who"
-        address = request[11:].rstrip(b"\0").decode()
+        address, *local = request[11:].rstrip(b"\0").decode().split("\0")
         self.asked.append(address)
+        self.local = local
         text = self.known(address)
         if text is None:
             client.send(struct.pack(">HBBIH", 0xbe47, 1, 13, errno.ENOENT, 0))
@@ -303,9 +304,11 @@ def test_a_program_learns_who_dials(stage):
     with Source(stage) as source:
         with FakePeer(stage, lambda a: f"{KEY} laptop web\n") as peer:
             stream = source.dial("web")
-            own = "%s:%d" % stream.getsockname()
+            own, far = "%s:%d" % stream.getsockname(), "%s:%d" % stream.getpeername()
             assert f"{KEY} by laptop as web".encode() in ask(stream)
             assert peer.asked == [own]
+            # The other end alone could be anybody's of this machine.
+            assert peer.local == [far]
         with FakePeer(stage, lambda a: f"{KEY} - web"):
             assert f"{KEY} by - as web".encode() in ask(source.dial("web"))
 
