@@ -180,7 +180,8 @@ struct berth_peer {
 BERTH_API int berth_peer(int fd, struct berth_peer *peer);
 
 /* The same by the address that accept() or getpeername() gave, for programs that have no more than
- * that. */
+ * that. Other users of the machine can connect from the same address: a program that they can reach
+ * by another way than through a peer asks by the socket. */
 BERTH_API int berth_peer_at(const struct sockaddr *address, socklen_t size,
                             struct berth_peer *peer);
 

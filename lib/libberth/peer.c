@@ -75,12 +75,20 @@ static int answer_read(int control, struct berth_peer *ret_peer)
     }
 }
 
-static int ask(const struct addr *a, struct berth_peer *ret_peer)
+/* Each address and a NUL. */
+static struct str words(const struct addr *a, const struct addr *local, char buf[2 * ADDR_TEXT_MAX])
 {
-    char text[ADDR_TEXT_MAX];
-    uint8_t bytes[256];
-    struct appmsg m = {.type = APPMSG_COMMAND, .name = STR("who")};
-    m.text = (struct str){text, strlen(addr_format(a, text)) + 1};
+    size_t n = strlen(addr_format(a, buf)) + 1;
+    if (local)
+        n += strlen(addr_format(local, buf + n)) + 1;
+    return (struct str){buf, n};
+}
+
+static int ask(const struct addr *a, const struct addr *local, struct berth_peer *ret_peer)
+{
+    char text[2 * ADDR_TEXT_MAX];
+    uint8_t bytes[512];
+    struct appmsg m = {.type = APPMSG_COMMAND, .name = STR("who"), .text = words(a, local, text)};
     CLEANUP_FD int control = peer_connect();
     int n = control < 0 ? control : appmsg_encode(&m, bytes, sizeof bytes);
     int r = n < 0 ? n : fdmsg_send(control, bytes, (size_t)n, NULL, 0, 0);
@@ -89,10 +97,11 @@ static int ask(const struct addr *a, struct berth_peer *ret_peer)
     return r < 0 ? r : answer_read(control, ret_peer);
 }
 
-static int peer_find(const struct addr *a, struct berth_peer *peer)
+/* local: our own end's address, or NULL where it is not known. */
+static int peer_find(const struct addr *a, const struct addr *local, struct berth_peer *peer)
 {
     struct berth_peer full = {.size = peer->size};
-    int r = addr_is_loopback(a) && a->sa.sa_family != AF_UNIX ? ask(a, &full) : -ENOENT;
+    int r = addr_is_loopback(a) && a->sa.sa_family != AF_UNIX ? ask(a, local, &full) : -ENOENT;
     if (r < 0)
         return r;
     memcpy(peer, &full, peer->size < sizeof full ? peer->size : sizeof full);
@@ -105,29 +114,34 @@ int berth_peer_at(const struct sockaddr *address, socklen_t size, struct berth_p
     if (!peer || peer->size < PEER_SIZE_MIN)
         return -EINVAL;
     a = addr_unmap(&a);
-    return peer_find(&a, peer);
+    return peer_find(&a, NULL, peer);
 }
 
-/* Only berth-peer's own connections come to that address. */
-static bool is_from_peers(int fd)
+/* Streams come to that address. Others may connect to it, too, and from wherever they like: only
+ * both ends together say which connection it is. */
+static bool is_from_peers(int fd, struct addr *ret_local)
 {
     struct addr local = {0};
     const struct addr wanted = addr_make(AF_INET, STREAMMSG_IP, 0);
     local.len = sizeof local.un;
     if (getsockname(fd, &local.sa, &local.len) < 0)
         return false;
+    local = addr_from(&local.sa, local.len);
+    local = addr_unmap(&local);
+    *ret_local = local;
     addr_set_port(&local, 0);
     return addr_equal(&local, &wanted);
 }
 
 int berth_peer(int fd, struct berth_peer *peer)
 {
-    struct addr a = {0};
+    struct addr a = {0}, local;
     a.len = sizeof a.un;
     if (!peer || peer->size < PEER_SIZE_MIN)
         return -EINVAL;
     if (getpeername(fd, &a.sa, &a.len) < 0)
         return -errno;
     a = addr_from(&a.sa, a.len);
-    return is_from_peers(fd) ? peer_find(&a, peer) : -ENOENT;
+    a = addr_unmap(&a);
+    return is_from_peers(fd, &local) ? peer_find(&a, &local, peer) : -ENOENT;
 }

@@ -123,6 +123,7 @@ static void remember(struct peerd *p, const struct incoming *in)
 {
     struct incoming_seen *seen = &p->source.seen[p->source.seen_next++ % INCOMING_SEEN];
     seen->ours = in->ours;
+    seen->theirs = in->theirs;
     seen->key = in->key;
     memcpy(seen->name, in->name, sizeof seen->name);
     memcpy(seen->service, in->service, sizeof seen->service);
@@ -159,13 +160,14 @@ void incoming_lost(struct peerd *p)
     }
 }
 
-const struct incoming_seen *incoming_who(const struct peerd *p, const struct addr *a)
+const struct incoming_seen *incoming_who(const struct peerd *p, const struct addr *ours,
+                                         const struct addr *theirs)
 {
     const struct source *s = &p->source;
     size_t count = s->seen_next < INCOMING_SEEN ? s->seen_next : INCOMING_SEEN;
     for (size_t i = 0; i < count; i++) {
         const struct incoming_seen *seen = &s->seen[(s->seen_next - 1 - i) % INCOMING_SEEN];
-        if (addr_equal(&seen->ours, a))
+        if (addr_equal(&seen->ours, ours) && (!theirs || addr_equal(&seen->theirs, theirs)))
             return seen;
     }
     return NULL;

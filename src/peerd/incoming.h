@@ -27,9 +27,10 @@ struct incoming {
     struct addr ours, theirs; /* the ends' addresses */
 };
 
-/* A stream that was taken: whose the address is that its program sees. */
+/* A stream that was taken: whose the address is that its program sees. Any user of this machine
+ * may connect from that address, but not with both at once. */
 struct incoming_seen {
-    struct addr ours;
+    struct addr ours, theirs;
     struct key key;
     char name[KNOWN_NAME_MAX + 1];
     char service[RECORD_NAME_MAX + 1];
@@ -40,5 +41,6 @@ void incoming_open(struct peerd *p, struct session_stream *st, struct str servic
 void incoming_answered(struct peerd *p, uint32_t id, unsigned result, bool proxy);
 /* Nobody will answer any more. */
 void incoming_lost(struct peerd *p);
-/* NULL: no stream has this address. */
-const struct incoming_seen *incoming_who(const struct peerd *p, const struct addr *a);
+/* By our end's address and, unless it is NULL, the program's. NULL: there is no such stream. */
+const struct incoming_seen *incoming_who(const struct peerd *p, const struct addr *ours,
+                                         const struct addr *theirs);

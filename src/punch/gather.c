@@ -101,6 +101,12 @@ static void transaction_of(const struct gather *g, const struct request *r,
     ret_transaction[0] = (uint8_t)r->index;
 }
 
+/* Silence to a CHANGE-REQUEST is an answer: two of them are enough. */
+static unsigned tries_of(const struct request *r)
+{
+    return r->purpose == FOR_SAMPLE ? GATHER_TRIES : 2;
+}
+
 static bool request_send(const struct gather *g, struct request *r, uint64_t now_us,
                          struct gather_action *ret_action)
 {
@@ -115,17 +121,15 @@ static bool request_send(const struct gather *g, struct request *r, uint64_t now
     int n = stun_encode(&s, ret_action->bytes, sizeof ret_action->bytes);
     r->due_us = now_us + ((uint64_t)GATHER_RTO_US << r->tries);
     /* The last one is waited for no longer than the first. */
-    if (++r->tries == GATHER_TRIES)
+    if (++r->tries == tries_of(r))
         r->due_us = now_us + GATHER_RTO_US;
     ret_action->n = n > 0 ? (size_t)n : 0;
     return n > 0;
 }
 
-/* Silence to a CHANGE-REQUEST is an answer: two of them are enough. */
 static bool request_is_open(const struct request *r)
 {
-    unsigned tries = r->purpose == FOR_SAMPLE ? GATHER_TRIES : GATHER_TRIES - 1;
-    return !r->answered && !r->refused && r->tries < tries;
+    return !r->answered && !r->refused && r->tries < tries_of(r);
 }
 
 static bool request_waits(const struct request *r, uint64_t now_us)

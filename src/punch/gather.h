@@ -10,7 +10,7 @@
 #define GATHER_SERVERS_MAX 4
 #define GATHER_FRESH_MAX   8
 #define GATHER_RTO_US      500000u /* RFC 8489 6.2.1: at least 500 ms */
-#define GATHER_TRIES       3
+#define GATHER_TRIES       4
 
 struct gather_config {
     struct addr servers[GATHER_SERVERS_MAX]; /* of one family; the first is asked by every socket */

@@ -23,6 +23,7 @@ struct conn {
     uint64_t deadline_ms;
     int fd;              /* owned */
     bool proxy;          /* a PROXY header comes first */
+    bool stream;         /* a peer has dialled it: berth-peer gave it to us */
     bool polled;         /* registered with epoll */
     bool got_bytes;      /* it is not silent */
     uint32_t claim;      /* CONN_WAIT: whose */

@@ -18,8 +18,10 @@ static struct appmsg message_of(const struct queue *q, const struct conn *c,
     struct appmsg m = {.type = APPMSG_CONN, .addr = c->peer};
     if (j->sniffed_valid)
         m.proto = (uint8_t)j->sniffed.proto;
+    if (c->stream)
+        m.flags |= APPMSG_STREAM;
     if (q->flags & DISPATCH_RICH) {
-        m.flags = APPMSG_RICH;
+        m.flags |= APPMSG_RICH;
         socklen_t len = sizeof m.local.un;
         if (getsockname(c->fd, &m.local.sa, &len) == 0)
             m.local = addr_from(&m.local.sa, len);

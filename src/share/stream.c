@@ -102,6 +102,7 @@ static void hold(struct worker *w, struct streams *s, const struct streammsg *m,
                        .conn = {.source.kind = SOURCE_CONN,
                                 .state = CONN_SNIFF,
                                 .fd = fd,
+                                .stream = true,
                                 .claim = ROUTE_NONE,
                                 .since_ms = w->now_ms}};
     memcpy(h->service, m->service.p, m->service.n);

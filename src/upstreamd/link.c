@@ -10,7 +10,6 @@
 #include "upstreamd/upstream.h"
 #include "wire/proxy.h"
 #include "wire/sniffed.h"
-#include "wire/streammsg.h"
 
 #define LINGER_MS 1000
 /* The backlog of a Unix listener is full: no event says when it is not. */
@@ -349,19 +348,7 @@ static void link_turn(struct link *l)
     }
 }
 
-/* With version 2 wanted, dispatch has had berth-peer write it: it knows who dialled. */
-static bool is_from_peers(int fd)
-{
-    struct addr local = {0};
-    const struct addr wanted = addr_make(AF_INET, STREAMMSG_IP, 0);
-    local.len = sizeof local.un;
-    if (getsockname(fd, &local.sa, &local.len) < 0)
-        return false;
-    addr_set_port(&local, 0);
-    return addr_equal(&local, &wanted);
-}
-
-void link_start_consume(struct upstream *u, int fd, const struct addr *peer)
+void link_start_consume(struct upstream *u, int fd, const struct appmsg *m)
 {
     struct link *l = calloc(1, sizeof *l);
     if (!l) {
@@ -371,8 +358,10 @@ void link_start_consume(struct upstream *u, int fd, const struct addr *peer)
     l->upstream = u;
     l->client = (struct end){.fd = fd, .watch.fd = -EBADF, .writable = true, .blocking = true};
     l->server = (struct end){.fd = -EBADF, .watch.fd = -EBADF};
-    l->src = *peer;
-    l->announced = u->proxy == 2 && is_from_peers(fd);
+    l->src = m->addr;
+    /* With version 2 wanted, dispatch has had berth-peer write it: it knows who dialled. The
+     * socket's addresses are no sign of that: any user of this machine can connect to them. */
+    l->announced = u->proxy == 2 && m->flags & APPMSG_STREAM;
     flow_init(&l->up, &l->client, &l->server);
     flow_init(&l->down, &l->server, &l->client);
     list_init(&l->state_link);

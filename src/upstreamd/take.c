@@ -92,7 +92,7 @@ static bool take_one(struct queue_end *q)
     if (count != 1 || appmsg_decode(&m, buf, (size_t)n) < 0 || m.type != APPMSG_CONN)
         return true;
     handed_wait(q->fd, m.flags);
-    link_start_consume(q->upstream, fd_take(&fd), &m.addr);
+    link_start_consume(q->upstream, fd_take(&fd), &m);
     return true;
 }
 

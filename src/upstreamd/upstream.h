@@ -87,7 +87,7 @@ int attach_queue(const struct queue_name *was, int *ret_fd) WARN_UNUSED;
 void take_settle(struct upstream *u);
 
 /* link.c */
-void link_start_consume(struct upstream *u, int fd, const struct addr *peer);
+void link_start_consume(struct upstream *u, int fd, const struct appmsg *m);
 /* The target's addresses have come, or cannot be had. */
 void links_named(struct upstream *u);
 void links_init(struct upstream *u);

@@ -71,6 +71,7 @@ enum {
     APPMSG_NATIVE = 8,    /* no program address: the routes' ports are what is listened on */
     APPMSG_COUNTED = 16,  /* CONN: it has a number (ipc/handed.h) */
     APPMSG_REST = 32,     /* CONN: it has none, and its sender needs a moment to close the socket */
+    APPMSG_STREAM = 64,   /* CONN: a peer has dialled it; it came from berth-peer */
 };
 /* The number's lowest bits are the highest of the flags. */
 #define APPMSG_NUMBER_SHIFT 8

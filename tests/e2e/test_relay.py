@@ -12,7 +12,7 @@ import pytest
 from harness import has_ipv6, wait_until
 from rdv_peer import (ALLOWED, ANSWERED, COOKIE, HELLO, OPEN, OPENED, START, Answered, Asker, Calling,
                       Gnutls, Peer, message, reason, relay_packet)
-from test_rendezvous import World
+from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
 

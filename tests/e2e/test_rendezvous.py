@@ -1,144 +1,23 @@
 """berth-rendezvous and the verbs that ask it: keys, names, records; bad input, floods, kill -9."""
 
 import base64
-import contextlib
 import hashlib
-import itertools
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 
 import pytest
 
 import rdv_peer
-from harness import Proc, can_bind, free_port, has_ipv6, wait_until
+from harness import can_bind, free_port, has_ipv6, wait_until
 from rdv_peer import Asker, Identity, Liar, TcpOnly
+from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
-
-
-class Server:
-    """One berth-rendezvous with a folder of its own; it can be killed and started again."""
-
-    def __init__(self, build, folder):
-        self.build, self.folder = build, folder
-        self.state = os.path.join(folder, "state")
-        self.log = os.path.join(folder, "log")
-        self.port, self.proc, self.host = 0, None, "127.0.0.1"
-
-    def start(self, *options):
-        open(self.log, "w", encoding="utf-8").close()
-        argv = [os.path.join(self.build, "berth-rendezvous"), "--listen", f"{self.host}:{self.port}",
-                "--state", self.state, "--log", "debug", *map(str, options)]
-        self.proc = Proc(argv, self.log)
-
-        def listens():
-            assert self.proc.is_running(), self.proc.output()
-            return re.search(r"listening addr=\S+:(\d+)", self.proc.output())
-
-        self.port = int(wait_until(listens, 15, "a listening server")[1])
-        return self
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port}"
-
-    def counters(self):
-        """name -> number of the last line of counters, asked for now."""
-        before = self.proc.output().count("counters ")
-        self.proc.send(signal.SIGUSR1)
-        wait_until(lambda: self.proc.output().count("counters ") > before, 10, "counters")
-        line = [l for l in self.proc.output().splitlines() if "counters " in l][-1]
-        return {k: int(v) for k, v in re.findall(r"([\w.]+)=(\d+)", line)}
-
-    def memory(self):
-        with open(f"/proc/{self.proc.pid}/status", encoding="ascii") as f:
-            return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) * 1024
-
-
-class User:
-    """Somebody with a key of their own."""
-
-    def __init__(self, build, folder):
-        self.build = build
-        self.home = folder
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("BERTH_", "XDG_"))}
-        self.env["HOME"] = folder
-        self.key_file = os.path.join(folder, ".config", "berth", "key")
-
-    def berth(self, *args):
-        return subprocess.run([os.path.join(self.build, "berth"), *map(str, args)], env=self.env,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
-                              check=False)
-
-    def good(self, *args):
-        done = self.berth(*args)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def key(self):
-        return self.good("key", "show").strip()
-
-    def refused(self, *args):
-        done = self.berth(*args)
-        assert done.returncode == 1 and not done.stdout, (done.returncode, done.stdout)
-        return done.stderr
-
-
-class World:
-    def __init__(self, build):
-        self.build = build
-        self.folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
-        os.chmod(self.folder, 0o755)
-        self.ends = []
-        self.count = itertools.count()
-
-    def _folder(self):
-        path = os.path.join(self.folder, str(next(self.count)))
-        os.mkdir(path)
-        return path
-
-    def server(self, *options, host="127.0.0.1"):
-        server = Server(self.build, self._folder())
-        server.host = host
-        self.ends.append(lambda: server.proc and server.proc.kill())
-        return server.start(*options)
-
-    def user(self, has_key=True):
-        user = User(self.build, self._folder())
-        if has_key:
-            user.good("key", "new")
-        return user
-
-    def register(self, user, server, *options):
-        """`berth register` in the background, when it says that it is registered."""
-        folder = self._folder()
-        proc = Proc([os.path.join(self.build, "berth"), "register", "--rendezvous", server,
-                     *options], os.path.join(folder, "log"), user.env)
-        self.ends.append(proc.kill)
-
-        def says():
-            assert proc.is_running(), proc.output()
-            return "registered " in proc.output()
-
-        wait_until(says, 15, "a registration")
-        return proc
-
-    def keep(self, thing):
-        self.ends.append(thing.close)
-        return thing
-
-    def close(self):
-        for end in reversed(self.ends):
-            end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -540,93 +419,6 @@ def test_registrations_beyond_the_rate_and_the_room_are_refused(world):
     assert words[:10] == [None] * 10
     assert set(words[10:]) == {"Full", "RateLimited"}
     assert server.counters()["refused.RateLimited"] > 0
-
-
-# STUN ---------------------------------------------------------------------------------------------
-
-
-def test_stun_shows_the_senders_address(world):
-    server = world.server()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(10)
-        s.connect(("127.0.0.1", server.port))
-        s.send(b"\0\1\0\0\x21\x12\xa4\x42" + b"twelve bytes")
-        answer = s.recv(100)
-        port = s.getsockname()[1]
-    assert answer == (b"\1\1\0\x0c\x21\x12\xa4\x42twelve bytes\0\x20\0\x08\0\1" +
-                      struct.pack(">H", port ^ 0x2112) + bytes([127 ^ 0x21, 0x12, 0xa4, 1 ^ 0x42]))
-
-
-@pytest.mark.skipif(not shutil.which("turnutils_stunclient"), reason="coturn is not installed")
-def test_coturns_client_is_answered(world):
-    server = world.server()
-    done = subprocess.run(["turnutils_stunclient", "-p", str(server.port), "127.0.0.1"],
-                          capture_output=True, text=True, timeout=30, check=False)
-    assert "UDP reflexive addr: 127.0.0.1:" in done.stdout + done.stderr
-
-
-@pytest.mark.skipif(not shutil.which("turnutils_natdiscovery"), reason="coturn is not installed")
-def test_coturn_finds_out_how_the_nat_behaves(world):
-    """There is none on loopback, so every answer must arrive, from whichever of the four sockets."""
-    server = world.server("--stun-other", "127.0.0.2:0")
-    done = subprocess.run(["turnutils_natdiscovery", "-m", "-f", "-p", str(server.port),
-                           "127.0.0.1"], capture_output=True, text=True, timeout=60, check=False)
-    said = done.stdout + done.stderr
-    assert "NAT with Endpoint Independent Mapping!" in said, said
-    assert "NAT with Endpoint Independent Filtering!" in said, said
-    assert "Response origin: : 127.0.0.2:" in said
-
-
-def test_two_addresses_for_stun_must_differ(world, build):
-    for other in ("127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "nonsense"):
-        done = subprocess.run([os.path.join(build, "berth-rendezvous"), "--listen", "127.0.0.1:0",
-                               "--state", world._folder(), "--stun-other", other],
-                              capture_output=True, text=True, timeout=20, check=False)
-        assert done.returncode == 2 and "berth-rendezvous: " in done.stderr
-
-
-def hold_udp(stack, address, port):
-    s = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    try:
-        s.bind((address, port))
-    except OSError:  # somebody else's already
-        s.close()
-
-
-def test_ports_for_stun_are_chosen_until_all_four_sockets_are_free(world):
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
-        low, high = map(int, f.read().split())
-    with contextlib.ExitStack() as stack:
-        for port in range(low, high + 1, 2):  # so half of all first choices are no good
-            hold_udp(stack, "127.0.0.2", port)
-        for _ in range(3):
-            assert world.server("--stun-other", "127.0.0.2:0").proc.is_running()
-
-
-def test_an_address_for_stun_that_somebody_has_is_named(world, build):
-    port, other = free_port(), free_port()
-    with contextlib.ExitStack() as stack:
-        hold_udp(stack, "127.0.0.2", port)
-        done = subprocess.run([os.path.join(build, "berth-rendezvous"), "--listen",
-                               f"127.0.0.1:{port}", "--state", world._folder(), "--stun-other",
-                               f"127.0.0.2:{other}"], capture_output=True, text=True, timeout=20,
-                              check=False)
-    assert done.returncode == 1
-    assert f"cannot listen addr=127.0.0.2:{port} err=Address already in use" in done.stderr
-
-
-def test_for_stun_alone_a_port_may_be_somebodys_for_tcp(world):
-    port = free_port()
-    with socket.create_server(("127.0.0.2", port)):
-        assert world.server("--stun-other", f"127.0.0.2:{port}").proc.is_running()
-
-
-@pytest.mark.skipif(not shutil.which("stun"), reason="stun-client is not installed")
-def test_a_client_of_the_old_stun_ends_politely(world):
-    server = world.server()
-    done = subprocess.run(["stun", f"127.0.0.1:{server.port}"], capture_output=True, text=True,
-                          timeout=60, check=False)
-    assert "Primary:" in done.stdout and "Blocked" not in done.stdout, done.stdout
 
 
 def test_the_port_is_free_when_the_server_has_ended(world):

@@ -16,7 +16,7 @@ from harness import wait_until
 from rdv_peer import (ALLOWED, ANSWERED, OPENED, START, Answered, Asker, Calling, Identity, Peer,
                       reason)
 from redis_server import Redis
-from test_rendezvous import World
+from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
 LEASE_S = 3

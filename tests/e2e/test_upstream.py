@@ -440,6 +440,24 @@ def test_a_header_that_came_is_taken_off_and_written_anew(stage):
         there.close()
 
 
+def test_a_local_client_cannot_pass_for_a_peer_that_brings_its_own_header(stage):
+    """Streams of peers come to 127.7.7.7, but so can any user of this machine."""
+    route = f"any://127.7.7.7:{stage.port}"
+    more = ("--proxy", "v2", "--listen", f"127.7.7.7:{stage.port}")
+    with Server(stage, *more, route=route) as server:
+        client = socket.create_connection(("127.7.7.7", stage.port), 15)
+        client.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0cforged-addr!hello")
+        there, _ = server.listener.accept()
+        there.settimeout(15)
+        got = b""
+        while b"hello" not in got:
+            got += there.recv(1000)
+        assert got[16:20] == socket.inet_aton(client.getsockname()[0])
+        assert b"forged-addr!" in got[20:]
+        client.close()
+        there.close()
+
+
 # Who dies -----------------------------------------------------------------------------------------
 
 

@@ -446,8 +446,6 @@ class Lab:
 
     def move(self, host, kind):
         """See Host.switch_network()."""
-        if host.side == "b" and self.kinds["b"] in ("same", "samecgn") and host.network == 0:
-            self.kinds["b"] = kind
         host.run(["ip", "link", "del", "eth0"])
         host.network += 1
         before = set(self.namespaces)

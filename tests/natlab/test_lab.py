@@ -241,6 +241,16 @@ def test_a_peer_moves_to_another_network(first, second):
             assert observer.seen(s)[0] == lab.b.outside
 
 
+def test_a_peer_leaves_the_lan_of_the_other_and_roams_on():
+    with Lab("apdf", "same") as lab, verify.observing(lab) as observer:
+        for i, kind in enumerate(("sym", "pub", "linux")):
+            lab.b.switch_network(kind)
+            with lab.b.socket() as s:
+                assert observer.seen(s)[0] == lab.b.outside == f"11.2.{i + 1}.10"
+        with lab.a.socket() as s:
+            assert observer.seen(s)[0] == lab.a.outside
+
+
 def test_faults_come_and_go():
     with Lab("linux", "linux") as lab, verify.observing(lab) as observer, \
             lab.a.socket() as a, lab.b.socket() as b:

@@ -123,7 +123,7 @@ TEST("a server with one address tells little, and is not asked again for what it
     CHECK_INT(w.sent, 9);
 }
 
-TEST("a network without answers is blocked, after three requests")
+TEST("a network without answers is blocked, after four requests")
 {
     char text[NAT_TEXT_MAX];
     struct world w = {.lost = 1000};
