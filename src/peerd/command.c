@@ -397,14 +397,17 @@ static void status(struct ask *ask)
     ask_done_consume(ask, report_status(ask->peerd));
 }
 
-/* For berth_peer(): "KEY NAME SERVICE", the name "-" where there is none. */
+/* For berth_peer(): "KEY NAME SERVICE", the name "-" where there is none. The address that the
+ * program sees, and with it its own, without which another user's connection may pass for it. */
 static void who(struct ask *ask)
 {
-    struct addr a;
+    struct addr ours, theirs;
     char key[KEY_TEXT_MAX], text[KEY_TEXT_MAX + 128];
-    const struct incoming_seen *seen = ask->arg_count == 1 && addr_parse(ask->args[0], &a) == 0
-                                           ? incoming_who(ask->peerd, &a)
-                                           : NULL;
+    bool both = ask->arg_count == 2, one = ask->arg_count == 1;
+    bool good = (one || both) && addr_parse(ask->args[0], &ours) == 0 &&
+                (one || addr_parse(ask->args[1], &theirs) == 0);
+    const struct incoming_seen *seen =
+        good ? incoming_who(ask->peerd, &ours, both ? &theirs : NULL) : NULL;
     if (!seen) {
         ask_fail(ask, -ENOENT, "no peer has this address");
         return;
