@@ -235,6 +235,16 @@ def test_allow_and_deny_take_effect_at_once(pair, listen):
     assert "was not allowed" in home.refused("deny", "laptop")
 
 
+def test_what_could_not_be_published_is_not(pair, listen):
+    home, laptop = pair
+    home.good("route", "add", "peer://web", "--to", listen(echo).address, "--name", "mine")
+    home.publish("mail", listen(echo).address)
+    home.refused("publish", "web", "--to", listen(echo).address, "--allow", "anyone")
+    home.publish("mail", listen(echo).address)
+    assert "web" not in home.good("publish", "--json")
+    assert "NotAllowed" in laptop.refused("dial", f"{home.key}/web")
+
+
 def test_a_service_that_nothing_serves_says_so(pair):
     home, laptop = pair
     home.publish("web", None, "--allow", "laptop")
