@@ -66,6 +66,7 @@ int park(struct worker *w, const struct pool *p, struct conn *c, const struct co
     struct parked parked = {.proto = j->sniffed_valid ? j->sniffed.proto : PROTO_NONE,
                             .heard = j->sniffed_valid,
                             .proxy = c->proxy,
+                            .stream = c->stream,
                             .claim = c->claim,
                             .since_ms = c->since_ms,
                             .peer = c->peer};
@@ -89,6 +90,7 @@ struct conn park_conn(const struct parked *parked, int fd)
                          .state = CONN_SNIFF,
                          .fd = fd,
                          .proxy = parked->proxy,
+                         .stream = parked->stream,
                          .parked = true,
                          .claim = parked->claim,
                          .since_ms = parked->since_ms,

@@ -16,6 +16,7 @@ struct parked {
     enum proto proto; /* when heard */
     bool heard;       /* it was sniffed before it was parked */
     bool proxy;       /* a PROXY header comes first */
+    bool stream;      /* a peer has dialled it */
     uint32_t claim;
     uint64_t since_ms; /* accepted, by the monotonic clock */
     struct addr peer;
