@@ -185,26 +185,51 @@ static bool publication_fill(struct ask *ask, struct publication *ret)
     return true;
 }
 
+static bool publication_try(struct ask *ask, const struct publication *p)
+{
+    if (state_publish(&ask->peerd->state, p) < 0) {
+        ask_fail(ask, -ENOSPC, "%d services are published already", STATE_PUBLICATIONS_MAX);
+        return false;
+    }
+    if (allow_all(ask, p->service) < 0)
+        return false;
+    int r = source_route(p);
+    if (r == 0 || r == -ENOENT || r == -ECONNREFUSED)
+        return true;
+    ask_fail(ask, r, "berthd does not take the route peer://%s: %s", p->service, strerror(-r));
+    return false;
+}
+
+/* What could not be published is not: neither in part, nor with the next change. */
+static void publication_undo(struct state *s, const struct state *before, const char *service)
+{
+    *s = *before;
+    const struct publication *old = state_publication(s, str_of(service));
+    if (old && source_route(old) < 0)
+        log_warn("its route is gone service=%s", service);
+}
+
 static void publish(struct ask *ask)
 {
     struct publication p;
+    struct state *s = &ask->peerd->state;
     if (!publication_fill(ask, &p)) {
         ask_fail(ask, -EINVAL, "a service's name has 1 to 40 of a-z, 0-9 and inner hyphens");
         return;
     }
     if (servers_take(ask, true) < 0)
         return;
-    if (state_publish(&ask->peerd->state, &p) < 0) {
-        ask_fail(ask, -ENOSPC, "%d services are published already", STATE_PUBLICATIONS_MAX);
+    struct state *before = malloc(sizeof *before);
+    if (!before) {
+        ask_fail(ask, -ENOMEM, "memory is short");
         return;
     }
-    if (allow_all(ask, p.service) < 0)
-        return;
-    int r = source_route(&p);
-    if (r < 0 && r != -ENOENT && r != -ECONNREFUSED)
-        ask_fail(ask, r, "berthd does not take the route peer://%s: %s", p.service, strerror(-r));
-    else
+    *before = *s;
+    if (publication_try(ask, &p))
         changed(ask);
+    else
+        publication_undo(s, before, p.service);
+    free(before);
 }
 
 static void all_denied(struct peerd *p)
@@ -397,17 +422,22 @@ static void status(struct ask *ask)
     ask_done_consume(ask, report_status(ask->peerd));
 }
 
-/* For berth_peer(): "KEY NAME SERVICE", the name "-" where there is none. The address that the
- * program sees, and with it its own, without which another user's connection may pass for it. */
-static void who(struct ask *ask)
+static const struct incoming_seen *seen_by(const struct ask *ask)
 {
     struct addr ours, theirs;
+    size_t n = ask->arg_count;
+    if (n < 1 || n > 2 || addr_parse(ask->args[0], &ours) < 0 ||
+        (n == 2 && addr_parse(ask->args[1], &theirs) < 0))
+        return NULL;
+    return incoming_who(ask->peerd, &ours, n == 2 ? &theirs : NULL);
+}
+
+/* For berth_peer(), which gives both addresses of its socket, and berth_peer_at(), which has but
+ * one: "KEY NAME SERVICE", the name "-" where there is none. */
+static void who(struct ask *ask)
+{
     char key[KEY_TEXT_MAX], text[KEY_TEXT_MAX + 128];
-    bool both = ask->arg_count == 2, one = ask->arg_count == 1;
-    bool good = (one || both) && addr_parse(ask->args[0], &ours) == 0 &&
-                (one || addr_parse(ask->args[1], &theirs) == 0);
-    const struct incoming_seen *seen =
-        good ? incoming_who(ask->peerd, &ours, both ? &theirs : NULL) : NULL;
+    const struct incoming_seen *seen = seen_by(ask);
     if (!seen) {
         ask_fail(ask, -ENOENT, "no peer has this address");
         return;

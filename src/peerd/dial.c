@@ -248,10 +248,19 @@ static void ask_peer(struct dial *d, struct session *s)
     }
 }
 
-void dials_flush(struct remote *r)
+/* The next whom the session serves: one with a socket at once, the others when it is up. */
+static struct dial *next_waiting(const struct remote *r)
 {
     list_for_each(d, &r->peerd->dials, struct dial,
-                  link) if (d->remote == r && d->stage == DIAL_WAITING && !d->dead && r->session)
+                  link) if (d->remote == r && d->stage == DIAL_WAITING && !d->dead && r->session &&
+                            (d->fd >= 0 || session_is_up(r->session))) return d;
+    return NULL;
+}
+
+/* From the beginning each time: whoever asks may end others. */
+void dials_flush(struct remote *r)
+{
+    for (struct dial *d; (d = next_waiting(r));)
         ask_peer(d, r->session);
 }
 

@@ -162,9 +162,28 @@ static struct channel *channel_find(struct net *n, const struct presence_way *wa
     return NULL;
 }
 
+/* The oldest of this remote's, but not that of our own call, when it has as many as it may. */
+static struct channel *channel_spare(struct net *n, const struct remote *r)
+{
+    struct channel *oldest = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
+        struct channel *c = &n->channels[i];
+        if (c->remote != r)
+            continue;
+        count++;
+        if (c != r->channel && (!oldest || c->since_ms < oldest->since_ms))
+            oldest = c;
+    }
+    return count < NET_CHANNELS_REMOTE ? NULL : oldest;
+}
+
 struct channel *net_channel_add(struct net *n, const struct presence_channel *at, struct remote *r)
 {
     struct channel *c = channel_find(n, &at->way, at->number);
+    struct channel *spare = c ? NULL : channel_spare(n, r);
+    if (spare)
+        net_channel_close(n, spare);
     for (size_t i = 0; i < NET_CHANNELS_MAX && !c; i++)
         if (!n->channels[i].remote)
             c = &n->channels[i];

@@ -17,6 +17,8 @@
 #define NET_PATH_UDP     0
 #define NET_PATH_CHANNEL 16
 #define NET_CHANNELS_MAX PRESENCE_CHANNELS_MAX
+/* With one remote: a peer that calls again and again leaves room for others. */
+#define NET_CHANNELS_REMOTE 8
 #define NET_ADDRS_MAX    OFFER_CANDIDATES_MAX
 
 struct remote;

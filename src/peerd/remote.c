@@ -88,9 +88,10 @@ static void channels_close(struct remote *r)
     r->channel = NULL;
 }
 
+/* Also one that was answered: presence goes on with it until it has shown a channel. */
 static void call_forget(struct remote *r)
 {
-    if (r->calling && r->peerd->net.presence)
+    if (r->peerd->net.presence)
         presence_call_end(r->peerd->net.presence, r->call);
     r->calling = false;
 }
@@ -128,6 +129,7 @@ static int call(struct remote *r)
 {
     struct net *n = &r->peerd->net;
     struct offer o;
+    call_forget(r);
     offer_fill(r, &o);
     int result = presence_call(n->presence, &r->key, 0, &o, r, &r->call);
     if (result < 0)

@@ -12,6 +12,9 @@ static int on_completed(ngtcp2_conn *lib, void *user)
     (void)lib;
     struct quic_conn *c = conn_of(user);
     struct quic *q = c->quic;
+    /* Whatever the library of TLS has let pass: nobody comes in without a key. */
+    if (!c->known)
+        return NGTCP2_ERR_CALLBACK_FAILURE;
     c->phase = CONN_OPEN;
     c->streams_due = true;
     conn_not_half_open(c);

@@ -208,7 +208,8 @@ static size_t call_finish(struct rdv *r, const struct names_job *job, uint8_t ou
 {
     struct rdvmsg m;
     if (rdvmsg_decode(&m, job->message, job->message_n) < 0 || m.transaction != job->transaction ||
-        (m.type != RDVMSG_CALLING && m.type != RDVMSG_ERROR))
+        (m.type != RDVMSG_CALLING && m.type != RDVMSG_ERROR) ||
+        (m.type == RDVMSG_ERROR && m.reason >= RDV_REASON_COUNT))
         return 0;
     if (m.type == RDVMSG_ERROR) {
         r->refused = m.reason;

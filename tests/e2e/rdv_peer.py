@@ -38,6 +38,22 @@ class Identity:
         return body + self.sign("berth record 1", body)
 
 
+def sealed_offer(identity, to, call):
+    """An offer without candidates: docs/RENDEZVOUS.md, "Offers"."""
+    plain = struct.pack(">BQQ16sBBhB", 1, call, int(time.time() * 1000), os.urandom(16), 0, 0, 0, 0)
+    public, secret, shared, key = (ctypes.create_string_buffer(32) for _ in range(4))
+    SODIUM.crypto_sign_ed25519_pk_to_curve25519(public, to)
+    SODIUM.crypto_sign_ed25519_sk_to_curve25519(secret, identity.secret)
+    SODIUM.crypto_box_beforenm(shared, public, secret)
+    what = b"berth offer 1\0" + identity.key + to
+    size = ctypes.c_ulonglong
+    SODIUM.crypto_generichash(key, ctypes.c_size_t(32), what, size(len(what)), shared,
+                              ctypes.c_size_t(32))
+    nonce, box = os.urandom(24), ctypes.create_string_buffer(len(plain) + 16)
+    SODIUM.crypto_secretbox_easy(box, plain, size(len(plain)), nonce, key)
+    return nonce + box.raw
+
+
 def message(kind, body, transaction=b"12345678"):
     return bytes([5, 1, kind, 0]) + transaction + body
 

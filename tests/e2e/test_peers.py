@@ -1,6 +1,8 @@
 """Programs that are published by one peer and dialled by another: unmodified servers and clients, who
 may and who may not, and what is left when anything in between is killed."""
 
+import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -15,6 +17,7 @@ import pytest
 from harness import free_port, reset, wait_until
 from peers import Server, World
 from programs import Postgresql, Redis, Sshd
+from rdv_peer import ANSWERED, Asker, Peer as Caller, sealed_offer
 
 pytestmark = pytest.mark.berth_only
 ROOT = os.geteuid() == 0
@@ -233,6 +236,41 @@ def test_allow_and_deny_take_effect_at_once(pair, listen):
     home.good("deny", "laptop")
     assert "NotAllowed" in laptop.refused("dial", "home/a")
     assert "was not allowed" in home.refused("deny", "laptop")
+
+
+def test_what_could_not_be_published_is_not(pair, listen):
+    home, laptop = pair
+    home.good("route", "add", "peer://web", "--to", listen(echo).address, "--name", "mine")
+    home.publish("mail", listen(echo).address)
+    home.refused("publish", "web", "--to", listen(echo).address, "--allow", "anyone")
+    home.publish("mail", listen(echo).address)
+    assert "web" not in home.good("publish", "--json")
+    assert "NotAllowed" in laptop.refused("dial", f"{home.key}/web")
+
+
+def test_a_peer_that_calls_again_and_again_leaves_room_for_others(worlds, listen):
+    world = worlds()
+    world.server.kill()
+    world.server.start("--rate", "0")
+    home, laptop = world.peer("home"), world.peer("laptop")
+    home.start("berthd", "berth-peer")
+    laptop.start("berth-peer")
+    home.publish("web", listen(echo).address, "--allow", "anyone")
+    text = home.key.upper()
+    key = base64.b32decode(text + "=" * (-len(text) % 8))[:32]
+    glutton = Caller(Asker(world.server.port)).register()
+    glutton.asker.socket.settimeout(1)
+
+    def is_answered(number):
+        """Too many in a second are not looked at."""
+        glutton.call(key, number, sealed_offer(glutton.identity, key, number))
+        with contextlib.suppress(TimeoutError):
+            return glutton.next(ANSWERED)
+
+    for number in range(1, 257):
+        wait_until(lambda number=number: is_answered(number), 10, "an answer")
+    assert laptop.good("dial", "--timeout", "10", "home/web", input=b"room") == "room"
+    glutton.asker.close()
 
 
 def test_a_service_that_nothing_serves_says_so(pair):
