@@ -167,6 +167,7 @@ static bool take_back(struct worker *w, struct queue *q, struct conn *ret_c,
         *ret_parked = (struct parked){.claim = ROUTE_NONE, .since_ms = w->now_ms};
         if (appmsg_decode(&m, buf, (size_t)n) == 0) {
             ret_parked->peer = m.addr;
+            ret_parked->stream = m.flags & APPMSG_STREAM;
             ret_parked->proto = m.proto < PROTO_COUNT ? m.proto : PROTO_NONE;
             ret_parked->heard = ret_parked->proto != PROTO_NONE;
         }
