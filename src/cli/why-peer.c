@@ -80,10 +80,16 @@ static void path_print(const json_t *session, const json_t *tries)
     if (!session)
         return;
     bool direct = strcmp(word(session, "path"), "direct") == 0;
+    bool tcp = direct && strcmp(word(session, "transport"), "tcp") == 0;
     double rtt = (double)json_integer_value(json_object_get(session, "rtt_us")) / 1000;
-    (void)printf("\npath in use: %s, %s, %.1f ms\n", direct ? "direct" : "relayed",
+    (void)printf("\npath in use: %s, %s, %.1f ms\n",
+                 tcp      ? "direct, TCP"
+                 : direct ? "direct"
+                          : "relayed",
                  word(session, "address"), rtt);
-    if (direct)
+    if (tcp)
+        (void)printf("  none of its addresses has answered over UDP (yet)\n");
+    else if (direct)
         (void)printf("  there is no better one\n");
     else if (!json_is_true(json_object_get(session, "caller")))
         (void)printf("  the other side called: it chooses the path\n");

@@ -2,8 +2,6 @@
  * owner and run it; nothing is decided here. */
 #include "peerd/net.h"
 
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -49,6 +47,8 @@ static bool session_send(void *ctx, const struct quic_path *path, const void *by
     struct channel *c = net_path_channel(net, path);
     if (path->id == NET_PATH_UDP)
         udp_send(&net->udp, &path->remote, bytes, n, segment);
+    else if (tcpway_is_path(path->id))
+        return tcpway_send(net, path->id, (struct str){bytes, n}, segment);
     else if (sockets_is_path(path->id))
         sockets_path_send(net, path, (struct str){bytes, n}, segment);
     else if (c && net->link)
@@ -59,7 +59,9 @@ static bool session_send(void *ctx, const struct quic_path *path, const void *by
 static size_t packet_max(void *ctx, const struct quic_path *path)
 {
     (void)ctx;
-    return path->id == NET_PATH_UDP || sockets_is_path(path->id) ? 0 : QUIC_PACKET_MIN;
+    return path->id == NET_PATH_UDP || sockets_is_path(path->id) || tcpway_is_path(path->id)
+               ? 0
+               : QUIC_PACKET_MIN;
 }
 
 static void session_timer(void *ctx, uint64_t at_ns)
@@ -508,6 +510,9 @@ int net_start(struct net *n, struct peerd *p)
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
     int r = socket_open(n);
+    tcpways_init(&n->tcpways, n);
+    if (r == 0)
+        tcpways_listen(&n->tcpways, n->udp.port);
     if (r == 0)
         r = alarm_init(&n->alarm, &p->loop, alarm_rings);
     if (r == 0)
@@ -523,6 +528,7 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
+    tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);
 }
@@ -538,67 +544,15 @@ bool net_server_there(const struct net *n)
     return false;
 }
 
-/* Candidates ---------------------------------------------------------------------------------- */
-
-static bool is_offered(const struct ifaddrs *i)
+bool net_udp_blocked(const struct net *n)
 {
-    const struct sockaddr *sa = i->ifa_addr;
-    if (!sa || !(i->ifa_flags & IFF_UP) || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
-        return false;
-    /* A link-local address means nothing without the interface, which is the other side's. */
-    return sa->sa_family != AF_INET6 ||
-           !IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr);
-}
-
-static bool is_there(const struct record_candidate *c, size_t n, const struct addr *a)
-{
-    for (size_t i = 0; i < n; i++)
-        if (addr_equal(&c[i].addr, a))
-            return true;
-    return false;
-}
-
-static size_t hosts_add(struct net *n, struct record_candidate *c, size_t count, bool loopback)
-{
-    struct ifaddrs *all = NULL;
-    if (getifaddrs(&all) < 0)
-        return count;
-    for (struct ifaddrs *i = all; i && count < NET_ADDRS_MAX - 2; i = i->ifa_next) {
-        if (!is_offered(i))
-            continue;
-        bool v6 = i->ifa_addr->sa_family == AF_INET6;
-        struct addr a =
-            addr_from(i->ifa_addr, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
-        addr_set_port(&a, n->udp.port);
-        if (addr_is_loopback(&a) != loopback || (v6 && !n->udp.v6) || is_there(c, count, &a))
-            continue;
-        c[count++] =
-            (struct record_candidate){.kind = RECORD_HOST, .transport = RECORD_UDP, .addr = a};
+    bool tls = false;
+    for (uint32_t i = 0; n->link && i < n->server_count; i++) {
+        struct link_status s;
+        link_status(n->link, i, &s);
+        if (s.transport == LINK_UDP)
+            return false;
+        tls |= s.transport == LINK_TLS;
     }
-    freeifaddrs(all);
-    return count;
-}
-
-/* Loopback is offered only where a server is seen on loopback: then both may be on one machine. */
-size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX])
-{
-    size_t count = 0;
-    bool local = false;
-    const struct gather_result *nat = &n->gathering.result;
-    /* Of a NAT that counts the last port tells what the next will be. */
-    if (n->gathering.known && nat->nat.allocation == NAT_ALLOCATION_SEQUENCE && nat->newest.len)
-        ret[count++] = (struct record_candidate){
-            .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = nat->newest};
-    for (uint32_t i = 0; n->presence && i < n->server_count && count < NET_ADDRS_MAX; i++) {
-        struct presence_server s;
-        presence_server(n->presence, i, &s);
-        if (s.seen.len == 0 || addr_port(&s.seen) == 0 || is_there(ret, count, &s.seen))
-            continue;
-        local |= addr_is_loopback(&s.seen);
-        ret[count++] = (struct record_candidate){
-            .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = s.seen};
-    }
-    if (local)
-        count = hosts_add(n, ret, count, true);
-    return hosts_add(n, ret, count, false);
+    return tls;
 }

@@ -7,6 +7,7 @@
 #include "peerd/link.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
+#include "peerd/tcpway.h"
 #include "peerd/udp.h"
 #include "punch/guess.h"
 #include "session/alarm.h"
@@ -45,6 +46,7 @@ struct net {
     struct timer rebuild; /* with other servers */
     struct channel channels[NET_CHANNELS_MAX];
     struct sockets sockets;
+    struct tcpways tcpways;
     struct gathering gathering;
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
@@ -66,6 +68,10 @@ struct quic_path net_channel_path(const struct net *n, const struct channel *c);
 /* NULL: no such channel (any more). */
 struct channel *net_path_channel(struct net *n, const struct quic_path *path);
 
-/* Our own addresses with the socket's port, and where servers see us. */
+/* Our own addresses with the socket's port, and where servers see us; then the same for TCP. */
 size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX]);
+/* Is a server seen on loopback? */
+bool net_is_local(const struct net *n);
+/* Does no UDP get to any server, but TCP? */
+bool net_udp_blocked(const struct net *n);
 uint64_t net_unix_ms(void);

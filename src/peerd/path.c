@@ -32,6 +32,15 @@ static bool goes_directly(const struct remote *r)
     return !net_path_channel(&r->peerd->net, &s.quic.path);
 }
 
+static bool goes_over_tcp(const struct remote *r)
+{
+    struct session_stats s;
+    if (!r->session)
+        return false;
+    session_stat(r->session, &s);
+    return tcpway_is_path(s.quic.path.id);
+}
+
 /* A session that was made on the local network never was elsewhere. */
 bool path_is_direct(const struct remote *r)
 {
@@ -60,7 +69,7 @@ static void settle(struct remote *r)
     struct session_stats s;
     session_stat(r->session, &s);
     r->path.stage = PATH_DIRECT;
-    r->path.heard_ms = clock_now_ms();
+    r->path.heard_ms = r->path.settled_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
     if (s.quic.path.id == NET_PATH_UDP)
@@ -77,7 +86,10 @@ static void step(struct remote *r)
     }
     if (p->at == p->count) {
         p->at = 0;
-        rest(r);
+        if (goes_over_tcp(r))
+            settle(r);
+        else
+            rest(r);
         return;
     }
     struct path_try *t = &p->tries[p->at];
@@ -147,10 +159,26 @@ static void look(struct remote *r)
         p->packets_in = s.quic.packets_in;
         p->heard_ms = now;
     }
-    if (now - p->heard_ms > DEAD_MS)
+    if (now - p->heard_ms > DEAD_MS) {
         direct_died(r);
-    else
-        timer_set(r, LOOK_MS);
+        return;
+    }
+    timer_set(r, LOOK_MS);
+    /* UDP is better: it is asked for again now and then. */
+    if (goes_over_tcp(r) && now - p->settled_ms > REST_MS) {
+        p->settled_ms = now;
+        remote_recall(r);
+    }
+}
+
+void path_lost(struct remote *r, uint32_t path_id)
+{
+    struct session_stats s;
+    if (!may_move(r))
+        return;
+    session_stat(r->session, &s);
+    if (s.quic.path.id == path_id)
+        direct_died(r);
 }
 
 static void timer_fired(struct timer *t)
@@ -211,14 +239,15 @@ void path_offer(struct remote *r, const struct offer *o)
 void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind)
 {
     struct path *p = &r->path;
-    if (p->stage == PATH_DIRECT)
+    bool tcp = tcpway_is_path(path->id), busy = tcp && p->stage == PATH_TRYING;
+    if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
         p->count = 0;
     p->failures = 0;
     int i = try_add(p, path,
                     kind < CANDIDATE_PEER_REFLEXIVE ? (enum record_kind)kind : RECORD_REFLEXIVE);
-    if (i < 0 || !may_move(r))
+    if (i < 0 || busy || !may_move(r))
         return;
     p->at = (size_t)i;
     step(r);
@@ -255,7 +284,8 @@ void path_not_found(struct remote *r, bool hopeless)
 /* A new introduction, with whatever the networks are now. */
 void path_retry(struct remote *r)
 {
-    if (r->path.stage != PATH_RESTING && r->path.stage != PATH_NONE)
+    bool direct = r->path.stage == PATH_DIRECT && !goes_over_tcp(r);
+    if (direct || r->path.stage == PATH_TRYING || r->path.stage == PATH_FALLING)
         return;
     if (may_move(r))
         remote_recall(r);

@@ -35,6 +35,7 @@ struct path {
     struct timer timer;
     uint64_t packets_in; /* when last looked at */
     uint64_t heard_ms;   /* when that had changed */
+    uint64_t settled_ms; /* since when it is direct, or a better way was asked for */
     unsigned moves, falls;
     unsigned failures; /* of checks, since the last that found something */
 };
@@ -53,6 +54,8 @@ void path_not_found(struct remote *r, bool hopeless);
 void path_retry(struct remote *r);
 /* To the relay, at once. */
 void path_relay(struct remote *r);
+/* This way has ended: nothing can be sent over it any more. */
+void path_lost(struct remote *r, uint32_t path_id);
 /* The answer of a path's validation. */
 void path_answered(struct remote *r, const struct quic_path *path, bool ok);
 /* A datagram that is neither QUIC nor a server's. */

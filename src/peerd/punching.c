@@ -1,5 +1,5 @@
-/* Sends what the machine says, feeds it what comes, and tells path.c what it has proven. TCP is not
- * offered, so it is never asked for. */
+/* Sends what the machine says, feeds it what comes, and tells path.c what it has proven. The
+ * machine is told of UDP only; TCP connections are made by tcpway.c, with the same secrets. */
 #include "peerd/punching.h"
 
 #include <sodium.h>
@@ -11,9 +11,14 @@
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
 #include "peerd/sockets.h"
+#include "peerd/tcpway.h"
 
 /* The machine answers checks so long: the other side may be later. */
 #define LIFE_MS 12000
+/* Over TCP, when no check over UDP has been answered by then. */
+#define TCP_AFTER_MS 1000
+/* In the sequence of a probe: it is a greeting. */
+#define GREETING 0x80000000u
 
 static void mac(const uint8_t key[PUNCH_KEY], const void *bytes, size_t n,
                 uint8_t ret_tag[PROBE_TAG])
@@ -136,16 +141,27 @@ static void timer_fired(struct timer *t)
     run(container_of(t, struct punching, timer));
 }
 
+static void tcp_fires(struct timer *t)
+{
+    struct punching *g = container_of(t, struct punching, tcp);
+    if (!g->remote->session || !path_is_direct(g->remote))
+        tcpways_connect(g->remote, g->role, &g->theirs);
+}
+
 void punchings_init(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
-        r->punchings[i] = (struct punching){.remote = r, .role = i, .timer.fire = timer_fired};
+        r->punchings[i] = (struct punching){
+            .remote = r, .role = i, .timer.fire = timer_fired, .tcp.fire = tcp_fires};
 }
 
 void punchings_done(struct remote *r)
 {
-    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++) {
         machine_end(&r->punchings[i]);
+        loop_untimer(&r->punchings[i].tcp);
+    }
+    tcpways_close(r);
     sockets_close(&r->peerd->net, r, 0);
 }
 
@@ -155,6 +171,7 @@ void punching_own(struct remote *r, unsigned role, uint64_t call,
     struct punching *g = &r->punchings[role];
     g->known = g->known && g->call == call;
     g->call = call;
+    g->greeted = 0;
     memcpy(g->secret, secret, sizeof g->secret);
 }
 
@@ -164,6 +181,8 @@ void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struc
     g->call = call;
     g->theirs = *o;
     g->known = true;
+    if (!g->machine)
+        g->end_ms = clock_now_ms() + LIFE_MS;
 }
 
 static void config_fill(struct punching *g, struct punch_config *c, const struct addr *seen)
@@ -176,8 +195,9 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     memcpy(c->own_key, g->secret, sizeof c->own_key);
     memcpy(c->peer_key, g->theirs.secret, sizeof c->peer_key);
     for (size_t i = 0; i < n; i++)
-        (void)candidates_add(&c->local, (enum candidate_kind)own[i].kind, CANDIDATE_UDP,
-                             &own[i].addr);
+        if (own[i].transport == RECORD_UDP)
+            (void)candidates_add(&c->local, (enum candidate_kind)own[i].kind, CANDIDATE_UDP,
+                                 &own[i].addr);
     for (size_t i = 0; i < g->theirs.candidate_count; i++)
         if (g->theirs.candidates[i].transport == RECORD_UDP)
             (void)candidates_add(&c->remote, (enum candidate_kind)g->theirs.candidates[i].kind,
@@ -204,6 +224,8 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
+    loop_timer(&r->peerd->loop, &g->tcp,
+               wait_us / 1000 + (net_udp_blocked(&r->peerd->net) ? 0 : TCP_AFTER_MS));
     if (!g->machine)
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
@@ -219,5 +241,39 @@ bool punching_input(struct remote *r, unsigned role, unsigned number, const stru
         punch_input(g->machine, number, from, (struct str){bytes, n}, now_us()) < 0)
         return false;
     run(g);
+    return true;
+}
+
+/* Greetings ------------------------------------------------------------------------------------ */
+
+void punching_greet(struct remote *r, unsigned role, const struct probe *as,
+                    uint8_t ret[PROBE_SIZE])
+{
+    struct punching *g = &r->punchings[role];
+    struct probe p = {.type = as->type,
+                      .from_caller = role == PUNCHING_CALLER,
+                      .attempt = g->call,
+                      .sequence = as->sequence ? as->sequence : GREETING | ++g->greeting};
+    if (probe_encode(&p, ret, PROBE_SIZE) == PROBE_SIZE)
+        mac(g->theirs.secret, ret, PROBE_SIGNED, ret + PROBE_SIGNED);
+}
+
+bool punching_greeted(struct remote *r, unsigned role, const uint8_t bytes[PROBE_SIZE],
+                      struct probe *ret_probe)
+{
+    struct punching *g = &r->punchings[role];
+    uint8_t tag[PROBE_TAG];
+    struct probe p;
+    if (probe_decode(&p, bytes, PROBE_SIZE) < 0 || !g->known || p.attempt != g->call ||
+        p.from_caller == (role == PUNCHING_CALLER) || !(p.sequence & GREETING) ||
+        clock_now_ms() >= g->end_ms)
+        return false;
+    mac(g->secret, bytes, PROBE_SIGNED, tag);
+    if (sodium_memcmp(tag, p.tag, sizeof tag) != 0 ||
+        (p.type == PROBE_PING && p.sequence <= g->greeted))
+        return false;
+    if (p.type == PROBE_PING)
+        g->greeted = p.sequence;
+    *ret_probe = p;
     return true;
 }

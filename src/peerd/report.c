@@ -16,7 +16,8 @@ static char *text_of(json_t *j)
 
 static bool is_direct(const struct session_stats *s)
 {
-    return s->quic.path.id == NET_PATH_UDP || sockets_is_path(s->quic.path.id);
+    return s->quic.path.id == NET_PATH_UDP || sockets_is_path(s->quic.path.id) ||
+           tcpway_is_path(s->quic.path.id);
 }
 
 static const char *way_word(struct remote *r, const struct session_stats *s)
@@ -33,6 +34,9 @@ static void way_add(struct net *n, json_t *j, const struct session_stats *s)
     if (is_direct(s))
         (void)json_object_set_new(j, "address",
                                   json_string(addr_format(&s->quic.path.remote, text)));
+    if (is_direct(s))
+        (void)json_object_set_new(j, "transport",
+                                  json_string(tcpway_is_path(s->quic.path.id) ? "tcp" : "udp"));
     else if (c && c->at.way.server < n->server_count)
         (void)json_object_set_new(j, "address", json_string(n->servers[c->at.way.server]));
 }
@@ -148,18 +152,25 @@ static json_t *forwards_json(struct peerd *p)
     return list;
 }
 
+static json_t *tcp_json(const struct tcpways *t)
+{
+    return json_pack("{s:i, s:i, s:i, s:I, s:I}", "port", (int)t->port, "connections",
+                     (int)t->count, "strange", (int)t->strange, "greeted", (json_int_t)t->greeted,
+                     "refused", (json_int_t)t->refused);
+}
+
 char *report_status(struct peerd *p)
 {
     struct endpoint_stats s;
     char key[KEY_TEXT_MAX];
     endpoint_stat(p->net.endpoint, &s);
     return text_of(json_pack(
-        "{s:i, s:s, s:i, s:I, s:o, s:o, s:{s:i, s:i, s:I, s:I, s:I, s:I}}", "pid", (int)getpid(),
-        "key", key_format(&p->id.key, key), "port", (int)p->net.udp.port, "uptime_ms",
-        (json_int_t)(clock_now_ms() - p->started_ms), "servers", servers_json(&p->net), "forwards",
-        forwards_json(p), "sessions", "count", (int)s.sessions, "streams", (int)s.streams, "held",
-        (json_int_t)s.held, "dialled", (json_int_t)s.dialled, "opened", (json_int_t)s.opened,
-        "refused", (json_int_t)s.refused));
+        "{s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:{s:i, s:i, s:I, s:I, s:I, s:I}}", "pid",
+        (int)getpid(), "key", key_format(&p->id.key, key), "port", (int)p->net.udp.port,
+        "uptime_ms", (json_int_t)(clock_now_ms() - p->started_ms), "servers", servers_json(&p->net),
+        "forwards", forwards_json(p), "tcp", tcp_json(&p->net.tcpways), "sessions", "count",
+        (int)s.sessions, "streams", (int)s.streams, "held", (json_int_t)s.held, "dialled",
+        (json_int_t)s.dialled, "opened", (json_int_t)s.opened, "refused", (json_int_t)s.refused));
 }
 
 static json_t *trail_json(const struct trail *t, uint64_t begun_ms)

@@ -119,7 +119,7 @@ uint16_t sockets_port(const struct extra *x)
 
 bool sockets_is_path(uint32_t path_id)
 {
-    return path_id >= SOCKETS_PATH;
+    return path_id >= SOCKETS_PATH && path_id < SOCKETS_PATH_END;
 }
 
 struct quic_path sockets_path(const struct extra *x, const struct addr *remote)

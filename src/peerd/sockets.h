@@ -6,8 +6,9 @@
 #include "quic/quic.h"
 
 /* Path ids of sessions begin here. */
-#define SOCKETS_PATH 4096
-#define SOCKETS_MAX  1024
+#define SOCKETS_PATH     4096
+#define SOCKETS_PATH_END 0xc0000000u /* and end here */
+#define SOCKETS_MAX      1024
 
 struct net;
 struct remote;
