@@ -46,7 +46,7 @@ static const char usage[] =
     "\n"
     "  --rendezvous HOST:PORT  a server to register at and to ask; may be given several times\n"
     "  --key FILE              the identity (default: $BERTH_KEY, or ~/.config/berth/key)\n"
-    "  --listen PORT           the UDP port (default: that of the last time, else any)\n"
+    "  --listen PORT           the UDP and TCP port (default: that of the last time, else any)\n"
     "  --daemon                go to the background when ready\n"
     "  --auto                  end when nothing is published, forwarded or connected\n"
     "  --log LEVEL             error, warn, info or debug (default info)\n"
