@@ -218,6 +218,8 @@ def test_refusals_have_reasons_and_strangers_are_not_heard_of(pair, listen):
     assert "calls" not in home.daemons["berth-peer"].output()
     home.publish("web", service.address, "--allow", "anyone")
     assert stranger.good("dial", f"{home.key}/web", input=b"hello") == "hello"
+    home.good("deny", "anyone")
+    assert "NotAllowed" in stranger.refused("dial", "home/web")
     home.good("unpublish", "web")
     assert "NotAllowed" in stranger.refused("dial", "home/web")
     assert len(service.peers) == 1
@@ -233,6 +235,7 @@ def test_allow_and_deny_take_effect_at_once(pair, listen):
     assert "NotAllowed" in laptop.refused("dial", "home/b")
     home.good("allow", "laptop")
     assert laptop.good("dial", "home/b", input=b"2") == "2"
+    assert "still let in" in home.refused("deny", "laptop", "b")
     home.good("deny", "laptop")
     assert "NotAllowed" in laptop.refused("dial", "home/a")
     assert "was not allowed" in home.refused("deny", "laptop")
