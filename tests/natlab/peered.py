@@ -92,13 +92,14 @@ class LabWorld(peers.World):
 
     def _rules_between(self, verb):
         self.lab.namespaces["core"].run(["nft", "-f", "-"], text=True, input=(
-            "table inet between { chain c { type filter hook forward priority 0; } }\n"
+            "table inet between {\n chain c {\n type filter hook forward priority 0;\n }\n }\n"
             "flush chain inet between c\n" + verb))
 
     def cut_between(self):
         """Nothing passes from one side to the other; both reach the server."""
-        self._rules_between("add rule inet between c ip saddr 11.1.0.0/16 ip daddr 11.2.0.0/16 drop\n"
-                            "add rule inet between c ip saddr 11.2.0.0/16 ip daddr 11.1.0.0/16 drop\n")
+        self._rules_between("".join(
+            f"add rule inet between c ip saddr 11.{a}.0.0/16 ip daddr 11.{b}.0.0/16 drop\n"
+            for a, b in ((1, 2), (2, 1))))
 
     def restore_between(self):
         self._rules_between("")

@@ -12,7 +12,7 @@ from peers import started
 from programs import Postgresql, Redis, Sshd
 
 # A dead path is noticed and what it carried goes on within this; the machine may be busy.
-LIMIT, BUSY = 7, 1.5
+LIMIT, GONE, BUSY = 7, 11, 1.5
 PAIRS = [("apdf", "linux", "direct"), ("udpblock", "pub", "relay"), ("sym", "sym", "relay"),
          ("pub", "pub", "direct")]
 
@@ -97,7 +97,7 @@ def test_unmodified_programs_are_used_through_nats(worlds, tmp_path, a, b, path)
 
 
 def _registered(peer):
-    return '"registered"' in peer.good("published", "--json")
+    return '"registered"' in peer.good("publish", "--json")
 
 
 def test_kill_of_the_server_stops_no_transfer(moving):
@@ -114,7 +114,8 @@ def test_kill_of_a_peer_ends_the_transfer(moving):
     begun = time.monotonic()
     moving.transfer.thread.join(20)
     assert moving.transfer.ended, "the other end hangs"
-    assert moving.transfer.ended - begun < 10 + BUSY
+    assert moving.transfer.ended - begun < GONE + BUSY
+    print(f"kill of the peer: heard of after {moving.transfer.ended - begun:.2f} s")
     assert moving.transfer.dial.wait(5) != 0
 
 
@@ -172,8 +173,8 @@ def test_who_is_not_allowed_sends_the_callee_nothing(worlds):
     world.home.publish("data", "127.0.0.1:7000")
     world.home.berth("deny", "laptop")
     world.lab.b.run(["nft", "-f", "-"], text=True, input=(
-        "table inet seen { counter c {}\n chain in { type filter hook input priority 0; "
-        "iif != lo counter name c; } }\n"))
+        "table inet seen {\n counter c {\n }\n chain in {\n type filter hook input priority 0;\n"
+        "iif != lo counter name c\n }\n }\n"))
 
     def unheard():
         """What the server has for its peers from time to time may come meanwhile."""
@@ -182,7 +183,7 @@ def test_who_is_not_allowed_sends_the_callee_nothing(worlds):
         return _packets_for(world.lab.b) == before
 
     assert unheard() or unheard() or unheard()
-    assert world.laptop.key not in world.home.good("peers", "--json")
+    assert world.home.path("laptop") is None
 
 
 def test_two_in_one_lan_need_no_server(worlds):
