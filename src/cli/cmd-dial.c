@@ -1,6 +1,6 @@
 /* berth dial: a connection to a peer's service on standard input and output, as ssh's ProxyCommand
  * wants it. berth-peer makes the connection; here its end of a socket pair is pumped, or the very
- * socket is given away. */
+ * socket is given away. The pair is of TCP: a Unix socket could not tell a reset from an end. */
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/peerd.h"
 #include "ipc/fdmsg.h"
+#include "ipc/pair.h"
 
 #define PUMP_BYTES 65536
 
@@ -46,7 +47,7 @@ struct dial {
 /* One direction; `open` until the end was passed on. */
 struct flow {
     int from, to;
-    bool open;
+    bool open, reset;
     size_t at, held;
     char bytes[PUMP_BYTES];
 };
@@ -114,7 +115,10 @@ static int pump_step(struct flow *up, struct flow *down)
     p[4] = (struct pollfd){down->from, 0, 0};
     if (poll(p, 5, -1) < 0)
         return errno == EINTR ? 0 : -errno;
-    if (flow_run(up, p) < 0)
+    int sent = flow_run(up, p);
+    /* A reset is told once, to whoever asks first. */
+    up->reset = up->reset || sent == -ECONNRESET;
+    if (sent < 0)
         up->open = false;
     int r = flow_run(down, p + 2);
     if (r == 0 && p[4].revents & (POLLHUP | POLLERR) && !down->open)
@@ -134,6 +138,8 @@ static int pump(int sock)
     flows[0].open = flows[1].open = true;
     while (r == 0 && (flows[0].open || flows[1].open))
         r = pump_step(&flows[0], &flows[1]);
+    if (r == 0 && flows[0].reset)
+        r = -ECONNRESET;
     free(flows);
     return r;
 }
@@ -161,13 +167,27 @@ static int ask(const struct dial *o, int send_fd)
     return status;
 }
 
+/* Without a loopback interface a reset looks like an end. */
+static int pair_open(int ret_pair[2])
+{
+    static const uint8_t loopback[4] = {127, 0, 0, 1};
+    const struct addr from = addr_make(AF_INET, loopback, 0);
+    struct pair p;
+    if (pair_make(&from, &p) < 0)
+        return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_pair) < 0 ? -errno : 0;
+    ret_pair[0] = p.ours;
+    ret_pair[1] = p.theirs;
+    return 0;
+}
+
 static int run(const struct dial *o)
 {
     int pair[2];
     if (!o->fdpass && same_socket())
         return ask(o, STDIN_FILENO);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return cli_fail("dial", "no socket: %s", strerror(errno));
+    int made = pair_open(pair);
+    if (made < 0)
+        return cli_fail("dial", "no socket: %s", strerror(-made));
     CLEANUP_FD int ours = pair[0];
     int status = ask(o, pair[1]);
     (void)close(pair[1]);

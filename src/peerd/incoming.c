@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "peerd/pair.h"
+#include "ipc/pair.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
 #include "wire/proxy.h"

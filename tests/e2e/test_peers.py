@@ -15,7 +15,7 @@ import time
 import pytest
 
 from harness import free_port, reset, wait_until
-from peers import Server, World
+from peers import Server, World, started
 from programs import Postgresql, Redis, Sshd
 from rdv_peer import ANSWERED, Asker, Peer as Caller, sealed_offer
 
@@ -109,32 +109,6 @@ def listen():
 def echo(s):
     while data := s.recv(65536):
         s.sendall(data)
-
-
-def started(peer, program, address="127.0.0.1"):
-    """An unmodified program of the peer's: its launch, port and process."""
-    if program.missing():
-        pytest.skip(program.missing())
-    folder = os.path.join(peer.home, str(program))
-    os.makedirs(folder, exist_ok=True)
-    port = free_port()
-    launch = program.launch(port, folder, address, program.new_marker())
-    argv = launch.argv
-    if program.user:
-        subprocess.run(["chown", "-R", program.user, folder], check=True, timeout=20)
-        for path in (peer.world.folder, peer.home):
-            os.chmod(path, 0o755)
-        argv = ["runuser", "-u", program.user, "--", *argv]
-    proc = peer.run(argv, env=launch.env)
-
-    def answers():
-        assert proc.is_running(), proc.output()
-        return peer.command(["/usr/bin/python3", "-c",
-                             f"import socket; socket.create_connection(('{address}', {port}), 1)"],
-                            timeout=20).returncode == 0
-
-    wait_until(answers, 20, f"{program} listening")
-    return launch, port, folder
 
 
 # Programs ----------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /* Pairs of connected sockets: who is at the other end is who was meant. */
-#include "peerd/pair.h"
+#include "ipc/pair.h"
 
 #include "test.h"
 #include "wire/streammsg.h"

@@ -1,6 +1,6 @@
 /* Makes pairs of connected TCP sockets. Only the connection that was made here is accepted: any
  * local process may connect to a listening socket. */
-#include "peerd/pair.h"
+#include "ipc/pair.h"
 
 #include <netinet/tcp.h>
 
