@@ -2,6 +2,7 @@
  * wants it. berth-peer makes the connection; here its end of a socket pair is pumped, or the very
  * socket is given away. */
 #include <getopt.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -138,6 +139,14 @@ static int pump(int sock)
     return r;
 }
 
+static void connected_print(const char *target, const char *text)
+{
+    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    (void)fprintf(stderr, "connected to %s after %lld ms\n", target,
+                  (long long)json_integer_value(json_object_get(j, "ms")));
+    json_decref(j);
+}
+
 static int ask(const struct dial *o, int send_fd)
 {
     struct peerd_ask a;
@@ -155,7 +164,7 @@ static int ask(const struct dial *o, int send_fd)
     if (r < 0)
         status = cli_fail("dial", "%s: %s", o->target, a.reason ? a.reason : strerror(-r));
     else if (o->verbose)
-        (void)fprintf(stderr, "connected to %s %s\n", o->target, text ? text : "");
+        connected_print(o->target, text);
     free(text);
     peerd_end(&a);
     return status;

@@ -274,7 +274,7 @@ static void deny(struct ask *ask)
 {
     struct state *s = &ask->peerd->state;
     const char *service = value(ask, "service"), *text = value(ask, "key");
-    struct allowed a;
+    struct allowed a = {.name = ""};
     bool was = false;
     if (is_on(ask, "anyone")) {
         for (size_t i = 0; i < s->publication_count; i++) {
@@ -287,7 +287,10 @@ static void deny(struct ask *ask)
         was = state_deny(s, &a.key, a.service);
     }
     if (!was) {
-        ask_fail(ask, -ENOENT, "it was not allowed");
+        bool by_all = service && text && state_may(s, &a.key, str_of(service));
+        ask_fail(ask, -ENOENT, "%s",
+                 by_all ? "it still may: it is allowed every service, or anyone is"
+                        : "it was not allowed");
         return;
     }
     all_denied(ask->peerd);
