@@ -178,15 +178,6 @@ static int list(bool as_json)
     return status;
 }
 
-static bool is_registered(const json_t *j)
-{
-    size_t i;
-    const json_t *s;
-    json_array_foreach(json_object_get(j, "servers"), i,
-                       s) if (json_is_true(json_object_get(s, "allow_known"))) return true;
-    return false;
-}
-
 static bool is_allowed(const json_t *j, const char *service)
 {
     size_t i;
@@ -209,7 +200,7 @@ static void told(const struct publish *o, const char *text)
                      o->service);
     if (!is_allowed(j, o->service))
         (void)fprintf(stderr, "nobody may dial it yet: berth allow PEER %s\n", o->service);
-    if (!is_registered(j)) {
+    if (!peerd_is_known(j)) {
         (void)fprintf(stderr, "no rendezvous server knows of it yet:\n");
         servers_print(j);
     }
@@ -298,6 +289,8 @@ int cmd_unpublish(int argc, char **argv)
     peerd_begin(&a, "unpublish");
     peerd_arg(&a, "service", argv[1]);
     int status = peerd_run("unpublish", &a, true, &text);
+    if (status == CLI_OK)
+        peerd_told("unpublish", text);
     free(text);
     peerd_end(&a);
     return status;
