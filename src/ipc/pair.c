@@ -4,8 +4,6 @@
 
 #include <netinet/tcp.h>
 
-#include "wire/streammsg.h"
-
 #define STRANGERS_MAX 16
 
 struct addr pair_address(const struct key *key)
@@ -45,12 +43,11 @@ static int accept_own(int listener, const struct addr *own)
     return -ECONNABORTED;
 }
 
-int pair_make(const struct addr *from, struct pair *ret_pair)
+int pair_make(const struct addr *from, const struct addr *at, struct pair *ret_pair)
 {
     const int one = 1;
-    struct addr any = addr_make(AF_INET, STREAMMSG_IP, 0);
     struct pair p = {-EBADF, -EBADF, .ours_addr = *from};
-    CLEANUP_FD int listener = bound(&any, &p.theirs_addr);
+    CLEANUP_FD int listener = bound(at, &p.theirs_addr);
     CLEANUP_FD int ours = bound(from, &p.ours_addr);
     if (listener < 0 || ours < 0)
         return listener < 0 ? listener : ours;

@@ -256,6 +256,40 @@ def test_a_service_that_nothing_serves_says_so(pair):
     assert "NotServed" in laptop.refused("dial", "home/web")
 
 
+def test_a_connection_that_is_cut_off_does_not_pass_for_whole(pair, listen):
+    home, laptop = pair
+
+    def half(s):
+        s.recv(100)
+        s.sendall(b"the first half")
+        assert s.recv(100) == b"go"
+        reset(s)
+
+    home.publish("half", listen(half).address, "--allow", "laptop")
+    home.publish("gone", f"127.0.0.1:{free_port()}", "--allow", "laptop")
+    assert "reset" in laptop.refused("dial", "home/gone")
+    dial = laptop.dialling("home/half")
+    dial.stdin.write(b"hello")
+    dial.stdin.flush()
+    assert dial.stdout.read(14) == b"the first half"
+    dial.stdin.write(b"go")
+    dial.stdin.flush()
+    out, err = dial.communicate(timeout=20)
+    assert (out, dial.returncode) == (b"", 1) and b"reset" in err, (out, err)
+
+
+def test_a_mistyped_server_is_refused_and_leaves_the_others(pair, listen):
+    home, laptop = pair
+    home.publish("echo", listen(echo).address, "--allow", "laptop")
+    assert laptop.good("dial", "home/echo", input=b"hello") == "hello"
+    wrong = ("--rendezvous", "127.0.0.1:99999")
+    assert "HOST:PORT" in laptop.refused("dial", *wrong, "home/echo", status=2)
+    laptop.env["BERTH_RENDEZVOUS"] = wrong[1]
+    assert "HOST:PORT" in laptop.refused("dial", "home/echo")
+    del laptop.env["BERTH_RENDEZVOUS"]
+    assert laptop.good("dial", "home/echo", input=b"still there") == "still there"
+
+
 def test_a_changed_key_is_an_error_that_shows_both(pair, listen):
     home, laptop = pair
     service = listen(echo)
