@@ -2,8 +2,9 @@
 # `make demo`: three unmodified servers on one port. First the kernel refuses what berth is for; then
 # python, nginx and sshd share the port, each is reached by its name, and each sees its client's true
 # address. Then a node server lives as a pool: started by its first connection, replaced, killed and
-# upgraded under load. At last one person publishes a program and another one dials it. Needs no root. Everything happens in a temporary folder, with a berthd of its
-# own, and is stopped at the end. Exit status 1 when any step did not show what it should.
+# upgraded under load. At last one person publishes a program and another one dials it, by a rendezvous
+# server. Needs no root. Everything happens in a temporary folder, with daemons of its own, and is
+# stopped at the end. Exit status 1 when any step did not show what it should.
 set -u
 build=$(cd "${1:-build}" && pwd) || exit 1
 berth=$build/berth
@@ -19,6 +20,11 @@ if [ -t 1 ]; then bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'; el
 title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 indent() { sed 's/^/    /'; }
 shown() { printf '    %s$ %s%s\n' "$bold" "$*" "$plain"; }
+shown_at() {
+    local where=$1
+    shift
+    printf '    %s%s$ %s%s\n' "$bold" "$where" "$*" "$plain"
+}
 good() { printf '  %sok%s  %s\n' "$green" "$plain" "$*"; }
 bad() {
     printf '  %sFAILED%s  %s\n' "$red" "$plain" "$*"
@@ -56,10 +62,19 @@ stop() {
     done
     pids=()
 }
+# as WHO COMMAND...: one of the two people of the last part, with a home, key, berthd and berth-peer of
+# their own.
+as() {
+    local who=$1
+    shift
+    env HOME="$work/$who" XDG_CONFIG_HOME= BERTH_KEY= BERTH_RUNTIME_DIR="$work/$who/r" "$@"
+}
 # Workers are the last that live when a step has gone wrong.
 no_worker() { [ "$(workers)" = '' ]; }
 cleanup() {
     stop
+    for who in home laptop; do as "$who" "$berth" peers stop; done >/dev/null 2>&1
+    as home "$berth" stop 2>/dev/null
     "$berth" stop --no-wait api >/dev/null 2>&1
     soon no_worker
     "$berth" stop 2>/dev/null
@@ -292,21 +307,15 @@ loaded "both were killed and then replaced; no request failed"
 title "8. From anywhere: two people, each with a key of their own, and a rendezvous server"
 echo "    Both are on this machine here; they could be behind two NATs."
 mkdir "$work/rendezvous"
-shown "server$ berth-rendezvous --listen 127.0.0.1:0 --state DIR &"
+shown_at server "berth-rendezvous --listen 127.0.0.1:0 --state DIR &"
 start "$work/rendezvous.log" "$build/berth-rendezvous" --listen 127.0.0.1:0 --state "$work/rendezvous"
 rendezvous() { grep -o '127\.0\.0\.1:[0-9]*' "$work/rendezvous.log"; }
 soon rendezvous
 BERTH_RENDEZVOUS=$(rendezvous | head -n 1)
 export BERTH_RENDEZVOUS
-# Their own homes, keys, berthd and berth-peer.
-as() {
-    local who=$1
-    shift
-    HOME=$work/$who XDG_CONFIG_HOME= BERTH_KEY= BERTH_RUNTIME_DIR=$work/$who/r "$@"
-}
 for who in home laptop; do
     mkdir -m 700 "$work/$who" "$work/$who/r"
-    shown "$who$ berth key; berth name claim $who"
+    shown_at "$who" "berth key; berth name claim $who"
     as "$who" "$berth" key 2>/dev/null | indent
     as "$who" "$berth" name claim "$who" | indent
 done
@@ -314,35 +323,37 @@ page=$((port + 1))
 until can_bind "$page" 2>/dev/null; do page=$((page + 1)); done
 start "$work/home.log" "$python" -m http.server --bind 127.0.0.1 --directory "$work/blog" "$page"
 soon fetch "http://127.0.0.1:$page/"
-shown "home$ berth publish web --to $page --allow laptop"
+shown_at home "berth publish web --to $page --allow laptop"
 as home "$berth" publish web --to "$page" --allow laptop 2>&1 | indent
-shown "laptop$ berth dial home/web"
+shown_at laptop "berth dial home/web"
 printf 'GET / HTTP/1.0\r\n\r\n' | as laptop "$berth" dial home/web >"$work/dialled" 2>&1
 tail -n 1 "$work/dialled" | indent
 check "the page came through a session between the two keys" grep -q 'Hello from the blog' "$work/dialled"
 far=$((page + 1))
 until can_bind "$far" 2>/dev/null; do far=$((far + 1)); done
-shown "laptop$ berth forward $far home/web &"
-as laptop "$berth" forward "$far" home/web >"$work/forward.log" 2>&1 </dev/null &
-pids+=($!)
-shown "laptop$ curl http://127.0.0.1:$far/"
+shown_at laptop "berth forward $far home/web &"
+# Not by the function: its process number would be a shell's.
+start "$work/forward.log" env HOME="$work/laptop" XDG_CONFIG_HOME= BERTH_KEY= \
+    BERTH_RUNTIME_DIR="$work/laptop/r" "$berth" forward "$far" home/web
+shown_at laptop "curl http://127.0.0.1:$far/"
 soon fetch "http://127.0.0.1:$far/"
 fetch "http://127.0.0.1:$far/" | indent
 direct() { as laptop "$berth" peers | grep -q direct; }
 check "it began on the relay and goes directly now" soon direct
-shown "laptop$ berth peers"
-as laptop "$berth" peers | cut -c 1-17,74- | indent
-shown "home$ berth deny laptop"
+shown_at laptop "berth peers"
+as laptop "$berth" peers | cut -c 1-17,91- | indent
+shown_at home "berth deny laptop"
 as home "$berth" deny laptop
-shown "laptop$ berth dial home/web"
+shown_at laptop "berth dial home/web"
 as laptop "$berth" dial home/web </dev/null >"$work/denied" 2>&1
 indent <"$work/denied"
 check "who is not allowed is refused" grep -q NotAllowed "$work/denied"
-for who in home laptop; do as "$who" "$berth" peers stop; done
-as home "$berth" stop
 
+# ---------------------------------------------------------------------------------------------------
 title "9. Everything is stopped"
 stop
+for who in home laptop; do as "$who" "$berth" peers stop; done
+as home "$berth" stop
 shown "berth stop api"
 "$berth" stop api
 check "its workers have ended" no_worker

@@ -46,6 +46,8 @@ static int ask(const char *verb, const char *who, const char *service, struct re
     }
     if (status == CLI_OK)
         status = peerd_run(verb, &a, true, &answer);
+    if (status == CLI_OK && answer)
+        peerd_told(verb, answer);
     free(answer);
     peerd_end(&a);
     return status;

@@ -2,6 +2,7 @@
  * wants it. berth-peer makes the connection; here its end of a socket pair is pumped, or the very
  * socket is given away. */
 #include <getopt.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "cli/cli.h"
 #include "cli/peerd.h"
 #include "ipc/fdmsg.h"
+#include "ipc/pair.h"
 
 #define PUMP_BYTES 65536
 
@@ -46,7 +48,7 @@ struct dial {
 /* One direction; `open` until the end was passed on. */
 struct flow {
     int from, to;
-    bool open;
+    bool open, was_reset;
     size_t at, held;
     char bytes[PUMP_BYTES];
 };
@@ -114,9 +116,12 @@ static int pump_step(struct flow *up, struct flow *down)
     p[4] = (struct pollfd){down->from, 0, 0};
     if (poll(p, 5, -1) < 0)
         return errno == EINTR ? 0 : -errno;
-    if (flow_run(up, p) < 0)
+    int r = flow_run(up, p);
+    if (r < 0) {
         up->open = false;
-    int r = flow_run(down, p + 2);
+        up->was_reset = r == -ECONNRESET;
+    }
+    r = flow_run(down, p + 2);
     if (r == 0 && p[4].revents & (POLLHUP | POLLERR) && !down->open)
         up->open = false;
     return r;
@@ -134,8 +139,19 @@ static int pump(int sock)
     flows[0].open = flows[1].open = true;
     while (r == 0 && (flows[0].open || flows[1].open))
         r = pump_step(&flows[0], &flows[1]);
+    /* Whoever meets a reset first has it to himself: reading then sees an end. */
+    if (r == 0 && flows[0].was_reset)
+        r = -ECONNRESET;
     free(flows);
     return r;
+}
+
+static void connected_print(const char *target, const char *text)
+{
+    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    (void)fprintf(stderr, "connected to %s after %lld ms\n", target,
+                  (long long)json_integer_value(json_object_get(j, "ms")));
+    json_decref(j);
 }
 
 static int ask(const struct dial *o, int send_fd)
@@ -155,25 +171,30 @@ static int ask(const struct dial *o, int send_fd)
     if (r < 0)
         status = cli_fail("dial", "%s: %s", o->target, a.reason ? a.reason : strerror(-r));
     else if (o->verbose)
-        (void)fprintf(stderr, "connected to %s %s\n", o->target, text ? text : "");
+        connected_print(o->target, text);
     free(text);
     peerd_end(&a);
     return status;
 }
 
+/* TCP, because a reset of a Unix socket is seen as its end: what is cut off would pass for whole.
+ */
 static int run(const struct dial *o)
 {
-    int pair[2];
+    static const uint8_t loopback[4] = {127, 0, 0, 1};
+    struct addr any = addr_make(AF_INET, loopback, 0);
+    struct pair pair;
     if (!o->fdpass && same_socket())
         return ask(o, STDIN_FILENO);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return cli_fail("dial", "no socket: %s", strerror(errno));
-    CLEANUP_FD int ours = pair[0];
-    int status = ask(o, pair[1]);
-    (void)close(pair[1]);
+    int r = pair_make(&any, &any, &pair);
+    if (r < 0)
+        return cli_fail("dial", "no socket: %s", strerror(-r));
+    CLEANUP_FD int ours = pair.ours;
+    int status = ask(o, pair.theirs);
+    (void)close(pair.theirs);
     if (status != CLI_OK)
         return status;
-    int r = o->fdpass ? fdmsg_send(STDOUT_FILENO, "", 1, &ours, 1, 0) : pump(ours);
+    r = o->fdpass ? fdmsg_send(STDOUT_FILENO, "", 1, &ours, 1, 0) : pump(ours);
     if (r == -EPIPE || r == 0)
         return CLI_OK;
     return cli_fail("dial", "%s: %s", o->target,

@@ -115,16 +115,16 @@ static void session_print(const json_t *s)
     const char *address = json_string_value(json_object_get(s, "address"));
     char in[16], out[16];
     if (!s) {
-        (void)printf("%-7s %9s %9s %9s  ", "-", "", "", "");
+        (void)putchar('-');
         return;
     }
     const char *transport = json_string_value(json_object_get(s, "transport"));
     bool tcp = transport && strcmp(transport, "tcp") == 0;
     bytes_format(json_integer_value(json_object_get(s, "bytes_in")), in);
     bytes_format(json_integer_value(json_object_get(s, "bytes_out")), out);
-    (void)printf("%-7s %6.1f ms %9s %9s  %s %s", json_string_value(json_object_get(s, "path")),
+    (void)printf("%-7s %6.1f ms %9s %9s  %s%s", json_string_value(json_object_get(s, "path")),
                  (double)json_integer_value(json_object_get(s, "rtt_us")) / 1000, in, out,
-                 address ? address : "", tcp ? "(TCP) " : "");
+                 address ? address : "", tcp ? " (TCP)" : "");
 }
 
 static void list_print(const json_t *list)

@@ -88,10 +88,37 @@ static int address_read(const char *text, char buf[ADDR_TEXT_MAX], uint16_t *ret
     return CLI_OK;
 }
 
+/* A peer may be allowed this service and all of them. */
+static bool is_told(const json_t *allowed, size_t n)
+{
+    const char *key = json_string_value(json_object_get(json_array_get(allowed, n), "key"));
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(json_string_value(json_object_get(json_array_get(allowed, i), "key")), key) == 0)
+            return true;
+    return false;
+}
+
+static void allowed_print(const json_t *s)
+{
+    size_t i;
+    const json_t *a;
+    bool anyone = json_is_true(json_object_get(s, "anyone"));
+    const json_t *allowed = json_object_get(s, "allowed");
+    (void)printf("%s", anyone ? "anyone" : json_array_size(allowed) ? "" : "nobody");
+    json_array_foreach(allowed, i, a)
+    {
+        const char *name = json_string_value(json_object_get(a, "name"));
+        if (!is_told(allowed, i))
+            (void)printf("%s%s", i || anyone ? ", " : "",
+                         *name ? name : json_string_value(json_object_get(a, "key")));
+    }
+    (void)putchar('\n');
+}
+
 static void list_print(const json_t *j)
 {
-    size_t i, k;
-    const json_t *s, *a;
+    size_t i;
+    const json_t *s;
     const json_t *services = json_object_get(j, "services");
     if (json_array_size(services) == 0) {
         (void)puts("nothing is published: berth publish SERVICE --to ADDRESS --allow PEER");
@@ -106,16 +133,7 @@ static void list_print(const json_t *j)
                      *to ? to : "(a program)",
                      (long long)json_integer_value(json_object_get(s, "streams")),
                      (long long)json_integer_value(json_object_get(s, "refused")));
-        bool anyone = json_is_true(json_object_get(s, "anyone"));
-        const json_t *allowed = json_object_get(s, "allowed");
-        (void)printf("%s", anyone ? "anyone" : json_array_size(allowed) ? "" : "nobody");
-        json_array_foreach(allowed, k, a)
-        {
-            const char *name = json_string_value(json_object_get(a, "name"));
-            (void)printf("%s%s", k || anyone ? ", " : "",
-                         *name ? name : json_string_value(json_object_get(a, "key")));
-        }
-        (void)putchar('\n');
+        allowed_print(s);
     }
 }
 
@@ -160,12 +178,14 @@ static int list(bool as_json)
     return status;
 }
 
-static bool is_registered(const json_t *j)
+static bool is_allowed(const json_t *j, const char *service)
 {
     size_t i;
     const json_t *s;
-    json_array_foreach(json_object_get(j, "servers"), i,
-                       s) if (json_is_true(json_object_get(s, "allow_known"))) return true;
+    json_array_foreach(json_object_get(j, "services"), i,
+                       s) if (strcmp(json_string_value(json_object_get(s, "service")), service) ==
+                              0) return json_is_true(json_object_get(s, "anyone")) ||
+        json_array_size(json_object_get(s, "allowed")) > 0;
     return false;
 }
 
@@ -173,12 +193,14 @@ static bool is_registered(const json_t *j)
 static void told(const struct publish *o, const char *text)
 {
     json_t *j = text ? json_loads(text, 0, NULL) : NULL;
-    (void)printf("published %s%s%s\n", o->service, o->to ? ", which is at " : "",
-                 o->to ? o->to : "");
-    if (!o->anyone && o->allow_count == 0)
-        (void)fprintf(stderr, "nobody may dial it yet unless allowed before: berth allow PEER %s\n",
-                      o->service);
-    if (!is_registered(j)) {
+    if (o->to)
+        (void)printf("published %s, which is at %s\n", o->service, o->to);
+    else
+        (void)printf("published %s, for a program under `berth run --publish %s`\n", o->service,
+                     o->service);
+    if (!is_allowed(j, o->service))
+        (void)fprintf(stderr, "nobody may dial it yet: berth allow PEER %s\n", o->service);
+    if (!peerd_is_known(j)) {
         (void)fprintf(stderr, "no rendezvous server knows of it yet:\n");
         servers_print(j);
     }
@@ -267,6 +289,8 @@ int cmd_unpublish(int argc, char **argv)
     peerd_begin(&a, "unpublish");
     peerd_arg(&a, "service", argv[1]);
     int status = peerd_run("unpublish", &a, true, &text);
+    if (status == CLI_OK)
+        peerd_told("unpublish", text);
     free(text);
     peerd_end(&a);
     return status;

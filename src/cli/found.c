@@ -29,12 +29,23 @@ static int ask_one(const struct target *t, const char *server, struct client *c,
     return r < 0 ? r : client_lookup(c, str_of(t->name), &t->key, ret_answer);
 }
 
+/* Several peers may be meant by one command: it is said which. */
+static int refused(const char *verb, const struct target *t, const char *server,
+                   const struct rdvmsg *answer)
+{
+    char key[KEY_TEXT_MAX];
+    if (answer->type != RDVMSG_ERROR)
+        return peer_refused(verb, server, answer);
+    return cli_fail(verb, "%s: %s: %s: %s", *t->name ? t->name : key_format(&t->key, key), server,
+                    rdv_reason_word(answer->reason), rdv_reason_sentence(answer->reason));
+}
+
 /* The answer's slices point into the client. */
 static int take(const char *verb, const struct target *t, const struct rdvmsg *answer,
                 struct found *f)
 {
     if (answer->type != RDVMSG_FOUND)
-        return peer_refused(verb, f->server, answer);
+        return refused(verb, t, f->server, answer);
     char trouble[FOUND_TROUBLE_MAX];
     int r = found_check(t, answer, f, trouble, sizeof trouble);
     return r < 0 ? cli_fail(verb, "%s", trouble) : remember(verb, t, f);

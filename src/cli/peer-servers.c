@@ -8,6 +8,7 @@
 #include "cli/peer.h"
 #include "conf/conf.h"
 #include "keys/place.h"
+#include "rendezvous/server-name.h"
 
 static void add(struct rendezvous *r, const char *server)
 {
@@ -39,8 +40,11 @@ static void configured_somewhere(struct rendezvous *r)
 
 int peer_server_add(const char *verb, struct rendezvous *r, const char *server)
 {
+    struct server_name name;
     if (r->count == RENDEZVOUS_MAX)
         return cli_usage(verb, "more than %d servers", RENDEZVOUS_MAX);
+    if (server_name_parse(server, &name) < 0)
+        return cli_usage(verb, "--rendezvous takes HOST:PORT, not '%s'", server);
     r->servers[r->count++] = server;
     return CLI_OK;
 }

@@ -1,7 +1,6 @@
 /* Questions to berth-peer: put together, sent, and what is refused told to people. */
 #include "cli/peerd.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -89,6 +88,23 @@ int peerd_run(const char *verb, struct peerd_ask *a, bool start, char **ret_text
         return status;
     int r = peerd_send(a, fd, -EBADF, ret_text);
     return r < 0 ? cli_fail(verb, "%s", a->reason ? a->reason : strerror(-r)) : CLI_OK;
+}
+
+bool peerd_is_known(const json_t *answer)
+{
+    size_t i;
+    const json_t *s;
+    json_array_foreach(json_object_get(answer, "servers"), i,
+                       s) if (json_is_true(json_object_get(s, "allow_known"))) return true;
+    return false;
+}
+
+void peerd_told(const char *verb, const char *answer)
+{
+    json_t *j = json_loads(answer, 0, NULL);
+    if (json_array_size(json_object_get(j, "servers")) > 0 && !peerd_is_known(j))
+        (void)fprintf(stderr, "berth %s: done, but no rendezvous server knows of it yet\n", verb);
+    json_decref(j);
 }
 
 int peerd_or_servers(const char *verb, struct rendezvous *where)

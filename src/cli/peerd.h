@@ -1,6 +1,8 @@
 #pragma once
 /* Asking berth-peer. */
 
+#include <jansson.h>
+
 #include "cli/peer.h"
 #include "wire/appmsg.h"
 
@@ -29,6 +31,11 @@ int peerd_connect(const char *verb, bool start, int *ret_fd);
 int peerd_send(struct peerd_ask *a, int fd, int send_fd, char **ret_text) WARN_UNUSED;
 /* All of it, for verbs with nothing special: CLI_OK, or complains. */
 int peerd_run(const char *verb, struct peerd_ask *a, bool start, char **ret_text);
+
+/* Of berth-peer's answer to a change: does a server know? */
+bool peerd_is_known(const json_t *answer);
+/* Says so when none does. */
+void peerd_told(const char *verb, const char *answer);
 
 /* Where to ask: as given, or $BERTH_RENDEZVOUS, or where berth-peer asks. CLI_OK, or complains. */
 int peerd_or_servers(const char *verb, struct rendezvous *where);

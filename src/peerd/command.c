@@ -257,10 +257,15 @@ static void unpublish(struct ask *ask)
     changed(ask);
 }
 
+static bool is_all(const char *service)
+{
+    return !service || strcmp(service, STATE_ALL) == 0;
+}
+
 static void allow(struct ask *ask)
 {
     const char *service = value(ask, "service");
-    bool all = !service || strcmp(service, STATE_ALL) == 0;
+    bool all = is_all(service);
     struct publication *p = all ? NULL : publication_wanted(ask);
     if (!all && !p)
         return;
@@ -275,19 +280,22 @@ static void deny(struct ask *ask)
     struct state *s = &ask->peerd->state;
     const char *service = value(ask, "service"), *text = value(ask, "key");
     struct allowed a;
-    bool was = false;
+    bool was = false, still = false;
     if (is_on(ask, "anyone")) {
         for (size_t i = 0; i < s->publication_count; i++) {
             struct publication *p = &s->publications[i];
-            bool meant = !service || strcmp(service, p->service) == 0;
+            bool meant = is_all(service) || strcmp(service, p->service) == 0;
             was |= meant && p->anyone;
             p->anyone &= !meant;
         }
     } else if (text && allowed_parse(text, service ? service : STATE_ALL, &a) == 0) {
         was = state_deny(s, &a.key, a.service);
+        still = state_may(s, &a.key, is_all(service) ? STR("") : str_of(service));
     }
     if (!was) {
-        ask_fail(ask, -ENOENT, "it was not allowed");
+        ask_fail(ask, still ? -EPERM : -ENOENT, "%s",
+                 still ? "it is still let in: it may dial everything, or anyone may"
+                       : "it was not allowed");
         return;
     }
     all_denied(ask->peerd);

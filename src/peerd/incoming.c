@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "peerd/pair.h"
+#include "ipc/pair.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
 #include "wire/proxy.h"
+#include "wire/streammsg.h"
 
 static void incoming_free(struct incoming *in)
 {
@@ -55,7 +56,8 @@ static int hand_over(struct peerd *p, struct incoming *in)
 {
     struct pair pair;
     struct addr from = pair_address(&in->key);
-    int r = pair_make(&from, &pair);
+    struct addr at = addr_make(AF_INET, STREAMMSG_IP, 0);
+    int r = pair_make(&from, &at, &pair);
     if (r < 0)
         return r;
     in->fd = pair.ours;

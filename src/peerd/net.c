@@ -13,6 +13,7 @@
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
+#include "rendezvous/server-name.h"
 #include "wire/relay.h"
 
 uint64_t net_unix_ms(void)
@@ -447,7 +448,9 @@ int net_server_add(struct net *n, const char *server)
         if (strcmp(n->servers[i], server) == 0)
             return 0;
     size_t size = strlen(server) + 1;
-    if (size > sizeof n->servers[0] || size == 1)
+    struct server_name name;
+    /* One that makes no sense would be the end of all of them. */
+    if (size > sizeof n->servers[0] || server_name_parse(server, &name) < 0)
         return -EINVAL;
     if (n->server_count == PRESENCE_SERVERS_MAX)
         return -ENOSPC;

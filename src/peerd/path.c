@@ -9,15 +9,23 @@
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
 
-/* A path over which nothing comes for so long is dead, when something was asked. */
-#define DEAD_MS       5500
-#define LOOK_MS       1000
-#define AGAIN_MS      1100
-#define FALL_AGAIN_MS 200
-/* After checks that found nothing, the first few times. */
-#define SOON_MS  1000
-#define SOON_MAX 3
-#define REST_MS  60000
+/* A path over which nothing comes for so long is dead: with streams, which have answers or pings
+ * every two seconds, and without, when there is a ping every 15 seconds. What it carried must go on
+ * over the relay within 7 seconds in all. */
+#define DEAD_MS      3500
+#define IDLE_DEAD_MS 20000
+#define LOOK_MS      500
+/* The same just after a change of the network. */
+#define CHANGED_DEAD_MS 1000
+#define AGAIN_MS        1100
+#define FALL_AGAIN_MS   200
+/* After checks that found nothing, the first few times; after a direct path has died, doubled each
+ * time, but not when it had lasted. */
+#define SOON_MS     1000
+#define SOON_MAX    3
+#define REST_MS     60000
+#define LASTS_MS    60000
+#define DOUBLED_MAX 6
 
 const char *path_result_word(enum path_result result)
 {
@@ -69,7 +77,7 @@ static void settle(struct remote *r)
     struct session_stats s;
     session_stat(r->session, &s);
     r->path.stage = PATH_DIRECT;
-    r->path.heard_ms = r->path.settled_ms = clock_now_ms();
+    r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
     if (s.quic.path.id == NET_PATH_UDP)
@@ -108,6 +116,15 @@ static void step(struct remote *r)
     }
 }
 
+/* A new introduction soon: what has died was a mapping or an address more often than the way. */
+static void rest_shortly(struct remote *r)
+{
+    unsigned doubled = r->path.deaths > 0 ? r->path.deaths - 1 : 0;
+    uint64_t ms = (uint64_t)SOON_MS << (doubled < DOUBLED_MAX ? doubled : DOUBLED_MAX);
+    r->path.stage = PATH_RESTING;
+    timer_set(r, ms < REST_MS ? ms : REST_MS);
+}
+
 /* Back to the relay, at once; without one a new channel is asked for. */
 static void fall(struct remote *r)
 {
@@ -126,7 +143,7 @@ static void fall(struct remote *r)
     if (session_move(r->session, &path, true) == -EAGAIN)
         timer_set(r, FALL_AGAIN_MS);
     else
-        rest(r);
+        rest_shortly(r);
 }
 
 /* Whatever was under way is void: another relay channel than before. */
@@ -141,10 +158,12 @@ static void direct_died(struct remote *r)
     log_info("direct path dead peer=%s", remote_label(r, label));
     trail_add(&r->trail, "the direct path died: back to the relay");
     r->path.falls++;
+    r->path.deaths = clock_now_ms() - r->path.since_ms > LASTS_MS ? 1 : r->path.deaths + 1;
+    r->path.failures = 0;
     fall(r);
 }
 
-/* Only where something is under way silence means anything. */
+/* Where nothing was asked silence means nothing, until there has been a ping. */
 static void look(struct remote *r)
 {
     struct path *p = &r->path;
@@ -155,18 +174,19 @@ static void look(struct remote *r)
         return;
     }
     session_stat(r->session, &s);
-    if (s.quic.packets_in != p->packets_in || s.streams == 0) {
+    if (s.quic.packets_in != p->packets_in || (s.streams > 0 && !p->busy)) {
         p->packets_in = s.quic.packets_in;
         p->heard_ms = now;
     }
-    if (now - p->heard_ms > DEAD_MS) {
+    p->busy = s.streams > 0;
+    if (now - p->heard_ms > (p->busy ? DEAD_MS : IDLE_DEAD_MS)) {
         direct_died(r);
         return;
     }
     timer_set(r, LOOK_MS);
     /* UDP is better: it is asked for again now and then. */
-    if (goes_over_tcp(r) && now - p->settled_ms > REST_MS) {
-        p->settled_ms = now;
+    if (goes_over_tcp(r) && now - p->asked_ms > REST_MS) {
+        p->asked_ms = now;
         remote_recall(r);
     }
 }
@@ -291,6 +311,17 @@ void path_retry(struct remote *r)
         remote_recall(r);
     if (r->path.stage == PATH_RESTING)
         timer_set(r, REST_MS);
+}
+
+void path_network_changed(struct remote *r)
+{
+    struct path *p = &r->path;
+    path_retry(r);
+    if (p->stage != PATH_DIRECT)
+        return;
+    uint64_t heard = clock_now_ms() - (p->busy ? DEAD_MS : IDLE_DEAD_MS) + CHANGED_DEAD_MS;
+    if (heard < p->heard_ms)
+        p->heard_ms = heard;
 }
 
 void path_answered(struct remote *r, const struct quic_path *path, bool ok)

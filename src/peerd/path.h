@@ -34,9 +34,12 @@ struct path {
     size_t count, at;
     struct timer timer;
     uint64_t packets_in; /* when last looked at */
-    uint64_t heard_ms;   /* when that had changed */
-    uint64_t settled_ms; /* since when it is direct, or a better way was asked for */
+    uint64_t heard_ms;   /* when that had changed, or something was asked */
+    uint64_t since_ms;   /* when it went directly */
+    bool busy;           /* had streams when last looked at */
+    uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;
+    unsigned deaths;   /* of direct paths that had not lasted, in a row */
     unsigned failures; /* of checks, since the last that found something */
 };
 
@@ -52,6 +55,8 @@ void path_up(struct remote *r);
 void path_not_found(struct remote *r, bool hopeless);
 /* Somebody asks for a better path: what has rested is tried again now. */
 void path_retry(struct remote *r);
+/* We are on another network, or on one more: a direct path has to show soon that it still works. */
+void path_network_changed(struct remote *r);
 /* To the relay, at once. */
 void path_relay(struct remote *r);
 /* This way has ended: nothing can be sent over it any more. */

@@ -17,8 +17,10 @@
 /* Between attempts: at once after a loss, then slower. */
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
-/* How long berthd may take for its answer. */
-#define ANSWER_S 3
+/* How long berthd may take for its answer when a user waits for it, and when nobody does: sessions
+ * stand still meanwhile. */
+#define ANSWER_MS 3000
+#define ATTACH_MS 200
 
 static bool is_wanted(const struct source *s)
 {
@@ -77,9 +79,9 @@ static void source_readable(struct watch *w, uint32_t events)
         lost(s, "dispatch went away");
 }
 
-static int connect_berthd(void)
+static int connect_berthd(unsigned answer_ms)
 {
-    const struct timeval tv = {.tv_sec = ANSWER_S};
+    const struct timeval tv = {.tv_sec = answer_ms / 1000, .tv_usec = answer_ms % 1000 * 1000};
     int fd = runtime_connect(RUNTIME_CONTROL);
     if (fd >= 0)
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
@@ -113,7 +115,7 @@ static int ask(int control, const struct appmsg *m, int send_fd, int *ret_fd)
 static int attach(struct source *s)
 {
     CLEANUP_FD int fd = -EBADF;
-    CLEANUP_FD int control = connect_berthd();
+    CLEANUP_FD int control = connect_berthd(ATTACH_MS);
     int r =
         control < 0 ? control : ask(control, &(struct appmsg){.type = APPMSG_SOURCE}, -EBADF, &fd);
     if (r == 0)
@@ -140,7 +142,7 @@ static int definition_make(const struct publication *p)
 
 static int route_add(const struct publication *p)
 {
-    CLEANUP_FD int control = connect_berthd();
+    CLEANUP_FD int control = connect_berthd(ANSWER_MS);
     CLEANUP_FD int definition = control < 0 ? -EBADF : definition_make(p);
     if (control < 0 || definition < 0)
         return control < 0 ? control : definition;
@@ -151,7 +153,7 @@ static int route_add(const struct publication *p)
 void source_unroute(const struct publication *p)
 {
     char name[64];
-    CLEANUP_FD int control = *p->to ? connect_berthd() : -EBADF;
+    CLEANUP_FD int control = *p->to ? connect_berthd(ANSWER_MS) : -EBADF;
     if (control < 0)
         return;
     int n = snprintf(name, sizeof name, "peer-%s", p->service);

@@ -37,7 +37,7 @@ static size_t accept_some(struct worker *w, struct shard *s, struct conn *batch)
         c->state = CONN_SNIFF;
         c->fd = fd;
         c->proxy = s->listener->proxy;
-        c->polled = c->got_bytes = false;
+        c->stream = c->polled = c->got_bytes = false;
         c->claim = ROUTE_NONE;
         c->since_ms = w->now_ms;
         c->counted = c->parked = false;

@@ -39,6 +39,9 @@ static void mend_holder(const struct why_report *r, const struct why_proc *p, st
     if (words_is_docker_proxy(p))
         words_mend(a, "names the container, for `docker stop`", "docker ps --filter publish=%u",
                    r->target.port);
+    else if (strcmp(p->name, "berth-peer") == 0)
+        words_mend(a, "ends a `berth forward` that is in the background; else interrupt it",
+                   "berth forward --end %u", r->target.port);
     else if (p->pid == 1)
         words_mend(a, "names the socket unit, for `systemctl stop`",
                    "systemctl list-sockets --show-types");

@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import tempfile
 
-from harness import Proc, wait_until
+import pytest
+
+from harness import Proc, free_port, wait_until
 
 
 def run(argv, **options):
@@ -178,16 +180,43 @@ class Peer:
             self.kill(program)
 
 
+def started(peer, program, address="127.0.0.1"):
+    """An unmodified program of the peer's: its launch, port and process."""
+    if program.missing():
+        pytest.skip(program.missing())
+    folder = os.path.join(peer.home, str(program))
+    os.makedirs(folder, exist_ok=True)
+    port = free_port()
+    launch = program.launch(port, folder, address, program.new_marker())
+    argv = launch.argv
+    if program.user:
+        subprocess.run(["chown", "-R", program.user, folder], check=True, timeout=20)
+        for path in (peer.world.folder, peer.home):
+            os.chmod(path, 0o755)
+        argv = ["runuser", "-u", program.user, "--", *argv]
+    proc = peer.run(argv, env=launch.env)
+
+    def answers():
+        assert proc.is_running(), proc.output()
+        return peer.command(["/usr/bin/python3", "-c",
+                             f"import socket; socket.create_connection(('{address}', {port}), 1)"],
+                            timeout=20).returncode == 0
+
+    wait_until(answers, 20, f"{program} listening")
+    return launch, port, folder
+
+
 class Server:
-    def __init__(self, world, address, namespace=None):
+    def __init__(self, world, address, namespace=None, *, port=0, options=()):
         self.world, self.address, self.namespace = world, address, namespace
         self.state = world.make_folder()
-        self.port, self.proc = 0, None
+        self.port, self.options, self.proc = port, options, None
         self.start()
 
     def start(self, *options):
         argv = [os.path.join(self.world.build, "berth-rendezvous"), "--listen",
-                f"{self.address}:{self.port}", "--state", self.state, "--log", "debug", *options]
+                f"{self.address}:{self.port}", "--state", self.state, "--log", "debug",
+                *self.options, *options]
         log = os.path.join(self.state, "..", f"rendezvous-{next(self.world.count)}.log")
         self.proc = Proc(self.namespace.wrap(argv) if self.namespace else argv, log)
 

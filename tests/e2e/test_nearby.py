@@ -34,8 +34,8 @@ def worlds(build, request):
 
 
 ECHO = ("import socket, threading\n"
-        "l = socket.create_server(('127.0.0.1', 3000))\n"
-        "print('ready', flush=True)\n"
+        "l = socket.create_server(('127.0.0.1', 0))\n"
+        "print('ready at', l.getsockname()[1], flush=True)\n"
         "def one(s):\n"
         "    while data := s.recv(65536):\n"
         "        s.sendall(data)\n"
@@ -46,9 +46,9 @@ ECHO = ("import socket, threading\n"
 
 def publish(home, *options):
     echo = home.run(["/usr/bin/python3", "-c", ECHO])
-    wait_until(lambda: "ready" in echo.output(), 10, "the echo server")
+    port = wait_until(lambda: re.search(r"ready at (\d+)\n", echo.output()), 10, "the echo server")[1]
     home.start("berthd", "berth-peer")
-    home.publish("echo", "127.0.0.1:3000", *options)
+    home.publish("echo", f"127.0.0.1:{port}", *options)
 
 
 def says(laptop, text=b"to be said\n"):

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from harness import free_port, reset, wait_until
-from peers import Server, World
+from peers import Server, World, started
 from programs import Postgresql, Redis, Sshd
 from rdv_peer import ANSWERED, Asker, Peer as Caller, sealed_offer
 
@@ -111,32 +111,6 @@ def echo(s):
         s.sendall(data)
 
 
-def started(peer, program, address="127.0.0.1"):
-    """An unmodified program of the peer's: its launch, port and process."""
-    if program.missing():
-        pytest.skip(program.missing())
-    folder = os.path.join(peer.home, str(program))
-    os.makedirs(folder, exist_ok=True)
-    port = free_port()
-    launch = program.launch(port, folder, address, program.new_marker())
-    argv = launch.argv
-    if program.user:
-        subprocess.run(["chown", "-R", program.user, folder], check=True, timeout=20)
-        for path in (peer.world.folder, peer.home):
-            os.chmod(path, 0o755)
-        argv = ["runuser", "-u", program.user, "--", *argv]
-    proc = peer.run(argv, env=launch.env)
-
-    def answers():
-        assert proc.is_running(), proc.output()
-        return peer.command(["/usr/bin/python3", "-c",
-                             f"import socket; socket.create_connection(('{address}', {port}), 1)"],
-                            timeout=20).returncode == 0
-
-    wait_until(answers, 20, f"{program} listening")
-    return launch, port, folder
-
-
 # Programs ----------------------------------------------------------------------------------------
 
 
@@ -218,6 +192,8 @@ def test_refusals_have_reasons_and_strangers_are_not_heard_of(pair, listen):
     assert "calls" not in home.daemons["berth-peer"].output()
     home.publish("web", service.address, "--allow", "anyone")
     assert stranger.good("dial", f"{home.key}/web", input=b"hello") == "hello"
+    home.good("deny", "anyone")
+    assert "NotAllowed" in stranger.refused("dial", "home/web")
     home.good("unpublish", "web")
     assert "NotAllowed" in stranger.refused("dial", "home/web")
     assert len(service.peers) == 1
@@ -233,6 +209,7 @@ def test_allow_and_deny_take_effect_at_once(pair, listen):
     assert "NotAllowed" in laptop.refused("dial", "home/b")
     home.good("allow", "laptop")
     assert laptop.good("dial", "home/b", input=b"2") == "2"
+    assert "still let in" in home.refused("deny", "laptop", "b")
     home.good("deny", "laptop")
     assert "NotAllowed" in laptop.refused("dial", "home/a")
     assert "was not allowed" in home.refused("deny", "laptop")
@@ -277,6 +254,40 @@ def test_a_service_that_nothing_serves_says_so(pair):
     home, laptop = pair
     home.publish("web", None, "--allow", "laptop")
     assert "NotServed" in laptop.refused("dial", "home/web")
+
+
+def test_a_connection_that_is_cut_off_does_not_pass_for_whole(pair, listen):
+    home, laptop = pair
+
+    def half(s):
+        s.recv(100)
+        s.sendall(b"the first half")
+        assert s.recv(100) == b"go"
+        reset(s)
+
+    home.publish("half", listen(half).address, "--allow", "laptop")
+    home.publish("gone", f"127.0.0.1:{free_port()}", "--allow", "laptop")
+    assert "reset" in laptop.refused("dial", "home/gone")
+    dial = laptop.dialling("home/half")
+    dial.stdin.write(b"hello")
+    dial.stdin.flush()
+    assert dial.stdout.read(14) == b"the first half"
+    dial.stdin.write(b"go")
+    dial.stdin.flush()
+    out, err = dial.communicate(timeout=20)
+    assert (out, dial.returncode) == (b"", 1) and b"reset" in err, (out, err)
+
+
+def test_a_mistyped_server_is_refused_and_leaves_the_others(pair, listen):
+    home, laptop = pair
+    home.publish("echo", listen(echo).address, "--allow", "laptop")
+    assert laptop.good("dial", "home/echo", input=b"hello") == "hello"
+    wrong = ("--rendezvous", "127.0.0.1:99999")
+    assert "HOST:PORT" in laptop.refused("dial", *wrong, "home/echo", status=2)
+    laptop.env["BERTH_RENDEZVOUS"] = wrong[1]
+    assert "HOST:PORT" in laptop.refused("dial", "home/echo")
+    del laptop.env["BERTH_RENDEZVOUS"]
+    assert laptop.good("dial", "home/echo", input=b"still there") == "still there"
 
 
 def test_a_changed_key_is_an_error_that_shows_both(pair, listen):

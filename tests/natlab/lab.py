@@ -159,9 +159,10 @@ class Host(Namespace):
     def flush_nat(self):
         """The NATs forget every mapping, as after a restart of the router."""
         for nat in self.nats:
-            nat.run(["conntrack", "-F"], stderr=subprocess.DEVNULL)
+            # The maps first: what passes meanwhile would come back from them.
             for name in ("out", "back"):
                 nat.run(["nft", "flush", "map", "ip", "nat", name], check=False, stderr=subprocess.DEVNULL)
+            nat.run(["conntrack", "-F"], stderr=subprocess.DEVNULL)
         for process in self.unats:
             os.kill(process.pid, signal.SIGUSR1)
 

@@ -1,5 +1,5 @@
 /* Pairs of connected sockets: who is at the other end is who was meant. */
-#include "peerd/pair.h"
+#include "ipc/pair.h"
 
 #include "test.h"
 #include "wire/streammsg.h"
@@ -7,11 +7,12 @@
 TEST("a pair is connected, its addresses are true, and the far end is accepted where it must be")
 {
     struct key key = {{1, 2, 3}};
+    struct addr at = addr_make(AF_INET, STREAMMSG_IP, 0);
     struct addr from = pair_address(&key), peer = {.len = sizeof peer.v4};
     struct addr here = {.len = sizeof here.v4};
     struct pair p;
     char byte = 0;
-    CHECK(pair_make(&from, &p) == 0);
+    CHECK(pair_make(&from, &at, &p) == 0);
     CHECK(getpeername(p.theirs, &peer.sa, &peer.len) == 0 && addr_equal(&peer, &p.ours_addr));
     CHECK(getsockname(p.theirs, &here.sa, &here.len) == 0 && addr_equal(&here, &p.theirs_addr));
     CHECK(memcmp(&here.v4.sin_addr, STREAMMSG_IP, 4) == 0);

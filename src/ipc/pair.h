@@ -9,8 +9,9 @@
 struct addr pair_address(const struct key *key);
 
 struct pair {
-    int ours, theirs; /* owned by the caller; both blocking; theirs is accepted at STREAMMSG_IP */
+    int ours, theirs; /* owned by the caller; both blocking */
     struct addr ours_addr, theirs_addr;
 };
-/* Listens for a moment. Our end is bound to `from`. Negative errno. */
-int pair_make(const struct addr *from, struct pair *ret_pair) WARN_UNUSED;
+/* Listens for a moment at `at`, where theirs is accepted. Our end is bound to `from`. Both are
+ * IPv4. Negative errno. */
+int pair_make(const struct addr *from, const struct addr *at, struct pair *ret_pair) WARN_UNUSED;

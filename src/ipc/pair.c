@@ -1,10 +1,8 @@
 /* Makes pairs of connected TCP sockets. Only the connection that was made here is accepted: any
  * local process may connect to a listening socket. */
-#include "peerd/pair.h"
+#include "ipc/pair.h"
 
 #include <netinet/tcp.h>
-
-#include "wire/streammsg.h"
 
 #define STRANGERS_MAX 16
 
@@ -45,12 +43,11 @@ static int accept_own(int listener, const struct addr *own)
     return -ECONNABORTED;
 }
 
-int pair_make(const struct addr *from, struct pair *ret_pair)
+int pair_make(const struct addr *from, const struct addr *at, struct pair *ret_pair)
 {
     const int one = 1;
-    struct addr any = addr_make(AF_INET, STREAMMSG_IP, 0);
     struct pair p = {-EBADF, -EBADF, .ours_addr = *from};
-    CLEANUP_FD int listener = bound(&any, &p.theirs_addr);
+    CLEANUP_FD int listener = bound(at, &p.theirs_addr);
     CLEANUP_FD int ours = bound(from, &p.ours_addr);
     if (listener < 0 || ours < 0)
         return listener < 0 ? listener : ours;
