@@ -178,17 +178,6 @@ static int list(bool as_json)
     return status;
 }
 
-static bool is_allowed(const json_t *j, const char *service)
-{
-    size_t i;
-    const json_t *s;
-    json_array_foreach(json_object_get(j, "services"), i,
-                       s) if (strcmp(json_string_value(json_object_get(s, "service")), service) ==
-                              0) return json_is_true(json_object_get(s, "anyone")) ||
-        json_array_size(json_object_get(s, "allowed")) > 0;
-    return false;
-}
-
 /* What came of it, in a sentence, and what is missing. */
 static void told(const struct publish *o, const char *text)
 {
@@ -198,7 +187,7 @@ static void told(const struct publish *o, const char *text)
     else
         (void)printf("published %s, for a program under `berth run --publish %s`\n", o->service,
                      o->service);
-    if (!is_allowed(j, o->service))
+    if (!peerd_is_allowed(j, o->service))
         (void)fprintf(stderr, "nobody may dial it yet: berth allow PEER %s\n", o->service);
     if (!peerd_is_known(j)) {
         (void)fprintf(stderr, "no rendezvous server knows of it yet:\n");

@@ -99,6 +99,17 @@ bool peerd_is_known(const json_t *answer)
     return false;
 }
 
+bool peerd_is_allowed(const json_t *answer, const char *service)
+{
+    size_t i;
+    const json_t *s;
+    json_array_foreach(json_object_get(answer, "services"), i,
+                       s) if (strcmp(json_string_value(json_object_get(s, "service")), service) ==
+                              0) return json_is_true(json_object_get(s, "anyone")) ||
+        json_array_size(json_object_get(s, "allowed")) > 0;
+    return false;
+}
+
 void peerd_told(const char *verb, const char *answer)
 {
     json_t *j = json_loads(answer, 0, NULL);

@@ -34,6 +34,8 @@ int peerd_run(const char *verb, struct peerd_ask *a, bool start, char **ret_text
 
 /* Of berth-peer's answer to a change: does a server know? */
 bool peerd_is_known(const json_t *answer);
+/* May anybody dial this service? */
+bool peerd_is_allowed(const json_t *answer, const char *service);
 /* Says so when none does. */
 void peerd_told(const char *verb, const char *answer);
 

@@ -1,5 +1,6 @@
 /* What `berth run --publish` tells berth-peer: which services the program has, and who may dial
  * them. The way to the program is its route in berthd. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -21,6 +22,17 @@ static int allowed_add(const struct run *r, struct peerd_ask *a)
     return status;
 }
 
+/* The program starts all the same; its output may be long, so nothing is said that is well. */
+static void told(const char *service, const char *answer)
+{
+    json_t *j = json_loads(answer, 0, NULL);
+    if (!peerd_is_allowed(j, service))
+        (void)fprintf(stderr, "berth run: nobody may dial %s yet: berth allow PEER %s\n", service,
+                      service);
+    json_decref(j);
+    peerd_told("run", answer);
+}
+
 /* peer://NAME or peer://NAME:PORT. */
 static int publish(const struct run *r, const char *route)
 {
@@ -37,6 +49,8 @@ static int publish(const struct run *r, const char *route)
     int status = allowed_add(r, &a);
     if (status == CLI_OK)
         status = peerd_run("run", &a, true, &text);
+    if (status == CLI_OK && text)
+        told(name, text);
     free(text);
     peerd_end(&a);
     return status;

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
-int filter_load(const struct filter *f)
+static int filter_make(const struct filter *f)
 {
     (void)f;
     return -ENOTSUP;
@@ -31,10 +31,8 @@ static int rules_add(scmp_filter_ctx ctx, const struct filter *f)
                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 }
 
-int filter_load(const struct filter *f)
+static int filter_make(const struct filter *f)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!ctx)
         return -ENOMEM;
@@ -45,3 +43,8 @@ int filter_load(const struct filter *f)
     return r;
 }
 #endif
+
+int filter_load(const struct filter *f)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : filter_make(f);
+}

@@ -3,14 +3,15 @@
  */
 #include "sandbox/peer.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
-#include <seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+
+#include "sandbox/filter.h"
 
 /* linux/landlock.h, of which older headers lack some. */
 #define FS_READ        ((1u << 2) | (1u << 3))
@@ -65,12 +66,6 @@ int sandbox_peer_files(const char *const *folders, size_t count)
     return (int)abi;
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-int sandbox_peer_calls(void)
-{
-    return -ENOTSUP;
-}
-#else
 /* What is not here fails with EPERM, as in dispatch. */
 static const int allowed[] = {
     SCMP_SYS(accept4),
@@ -172,27 +167,15 @@ static const int allowed[] = {
 };
 
 /* What a socket may be of. */
-static const scmp_datum_t families[] = {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK};
+static const struct filter_narrow narrow[] = {
+    {SCMP_SYS(socket), 0, AF_INET},
+    {SCMP_SYS(socket), 0, AF_INET6},
+    {SCMP_SYS(socket), 0, AF_UNIX},
+    {SCMP_SYS(socket), 0, AF_NETLINK},
+};
 
 int sandbox_peer_calls(void)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    if (!ctx)
-        return -ENOMEM;
-    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
-    for (size_t i = 0; r == 0 && i < sizeof allowed / sizeof *allowed; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    for (size_t i = 0; r == 0 && i < sizeof families / sizeof *families; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, families[i]));
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r;
+    const struct filter f = {FILTER_TABLE(allowed), FILTER_TABLE(narrow)};
+    return filter_load(&f);
 }
-#endif

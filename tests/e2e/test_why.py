@@ -332,7 +332,7 @@ def test_a_program_that_steers_lookups_is_named():
     assert any("sk_lookup program `steer`" in n for n in answer["notes"])
 
 
-@pytest.mark.parametrize("question", [[], ["0"], ["x"], ["80", "81"], ["--pid"], ["--nonsense", "80"],
+@pytest.mark.parametrize("question", [[], ["0"], ["x!"], ["80", "81"], ["--pid"], ["--nonsense", "80"],
                                       ["99999999999"], ["localhost:70000"]])
 def test_a_question_that_is_none_is_refused_with_2(question):
     result = why(*question)
