@@ -178,20 +178,30 @@ static int ask(const struct dial *o, int send_fd)
 }
 
 /* TCP, because a reset of a Unix socket is seen as its end: what is cut off would pass for whole.
- */
-static int run(const struct dial *o)
+ * Without a loopback interface there is no other. */
+static int pair_open(int ret_pair[2])
 {
     static const uint8_t loopback[4] = {127, 0, 0, 1};
-    struct addr any = addr_make(AF_INET, loopback, 0);
-    struct pair pair;
+    const struct addr any = addr_make(AF_INET, loopback, 0);
+    struct pair p;
+    if (pair_make(&any, &any, &p) < 0)
+        return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_pair) < 0 ? -errno : 0;
+    ret_pair[0] = p.ours;
+    ret_pair[1] = p.theirs;
+    return 0;
+}
+
+static int run(const struct dial *o)
+{
+    int pair[2];
     if (!o->fdpass && same_socket())
         return ask(o, STDIN_FILENO);
-    int r = pair_make(&any, &any, &pair);
+    int r = pair_open(pair);
     if (r < 0)
         return cli_fail("dial", "no socket: %s", strerror(-r));
-    CLEANUP_FD int ours = pair.ours;
-    int status = ask(o, pair.theirs);
-    (void)close(pair.theirs);
+    CLEANUP_FD int ours = pair[0];
+    int status = ask(o, pair[1]);
+    (void)close(pair[1]);
     if (status != CLI_OK)
         return status;
     r = o->fdpass ? fdmsg_send(STDOUT_FILENO, "", 1, &ours, 1, 0) : pump(ours);

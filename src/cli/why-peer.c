@@ -75,8 +75,29 @@ static void tries_print(const json_t *tries)
         printf("  %-48s %-17s %s\n", word(t, "address"), word(t, "kind"), word(t, "result"));
 }
 
-static void path_print(const json_t *session, const json_t *tries)
+static bool has_udp(const json_t *servers)
 {
+    size_t i;
+    const json_t *s;
+    json_array_foreach(servers, i, s) if (strcmp(word(s, "transport"), "udp") == 0) return true;
+    return false;
+}
+
+static void hindrance_print(const json_t *j)
+{
+    if (!has_udp(json_object_get(j, "servers")))
+        (void)printf("  not direct: UDP does not pass here, servers are reached over TLS only\n");
+    else if (*word(j, "hindrance"))
+        (void)printf("  not direct: %s\n", word(j, "hindrance"));
+    else if (json_array_size(json_object_get(j, "tries")) > 0)
+        (void)printf("  not direct: none of its addresses has answered (yet)\n");
+    else
+        (void)printf("  not direct: checks have not ended yet\n");
+}
+
+static void path_print(const json_t *j)
+{
+    const json_t *session = json_object_get(j, "session");
     if (!session)
         return;
     bool direct = strcmp(word(session, "path"), "direct") == 0;
@@ -93,10 +114,8 @@ static void path_print(const json_t *session, const json_t *tries)
         (void)printf("  there is no better one\n");
     else if (!json_is_true(json_object_get(session, "caller")))
         (void)printf("  the other side called: it chooses the path\n");
-    else if (json_array_size(tries) == 0)
-        (void)printf("  not direct: the peer has told no address\n");
     else
-        (void)printf("  not direct: none of its addresses has answered (yet)\n");
+        hindrance_print(j);
 }
 
 static void print(const char *subject, const json_t *j)
@@ -112,7 +131,7 @@ static void print(const char *subject, const json_t *j)
     steps_print(json_object_get(j, "peer"));
     steps_print(json_object_get(j, "steps"));
     tries_print(json_object_get(j, "tries"));
-    path_print(json_object_get(j, "session"), json_object_get(j, "tries"));
+    path_print(j);
 }
 
 int why_peer(const char *subject, bool as_json)

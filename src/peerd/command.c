@@ -364,7 +364,7 @@ static void why_done(void *ctx, struct dial *d, int err, const char *sentence)
     struct ask *ask = ctx;
     struct remote *r = remote_find(ask->peerd, &d->target.key);
     if (r)
-        path_retry(r);
+        path_asked(r);
     ask_done_consume(ask, report_why(ask->peerd, d, err, sentence));
 }
 

@@ -313,6 +313,12 @@ void path_retry(struct remote *r)
         timer_set(r, REST_MS);
 }
 
+void path_asked(struct remote *r)
+{
+    if (!r->punchings[PUNCHING_CALLER].machine)
+        path_retry(r);
+}
+
 void path_network_changed(struct remote *r)
 {
     struct path *p = &r->path;

@@ -53,7 +53,9 @@ void path_found(struct remote *r, const struct quic_path *path, enum candidate_k
 void path_up(struct remote *r);
 /* Checks have found nothing. */
 void path_not_found(struct remote *r, bool hopeless);
-/* Somebody asks for a better path: what has rested is tried again now. */
+/* Somebody asks for a better path: what has rested is tried again now, unless checks run. */
+void path_asked(struct remote *r);
+/* The same, whatever runs. */
 void path_retry(struct remote *r);
 /* We are on another network, or on one more: a direct path has to show soon that it still works. */
 void path_network_changed(struct remote *r);

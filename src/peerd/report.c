@@ -210,6 +210,9 @@ char *report_why(struct peerd *p, const struct dial *d, int err, const char *sen
     (void)json_object_set_new(j, "key", json_string(key_format(&r->key, key)));
     (void)json_object_set_new(j, "peer", trail_json(&r->trail, d->begun_ms));
     (void)json_object_set_new(j, "tries", tries_json(&r->path));
+    enum punch_reason failed = r->punchings[PUNCHING_CALLER].reason;
+    if (failed != PUNCH_NO_REASON)
+        (void)json_object_set_new(j, "hindrance", json_string(punch_reason_sentence(failed)));
     if (r->session)
         (void)json_object_set_new(j, "session", session_json(r));
     return text_of(j);
