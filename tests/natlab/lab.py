@@ -18,7 +18,6 @@ process (kinds without unat, no delay)."""
 
 import argparse
 import atexit
-import contextlib
 import ctypes
 import os
 import pathlib
@@ -27,22 +26,17 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import rules
+from standing import (NETNS, PREFIX, LabError, ip_batch, labs, owner_is_alive, pids_in,
+                      remove)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
-NETNS = pathlib.Path("/run/netns")
-PREFIX = "natlab-"
 HOST, SECOND = 2, 3  # the last byte of a host's address on its LAN
 
 _count = 0
-
-
-class LabError(Exception):
-    """The lab cannot be built; says why."""
 
 
 def unat_program():
@@ -235,7 +229,7 @@ class Lab:
         """A namespace with forwarding; hosts have none."""
         ns = cls(self, role)
         self.namespaces[ns.role] = ns
-        _ip_batch(f"netns add {ns.name}")
+        ip_batch(f"netns add {ns.name}")
         ns.ip("link set lo up")
         off = "0" if self.ipv6 else "1"
         # Without its link-local address a router asks for no neighbour, and duplicate detection takes a second.
@@ -250,7 +244,7 @@ class Lab:
 
     @staticmethod
     def _link(one, name_one, two, name_two):
-        _ip_batch(f"link add name {name_one} netns {one.name} type veth peer name {name_two} netns {two.name}")
+        ip_batch(f"link add name {name_one} netns {one.name} type veth peer name {name_two} netns {two.name}")
         one.ip(f"link set dev {name_one} up")
         two.ip(f"link set dev {name_two} up")
 
@@ -502,54 +496,6 @@ def _catch_sigterm():
     if threading.current_thread() is threading.main_thread() and \
             signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-
-def _ip_batch(*lines, check=True):
-    made = subprocess.run(["ip", "-force", "-batch", "-"] if not check else ["ip", "-batch", "-"],
-                          input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
-    if check and made.returncode != 0:
-        raise LabError(f"ip: {made.stderr.strip()}")
-
-
-def pids_in(names):
-    """The processes in these namespaces."""
-    inodes = set()
-    for name in names:
-        with contextlib.suppress(OSError):
-            inodes.add((NETNS / name).stat().st_ino)
-    found = []
-    for entry in os.listdir("/proc"):
-        with contextlib.suppress(OSError):
-            if entry.isdigit() and os.stat(f"/proc/{entry}/ns/net").st_ino in inodes:
-                found.append(int(entry))
-    return found
-
-
-def remove(names):
-    """Ends what runs in these namespaces and deletes them."""
-    deadline = time.monotonic() + 5
-    while (pids := pids_in(names)) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.002)
-    _ip_batch(*(f"netns del {name}" for name in names), check=False)
-
-
-def labs():
-    """name -> the namespaces of each lab that stands."""
-    found = {}
-    for entry in sorted(os.listdir(NETNS)) if NETNS.exists() else []:
-        name, _, role = entry.rpartition("-")
-        if name.startswith(PREFIX) and role:
-            found.setdefault(name, []).append(entry)
-    return found
-
-
-def owner_is_alive(name):
-    """Whether the process that built this lab still runs."""
-    pid = name.removeprefix(PREFIX).split(".")[0]
-    return os.path.exists(f"/proc/{pid}")
 
 
 # The command

@@ -1,5 +1,5 @@
 /* Lookups, calls and channels at rendezvous servers, in simulated time. */
-#include "presence-rig.h"
+#include "presence-time.h"
 
 static const struct offer OFFER = {.secret = {1, 2, 3}, .mapping = 5};
 

@@ -1,7 +1,7 @@
 /* Presence at rendezvous servers, in simulated time. */
 #include "rendezvous/presence.h"
 
-#include "presence-rig.h"
+#include "presence-time.h"
 
 static struct record web(void)
 {
