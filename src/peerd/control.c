@@ -3,6 +3,7 @@
  * take at once wait here, in one piece. */
 #include "peerd/control.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,6 +13,7 @@
 #include "peerd/peerd.h"
 
 #define CLIENTS_MAX 256
+#define REST_MS     100
 #define TEXT_PIECE  8192
 
 struct control_client {
@@ -211,11 +213,23 @@ static void client_ask_for(struct control *control, int *fd)
     control->client_count++;
 }
 
+static void accept_again(struct timer *t)
+{
+    struct control *control = container_of(t, struct control, rest);
+    struct loop *loop = &control->peerd->loop;
+    if (loop_watch(loop, &control->watch, control->fd, EPOLLIN) < 0)
+        loop_timer(loop, t, REST_MS);
+}
+
 static void accept_ready(struct watch *w, uint32_t events)
 {
     (void)events;
     struct control *control = container_of(w, struct control, watch);
     CLEANUP_FD int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        loop_unwatch(&control->peerd->loop, w);
+        loop_timer(&control->peerd->loop, &control->rest, REST_MS);
+    }
     if (fd < 0)
         return;
     if (is_welcome(fd) && control->client_count < CLIENTS_MAX)
@@ -230,6 +244,7 @@ int control_start(struct control *c, struct peerd *p)
     if (c->fd < 0)
         return c->fd;
     c->watch.ready = accept_ready;
+    c->rest.fire = accept_again;
     return loop_watch(&p->loop, &c->watch, c->fd, EPOLLIN);
 }
 
@@ -240,6 +255,7 @@ void control_stop(struct control *c)
         return;
     list_for_each(client, &c->clients, struct control_client, link) client_free(client);
     loop_unwatch(&c->peerd->loop, &c->watch);
+    loop_untimer(&c->rest);
     c->fd = fd_close(c->fd);
     if (runtime_path(RUNTIME_PEER, path) == 0)
         (void)unlink(path);

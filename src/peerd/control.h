@@ -31,6 +31,7 @@ struct control {
     struct peerd *peerd;
     int fd; /* owned */
     struct watch watch;
+    struct timer rest; /* no descriptor to spare: accepting goes on by itself */
     struct list clients;
     size_t client_count;
 };

@@ -1,6 +1,7 @@
 /* Accepts, and dials for each connection. A connection that the peer does not take is reset. */
 #include "peerd/forward.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "peerd/peerd.h"
 
 #define ACCEPT_BURST 64
+#define REST_MS      100
 
 static void dialled(void *ctx, struct dial *d, int err, const char *sentence)
 {
@@ -23,6 +25,13 @@ static void dialled(void *ctx, struct dial *d, int err, const char *sentence)
                             strcmp(f->target.name, d->target.name) == 0) f->failed++;
 }
 
+static void accept_again(struct timer *t)
+{
+    struct forward *f = container_of(t, struct forward, rest);
+    if (loop_watch(&f->peerd->loop, &f->watch, f->fd, EPOLLIN) < 0)
+        loop_timer(&f->peerd->loop, t, REST_MS);
+}
+
 static void accept_ready(struct watch *w, uint32_t events)
 {
     (void)events;
@@ -31,6 +40,10 @@ static void accept_ready(struct watch *w, uint32_t events)
     const struct dial_host host = {p, dialled};
     for (int i = 0; i < ACCEPT_BURST; i++) {
         int fd = accept4(f->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+            loop_unwatch(&p->loop, w);
+            loop_timer(&p->loop, &f->rest, REST_MS);
+        }
         if (fd < 0)
             return;
         f->accepted++;
@@ -57,6 +70,7 @@ int forward_start(struct ask *ask, const struct target *t, const char *text, boo
     f->peerd = p;
     f->target = *t;
     f->watch = (struct watch){-EBADF, accept_ready};
+    f->rest.fire = accept_again;
     (void)snprintf(f->text, sizeof f->text, "%s", text);
     int flags = fcntl(ask->fd, F_GETFL);
     int r = getsockname(ask->fd, &f->addr.sa, &len) < 0 || flags < 0 ||
@@ -81,6 +95,7 @@ int forward_start(struct ask *ask, const struct target *t, const char *text, boo
 void forward_free(struct forward *f)
 {
     loop_unwatch(&f->peerd->loop, &f->watch);
+    loop_untimer(&f->rest);
     (void)fd_close(f->fd);
     list_remove(&f->link);
     if (f->ask)

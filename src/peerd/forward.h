@@ -8,7 +8,8 @@ struct forward {
     struct list link;
     struct peerd *peerd;
     struct watch watch;
-    int fd; /* owned; listens */
+    struct timer rest; /* no descriptor to spare: accepting goes on by itself */
+    int fd;            /* owned; listens */
     struct target target;
     char text[80]; /* the target, as it was given */
     struct addr addr;

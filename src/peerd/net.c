@@ -389,9 +389,10 @@ void net_publish(struct net *n)
     for (size_t i = 0; i < s->allowed_count; i++)
         keys[i] = s->allowed[i].key;
     record_fill(n, &record);
-    if (presence_record(n->presence, &record) < 0 ||
-        presence_allow(n->presence, keys, s->allowed_count, state_anyone(s)) < 0)
+    if (presence_record(n->presence, &record) < 0)
         log_error("more is published than a record can hold");
+    if (presence_allow(n->presence, keys, s->allowed_count, state_anyone(s)) < 0)
+        log_error("more peers are allowed than a server can be told");
     net_kick(n);
 }
 

@@ -17,6 +17,8 @@
 #define LIFE_MS 12000
 /* Over TCP, when no check over UDP has been answered by then. */
 #define TCP_AFTER_MS 1000
+/* A server that says more is not believed: no two peers are so far apart. */
+#define WAIT_MAX_US 2000000u
 /* In the sequence of a probe: it is a greeting. */
 #define GREETING 0x80000000u
 
@@ -219,7 +221,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
         return;
     machine_end(g);
     config_fill(g, &c, seen);
-    c.start_us = now_us() + wait_us;
+    c.start_us = now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     c.may_guess = seen->len && guess_book_enter(&r->peerd->net.guesses, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);

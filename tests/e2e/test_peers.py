@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import time
 
 import pytest
 
-from harness import free_port, reset, wait_until
+from harness import cpu_share, free_port, reset, wait_until
 from peers import Server, World, started
 from programs import Postgresql, Redis, Sshd
 from rdv_peer import ANSWERED, Asker, Peer as Caller, sealed_offer
@@ -343,6 +344,23 @@ def test_half_close_and_reset_are_carried(pair, listen):
         with pytest.raises(ConnectionResetError):
             s.recv(100)
             s.recv(100)
+
+
+def test_without_descriptors_a_forward_waits_and_goes_on(pair, listen):
+    home, laptop = pair
+    home.publish("hello", listen(lambda s: s.sendall(b"hello")).address, "--allow", "laptop")
+    _, addresses = laptop.forwarding("127.0.0.1:0", "home/hello")
+    host, port = addresses["home/hello"].split(":")
+    assert laptop.good("dial", "home/hello", stdin=subprocess.DEVNULL) == "hello"
+    pid = laptop.daemons["berth-peer"].pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection((host, int(port)), 20))
+                   for _ in range(3)]
+        assert cpu_share(pid) < 0.3, "it turns round and round"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert [s.recv(5) for s in clients] == 3 * [b"hello"]
 
 
 def test_a_slow_reader_stops_the_sender(pair, listen):
