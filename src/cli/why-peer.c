@@ -83,16 +83,16 @@ static bool has_udp(const json_t *servers)
     return false;
 }
 
-static void hindrance_print(const json_t *j)
+/* What stands in the way of a better path. */
+static const char *hindrance(const json_t *j)
 {
     if (!has_udp(json_object_get(j, "servers")))
-        (void)printf("  not direct: UDP does not pass here, servers are reached over TLS only\n");
-    else if (*word(j, "hindrance"))
-        (void)printf("  not direct: %s\n", word(j, "hindrance"));
-    else if (json_array_size(json_object_get(j, "tries")) > 0)
-        (void)printf("  not direct: none of its addresses has answered (yet)\n");
-    else
-        (void)printf("  not direct: checks have not ended yet\n");
+        return "UDP does not pass here, servers are reached over TLS only";
+    if (*word(j, "hindrance"))
+        return word(j, "hindrance");
+    return json_array_size(json_object_get(j, "tries")) > 0
+               ? "none of its addresses has answered (yet)"
+               : "checks have not ended yet";
 }
 
 static void path_print(const json_t *j)
@@ -109,13 +109,13 @@ static void path_print(const json_t *j)
                           : "relayed",
                  word(session, "address"), rtt);
     if (tcp)
-        (void)printf("  none of its addresses has answered over UDP (yet)\n");
+        (void)printf("  not over UDP: %s\n", hindrance(j));
     else if (direct)
         (void)printf("  there is no better one\n");
     else if (!json_is_true(json_object_get(session, "caller")))
         (void)printf("  the other side called: it chooses the path\n");
     else
-        hindrance_print(j);
+        (void)printf("  not direct: %s\n", hindrance(j));
 }
 
 static void print(const char *subject, const json_t *j)

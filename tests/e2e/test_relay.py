@@ -288,11 +288,10 @@ def test_a_key_sends_so_fast_and_no_faster(world):
     counters = server.counters()
     assert 200 <= counters["relayed"] <= 400  # 256 KiB at once, and 100 a second
     assert counters["relay.limited"] == 1000 - counters["relayed"]
-    c = peer(world, server)
-    to_b, at_b = connect(c, b, 5)
-    c.relay(to_b.channel, b"another key is not held up")
-    while b.relayed() != (at_b.channel, b"another key is not held up"):
-        pass
+    c, d = peer(world, server), peer(world, server)
+    to_d, at_d = connect(c, d, 5)
+    c.relay(to_d.channel, b"another key is not held up")
+    assert d.relayed() == (at_d.channel, b"another key is not held up")
 
 
 @pytest.mark.parametrize("over", ["tcp", "tls"])
