@@ -13,6 +13,7 @@
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
+#include "peerd/tcpport.h"
 #include "rendezvous/server-name.h"
 #include "wire/relay.h"
 
@@ -253,7 +254,14 @@ static void link_changed(void *ctx, uint32_t server)
               s.transport, s.trouble ? s.trouble : "");
 }
 
+static int link_connects(void *ctx, const struct addr *to)
+{
+    const struct net *n = ctx;
+    return n->tcpways.port ? tcpport_connect(n->tcpways.port, to) : -EADDRNOTAVAIL;
+}
+
 static const struct link_host link_host = {.udp_send = link_out,
+                                           .tcp_connect = link_connects,
                                            .message = link_message,
                                            .data = link_data,
                                            .moved = link_moved,
@@ -284,8 +292,10 @@ static void presence_state_changed(void *ctx, uint32_t server)
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
-    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len)
+    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
         gathering_look(&n->gathering, &l.addr, &s.seen);
+        tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
+    }
 }
 
 static void presence_found(void *ctx, void *user, const struct presence_found *f)
@@ -513,6 +523,7 @@ int net_start(struct net *n, struct peerd *p)
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
+    tcpseen_init(&n->tcpseen, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -532,6 +543,7 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
+    tcpseen_done(&n->tcpseen);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

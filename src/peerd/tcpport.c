@@ -4,8 +4,6 @@
 #include <netinet/tcp.h>
 
 #define BACKLOG 32
-/* The kernel repeats a SYN so often, a second later; who wants more begins anew. */
-#define SYN_REPEATS 1
 
 static void option(int fd, int level, int name, int value)
 {
@@ -62,7 +60,6 @@ int tcpport_listen(bool v6, uint16_t port, struct addr *ret_name)
 static int connect_from(int fd, uint16_t port, const struct addr *to)
 {
     struct addr a = any_address(to->sa.sa_family, port);
-    option(fd, IPPROTO_TCP, TCP_SYNCNT, SYN_REPEATS);
     linger_not(fd);
     if (port) {
         option(fd, SOL_SOCKET, SO_REUSEADDR, 1);

@@ -2,6 +2,7 @@
  * does the same: SYNs that cross become one connection of both (simultaneous open, RFC 9293 3.5),
  * also through NATs that let in only what was asked for. tcptry.c says when; a connection that
  * stands goes to tcpway.c. A making belongs to the list of its tcpways. */
+#include <netinet/tcp.h>
 #include <sodium.h>
 #include <stdlib.h>
 
@@ -11,6 +12,8 @@
 #include "peerd/tcpway-internal.h"
 
 #define MAKINGS_MAX 128
+/* The kernel repeats a SYN so often, the first time after a second. */
+#define SYN_REPEATS 1
 /* RENDEZVOUS.md, "Firing at once". */
 #define FIRE_US 20000u
 
@@ -107,6 +110,7 @@ static void ready(struct watch *watch, uint32_t events)
 static void begin(struct making *m, size_t i)
 {
     struct opening *o = &m->openings[i];
+    const int repeats = SYN_REPEATS;
     int fd = tcpport_connect(m->all->port, &m->tries.at[i].to);
     int r = fd < 0 ? fd : loop_watch(tcpway_loop(m->all), &o->watch, fd, EPOLLOUT);
     if (r < 0) {
@@ -115,6 +119,7 @@ static void begin(struct making *m, size_t i)
         return;
     }
     o->fd = fd;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &repeats, sizeof repeats);
 }
 
 static void given_up(struct making *m, size_t i)
