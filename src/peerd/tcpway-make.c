@@ -14,6 +14,8 @@
 #define MAKINGS_MAX 128
 /* The kernel repeats a SYN so often, the first time after a second. */
 #define SYN_REPEATS 1
+/* After UDP, where a NAT counts its ports. */
+#define COUNTED_MS 400
 /* RENDEZVOUS.md, "Firing at once". */
 #define FIRE_US 20000u
 
@@ -150,13 +152,49 @@ static bool is_usable(const struct net *n, const struct addr *a)
     return candidate_is_usable(a) || (addr_is_loopback(a) && net_is_local(n));
 }
 
+static bool counts_ports(const struct nat *nat)
+{
+    return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
+}
+
+/* Of a NAT that counts its ports the sample tells which come next, to the side that has it. */
+static void target_add(struct making *m, const struct nat *nat, const struct record_candidate *c,
+                       uint64_t at_ms)
+{
+    struct addr a = c->addr;
+    bool predicted = c->kind == RECORD_REFLEXIVE && counts_ports(nat);
+    if (!predicted)
+        (void)tcptries_add(&m->tries, &a, at_ms);
+    for (unsigned k = 1; predicted && k <= GUESS_WINDOW; k++) {
+        addr_set_port(&a, guess_predict(addr_port(&c->addr), nat->delta, k));
+        (void)tcptries_add(&m->tries, &a, at_ms);
+    }
+}
+
+/* First those that servers have seen: a NAT that counts gives the next port to the first. */
 static void targets_add(struct making *m, const struct offer *o, uint64_t at_ms)
 {
-    for (size_t i = 0; i < o->candidate_count; i++) {
-        const struct record_candidate *c = &o->candidates[i];
-        if (c->transport == RECORD_TCP && is_usable(m->all->net, &c->addr))
-            (void)tcptries_add(&m->tries, &c->addr, at_ms);
+    static const struct addr nowhere = {.len = 0};
+    const struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    for (int hosts = 0; hosts <= 1; hosts++) {
+        for (size_t i = 0; i < o->candidate_count; i++) {
+            const struct record_candidate *c = &o->candidates[i];
+            if (c->transport == RECORD_TCP && (c->kind == RECORD_HOST) == hosts &&
+                is_usable(m->all->net, &c->addr))
+                target_add(m, &nat, c, at_ms);
+        }
     }
+}
+
+/* A NAT that counts gives UDP and TCP ports in one order: where UDP can do, its checks, which are
+ * sent to predicted ports, come first. Both sides know both NATs, and wait alike. */
+static uint64_t delay_ms(const struct net *n, const struct offer *o)
+{
+    static const struct addr nowhere = {.len = 0};
+    const struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    if (net_udp_blocked(n) || theirs.mapping == NAT_MAPPING_BLOCKED)
+        return 0;
+    return counts_ports(&theirs) || counts_ports(&n->gathering.result.nat) ? COUNTED_MS : 0;
 }
 
 /* Between the peers at most: our way to the nearest server and the other side's, of which the wait
@@ -210,7 +248,7 @@ void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uin
     struct making *m = making_new(r, role, wait_us);
     if (!m)
         return;
-    targets_add(m, o, clock_now_ms() + wait_us / 1000);
+    targets_add(m, o, clock_now_ms() + wait_us / 1000 + delay_ms(m->all->net, o));
     trail_add(&r->trail, "tried over TCP: %zu addresses", m->tries.count);
     timer_set(m);
 }
