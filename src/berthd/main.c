@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "berthd/metrics.h"
 #include "berthd/names.h"
@@ -200,15 +200,6 @@ static int go_background(void)
     (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
     log_init("berthd", log_level());
     return 3;
-}
-
-static void descriptors_raise(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
-        return;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
 static void idle_fired(struct timer *t)
@@ -400,7 +391,7 @@ int main(int argc, char **argv)
         log_error("another berthd runs for this folder err=%s", strerror(-lock));
         return 1;
     }
-    descriptors_raise();
+    (void)descriptors_raise();
     int caps = sandbox_berthd();
     if (caps < 0)
         log_warn("capabilities not dropped err=%s", strerror(-caps));

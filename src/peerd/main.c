@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "ipc/runtime.h"
 #include "keys/place.h"
@@ -183,16 +183,6 @@ static int go_background(void)
     (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
     log_init("berth-peer", log_level());
     return 3;
-}
-
-/* Each stream is a descriptor. */
-static void descriptors_raise(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
-        return;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
 static bool is_idle(struct peerd *p)
@@ -415,7 +405,7 @@ int main(int argc, char **argv)
         log_error("another berth-peer runs for this folder err=%s", strerror(-lock));
         return 1;
     }
-    descriptors_raise();
+    (void)descriptors_raise(); /* each stream is one */
     struct peerd *p = calloc(1, sizeof *p);
     if (!p || peerd_init(p, &o) < 0) {
         log_error("cannot start");
