@@ -143,7 +143,8 @@ def main():
     if args.html:
         args.html.write_text(tables.as_html(made, title, said), encoding="utf-8")
     if args.problems:
-        args.problems.write_text("".join(problems(cells, results)), encoding="utf-8")
+        text = "".join(problems(cells, results))
+        args.problems.write_text("\n".join(said) + "\n" + text, encoding="utf-8")
     wrong = [cell for cell in cells if not results.of(cell) or not tables.summary(results.of(cell))[1]]
     for cell in wrong:
         print(f"NOT AS IT SHOULD BE: {cell[0]} x {cell[1]}: {tables.summary(results.of(cell))[0]}")

@@ -17,11 +17,16 @@ def _by_tcp(a, b):
     return "tcp443" not in (a, b) and (not behind or bool({a, b} & {"pub", "eif", "adf"}))
 
 
+def _by_ipv6(a, b):
+    # Where one has it all have it, but no carrier in this lab; and nobody blocks anything there.
+    return "v6fw" in (a, b) and not {a, b} & {"cgn", "cgnsym"}
+
+
 def _by_udp(a, b):
+    if _by_ipv6(a, b):
+        return True
     if BLOCKED & {a, b}:
         return False
-    if a == b == "v6fw":
-        return True  # over IPv6
     if {a, b} <= SYMMETRIC:
         return a == b == "symseq"
     return True
@@ -36,8 +41,9 @@ def possible(a, b, transport="udp"):
 
 def guessed(a, b):
     """Whether a port has to be guessed among many, or predicted, for this pair."""
-    behind = {a, b} & SYMMETRIC
-    return bool(behind) and possible(a, b) and not {a, b} & {"pub", "eif", "adf"} and a != b
+    if _by_ipv6(a, b) or {a, b} & {"pub", "eif", "adf"}:
+        return False
+    return bool({a, b} & SYMMETRIC) and possible(a, b)
 
 
 class Results:
@@ -151,7 +157,7 @@ def groups(kinds, results, line):
                 found["direct, one port for everybody on both sides"] += direct
             elif guessed(a, b):
                 found["direct, with a port guessed or predicted"] += direct
-            elif BLOCKED & {a, b}:
+            elif BLOCKED & {a, b} and not _by_ipv6(a, b):
                 found["direct, without UDP"] += direct
             else:
                 found["direct, the others"] += direct
