@@ -404,6 +404,18 @@ static bool is_better(const struct punch *p, const struct pair *pair)
     return pair->priority > p->best_priority && pair->rtt_us <= p->best.rtt_us + p->best.rtt_us / 5;
 }
 
+/* What the peer guesses at our address counts as much as what we do at its. */
+static enum technique technique_of(const struct punch *p, const struct pair *pair)
+{
+    if (pair->transport == CANDIDATE_TCP)
+        return TECHNIQUE_TCP;
+    if (pair->kind == CANDIDATE_MAPPED)
+        return TECHNIQUE_MAPPED;
+    if (pair->socket > 0 || (p->guessing && candidate_same_ip(&pair->to, &p->c.peer_seen)))
+        return TECHNIQUE_GUESSED;
+    return pair->kind == CANDIDATE_GUESSED ? TECHNIQUE_PREDICTED : TECHNIQUE_PLAIN;
+}
+
 static void pair_proven(struct punch *p, struct pair *pair, uint64_t now_us, uint64_t rtt_us)
 {
     if (pair->state == PAIR_PROVEN || p->state == STATE_FAILED || p->state == STATE_DONE)
@@ -418,8 +430,8 @@ static void pair_proven(struct punch *p, struct pair *pair, uint64_t now_us, uin
     }
     p->has_best = true;
     p->best_priority = pair->priority;
-    p->best =
-        (struct punch_path){pair->socket, pair->transport, pair->kind, pair->to, pair->rtt_us};
+    p->best = (struct punch_path){pair->socket, pair->transport, pair->kind,
+                                  pair->to,     pair->rtt_us,    technique_of(p, pair)};
     struct punch_action *a = queue_add(p, PUNCH_PROVEN);
     if (a)
         a->path = p->best;
