@@ -17,11 +17,6 @@
 #define MARGIN_MS  50
 #define RTT_MAX_MS 1000
 
-static uint64_t now_us(void)
-{
-    return alarm_now_ns() / 1000;
-}
-
 static struct net *net_of(const struct offering *o)
 {
     return &o->remote->peerd->net;
@@ -140,7 +135,7 @@ static void socket_drop(struct offering *g)
 static void gather_run(struct offering *g)
 {
     struct gather_action a;
-    while (g->gather && gather_poll(g->gather, now_us(), &a)) {
+    while (g->gather && gather_poll(g->gather, clock_now_us(), &a)) {
         const struct extra *x = sockets_find(net_of(g), g->remote, OFFERING_SOCKET(g->role), 0);
         if (x && a.type == GATHER_SEND)
             sockets_send(x, &a.to, a.bytes, a.n, 0);
@@ -300,7 +295,7 @@ void offering_answer(struct remote *r, const struct presence_invite *i)
 void offering_input(struct remote *r, unsigned role, const void *bytes, size_t n)
 {
     struct offering *g = &r->offerings[role];
-    if (!g->gather || gather_input(g->gather, (struct str){bytes, n}, now_us()) < 0)
+    if (!g->gather || gather_input(g->gather, (struct str){bytes, n}, clock_now_us()) < 0)
         return;
     gather_run(g);
     run(g);

@@ -140,6 +140,7 @@ void remote_offered(struct remote *r, const struct offer *o)
         call_not_made(r, result);
         return;
     }
+    r->calls++;
     punching_own(r, PUNCHING_CALLER, r->call, o->secret);
     net_kick(n);
     trail_add(&r->trail, "called through %u server%s", n->server_count,
@@ -166,6 +167,8 @@ void remote_want(struct remote *r)
         return;
     trail_clear(&r->trail);
     r->called_ms = clock_now_ms();
+    r->calls = 0;
+    r->path.first_ms = 0;
     nearby_begin(r);
     static const char nowhere[] = "no rendezvous server is known: --rendezvous HOST:PORT";
     if (n->presence)
