@@ -10,6 +10,7 @@
 #include "keys/place.h"
 #include "peerd/dial.h"
 #include "peerd/incoming.h"
+#include "peerd/offering.h"
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
@@ -210,6 +211,7 @@ static void link_out(void *ctx, const struct addr *to, const void *bytes, size_t
 {
     struct net *net = ctx;
     udp_send(&net->udp, to, bytes, n, n);
+    gathering_begin(&net->gathering, to);
 }
 
 static void link_message(void *ctx, const struct presence_way *way, const void *bytes, size_t n)
@@ -247,6 +249,8 @@ static void link_changed(void *ctx, uint32_t server)
     link_status(n->link, server, &s);
     log_debug("link server=%s transport=%d trouble=%s", link_server_name(n->link, server),
               s.transport, s.trouble ? s.trouble : "");
+    if (s.transport == LINK_UDP)
+        gathering_answers(&n->gathering, &s.addr);
 }
 
 static int link_connects(void *ctx, const struct addr *to)
@@ -288,9 +292,10 @@ static void presence_state_changed(void *ctx, uint32_t server)
     struct link_status l;
     link_status(n->link, server, &l);
     if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
-        gathering_look(&n->gathering, &l.addr, &s.seen);
+        gathering_seen(&n->gathering, &l.addr, &s.seen);
         tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
     }
+    offerings_look(n->peerd);
 }
 
 static void presence_found(void *ctx, void *user, const struct presence_found *f)
