@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import socket
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import time
 import pytest
 
 import rdv_peer
-from harness import can_bind, free_port, has_ipv6, wait_until
+from harness import can_bind, cpu_share, free_port, has_ipv6, wait_until
 from rdv_peer import Asker, Identity, Liar, TcpOnly
 from rendezvous import World
 
@@ -321,6 +322,19 @@ def test_a_message_in_pieces_and_many_at_once_are_read_over_tcp(world):
     assert asker.receive()[2] == rdv_peer.COOKIE
     asker.socket.sendall(whole * 50)
     assert {asker.receive()[2] for _ in range(50)} == {rdv_peer.COOKIE}
+
+
+def test_without_descriptors_accepting_rests_and_goes_on(world):
+    server = world.server()
+    pid = server.proc.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    askers = [world.keep(Asker(server.port, tcp=True)) for _ in range(8)]
+    assert cpu_share(pid) < 0.3, "it turns round and round"
+    assert Asker(server.port).cookie()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    for asker in askers:
+        assert asker.cookie()
 
 
 def test_who_takes_no_answers_is_not_read_any_more(world):
