@@ -79,7 +79,7 @@ static void proven(struct punching *g, const struct punch_path *p)
     if (x)
         path = sockets_path(x, &p->remote);
     if (p->transport == CANDIDATE_UDP && (x || p->socket == 0))
-        path_found(g->remote, &path, p->kind);
+        path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
 
 static void failed(struct punching *g, enum punch_reason reason)
@@ -94,9 +94,18 @@ static void failed(struct punching *g, enum punch_reason reason)
     trail_add(&g->remote->trail, "no direct path: %s", punch_reason_sentence(reason));
 }
 
+static enum path_hope hope_after(const struct punching *g, enum punch_reason reason)
+{
+    enum guess_plan plan = punch_plan(g->machine);
+    if (reason == PUNCH_BOTH_SYMMETRIC)
+        return PATH_NO_HOPE;
+    return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
+    enum path_hope hope;
     switch (a->type) {
     case PUNCH_SEND:
         send_out(g, a);
@@ -115,9 +124,10 @@ static bool act(struct punching *g, const struct punch_action *a)
         return true;
     case PUNCH_FAILED:
         failed(g, a->reason);
+        hope = hope_after(g, a->reason);
         machine_end(g);
         if (g->role == PUNCHING_CALLER)
-            path_not_found(g->remote, a->reason == PUNCH_BOTH_SYMMETRIC);
+            path_not_found(g->remote, hope);
         return false;
     }
     return true;
@@ -168,6 +178,12 @@ void punchings_done(struct remote *r)
     tcpways_close(r);
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         sockets_close(&r->peerd->net, r, i, 0);
+}
+
+void punchings_forget(struct remote *r)
+{
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+        r->punchings[i].reason = PUNCH_NO_REASON;
 }
 
 void punching_own(struct remote *r, unsigned role, uint64_t call,

@@ -32,6 +32,8 @@ struct punching {
 
 void punchings_init(struct remote *r);
 void punchings_done(struct remote *r);
+/* Failures were those of another network. */
+void punchings_forget(struct remote *r);
 /* Our own offer's secret for a call, and the other side's offer. */
 void punching_own(struct remote *r, unsigned role, uint64_t call,
                   const uint8_t secret[OFFER_SECRET]);
