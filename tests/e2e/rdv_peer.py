@@ -15,7 +15,7 @@ HELLO, COOKIE, REGISTER, REGISTERED, REFRESH, REFRESHED, LOOKUP, FOUND = range(1
 CLAIM, RELEASE, DONE, LIST, NAMES, ERROR = range(9, 15)
 ALLOW, ALLOWED, CALL, CALLING, INVITE, ANSWER, ANSWERED, START, OPEN, OPENED = range(15, 25)
 WORKED = 25
-(UNKNOWN, PLAIN, CAREFUL, PREDICTED, GUESSED, BY_TCP, MAPPED, BY_RELAY) = range(8)
+UNKNOWN, PLAIN, CAREFUL, PREDICTED, GUESSED, BY_TCP = range(6)  # techniques
 REASONS = ["", "BadMessage", "BadRecord", "BadVersion", "Forged", "Replayed", "SequenceReused",
            "Expired", "TooLongValid", "BadToken", "NotRegistered", "UnknownName", "BadName",
            "NameTaken", "NotOwner", "TooManyNames", "RateLimited", "Busy", "Full", "Storage",
@@ -241,6 +241,28 @@ class Peer:
         """Channel and payload of the next relayed packet."""
         got = self.next()
         return struct.unpack(">I", got[4:8])[0], got[8:]
+
+
+EIM, SEQUENCE = bytes([2, 3, 1, 0]), bytes([4, 3, 2, 1])  # fingerprints of NATs
+
+
+def hint_of(caller, callee, number):
+    """Of a call from its beginning to the answer: what both are told to begin with."""
+    assert isinstance(caller.call(callee.key, number), Calling)
+    invite = callee.invited()
+    while invite.call != number:
+        invite = callee.invited()
+    start = callee.answer(invite)
+    answered = Answered(caller.next(ANSWERED))
+    while answered.call != number:
+        answered = Answered(caller.next(ANSWERED))
+    assert start[2] == START and start[24] == answered.hint
+    return answered.hint
+
+
+def hint_of_some(caller, callee, numbers):
+    """One call in 16 gets none."""
+    return next(filter(None, (hint_of(caller, callee, i) for i in numbers)), None)
 
 
 def _address(data):
