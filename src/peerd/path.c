@@ -77,6 +77,8 @@ static void settle(struct remote *r)
     struct session_stats s;
     session_stat(r->session, &s);
     r->path.stage = PATH_DIRECT;
+    if (!r->path.first_ms)
+        r->path.first_ms = clock_now_ms();
     r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
@@ -355,7 +357,8 @@ void path_input(struct peerd *p, const struct addr *from, const void *bytes, siz
 {
     if (!probe_looks(bytes, n))
         return;
-    list_for_each(r, &p->remotes, struct remote,
-                  link) for (unsigned role = 0; role < PUNCHING_ROLES;
-                             role++) if (punching_input(r, role, 0, from, bytes, n)) return;
+    list_for_each(
+        r, &p->remotes, struct remote,
+        link) for (unsigned role = 0; role < PUNCHING_ROLES;
+                   role++) if (punching_input(r, role, PUNCHING_USUAL, from, bytes, n)) return;
 }
