@@ -1,5 +1,5 @@
-/* What is offered to another peer: our own addresses with the ports of the UDP socket and of the
- * TCP listener, and where servers see us. */
+/* What is offered to another peer: where servers see us, ports that the router has mapped, and our
+ * own addresses with the ports of the UDP socket and of the TCP listener. */
 #include <ifaddrs.h>
 #include <net/if.h>
 
@@ -47,17 +47,40 @@ static size_t hosts_add(struct net *n, struct record_candidate *c, size_t count,
     return count;
 }
 
+/* A port that the router keeps open may be one at which a server sees us: then it is known once, as
+ * what it is. */
+static size_t mapped_add(const struct net *n, struct record_candidate *c, size_t count,
+                         enum record_transport transport)
+{
+    struct record_candidate mapped[2 * MAPPING_PORTS];
+    size_t found = mapping_candidates(&n->mapping, mapped, 2 * MAPPING_PORTS);
+    for (size_t i = 0; i < found; i++) {
+        if (mapped[i].transport != transport)
+            continue;
+        size_t at = 0;
+        while (at < count &&
+               !(c[at].transport == transport && addr_equal(&c[at].addr, &mapped[i].addr)))
+            at++;
+        if (at < NET_ADDRS_MAX)
+            c[at] = mapped[i];
+        count += at == count && at < NET_ADDRS_MAX;
+    }
+    return count;
+}
+
 /* The same hosts over TCP. A server that is connected over TCP does not see our listener's port;
  * one that translates addresses but not ports has it open. */
 static size_t tcp_add(const struct net *n, struct record_candidate *c, size_t count)
 {
     size_t udp = count;
+    count = mapped_add(n, c, count, RECORD_TCP);
     for (size_t i = 0; n->tcpways.port && i < udp && count < NET_ADDRS_MAX; i++) {
         struct addr a = c[i].addr;
+        enum record_kind kind = c[i].kind == RECORD_MAPPED ? RECORD_REFLEXIVE : c[i].kind;
         addr_set_port(&a, n->tcpways.port);
         if (!is_there(c + udp, count - udp, &a))
             c[count++] =
-                (struct record_candidate){.kind = c[i].kind, .transport = RECORD_TCP, .addr = a};
+                (struct record_candidate){.kind = kind, .transport = RECORD_TCP, .addr = a};
     }
     return count;
 }
@@ -95,6 +118,7 @@ size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX])
         ret[count++] = (struct record_candidate){
             .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = seen};
     }
+    count = mapped_add(n, ret, count, RECORD_UDP);
     if (net_is_local(n))
         count = hosts_add(n, ret, count, true);
     return tcp_add(n, ret, hosts_add(n, ret, count, false));

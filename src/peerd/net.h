@@ -5,6 +5,7 @@
 
 #include "peerd/gathering.h"
 #include "peerd/link.h"
+#include "peerd/mapping.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
 #include "peerd/tcpway.h"
@@ -48,6 +49,7 @@ struct net {
     struct sockets sockets;
     struct tcpways tcpways;
     struct gathering gathering;
+    struct mapping mapping;
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
 

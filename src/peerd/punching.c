@@ -92,6 +92,12 @@ static void failed(struct punching *g, enum punch_reason reason)
     trail_add(&g->remote->trail, "no direct path: %s", punch_reason_sentence(reason));
 }
 
+/* Whoever made the session moves it, also when the other side has called since. */
+static bool chooses(const struct remote *r)
+{
+    return r->session && session_is_client(r->session);
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
@@ -106,7 +112,7 @@ static bool act(struct punching *g, const struct punch_action *a)
         punch_lost(g->machine, a->socket, now_us());
         return true;
     case PUNCH_PROVEN:
-        if (g->role == PUNCHING_CALLER)
+        if (g->role == PUNCHING_CALLER || chooses(g->remote))
             proven(g, &a->path);
         return true;
     case PUNCH_DONE:

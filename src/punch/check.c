@@ -10,7 +10,8 @@
 #define LOG_SIZE         2048 /* more than can be on their way: a power of two */
 #define QUEUE_SIZE       64
 #define PACE_US          500u
-#define GUESS_DELAY_US   60000u /* what needs no guess has its answer on the way by then */
+#define GUESS_DELAY_US   60000u  /* what needs no guess has its answer on the way by then */
+#define MAPPED_DELAY_US  400000u /* a port that a router has mapped needs no guess */
 #define GUESS_END_US     3200000u
 #define LOCKSTEP_HOLD_US 300000u /* other pairs would take ports out of the sequence */
 #define TRIGGER_US       10000u
@@ -200,9 +201,23 @@ static void open_sockets(struct punch *p, uint64_t now_us)
 
 /* Time */
 
+/* A port that a router keeps open makes any NAT reachable. */
+static bool has_mapped(const struct candidates *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->at[i].kind == CANDIDATE_MAPPED && list->at[i].transport == CANDIDATE_UDP)
+            return true;
+    return false;
+}
+
+static bool is_mapped(const struct punch *p)
+{
+    return has_mapped(&p->c.local) || has_mapped(&p->c.remote);
+}
+
 static uint64_t duration_us(const struct punch *p)
 {
-    if (p->plan == GUESS_HOPELESS && p->c.own.mapping != NAT_MAPPING_BLOCKED &&
+    if (p->plan == GUESS_HOPELESS && !is_mapped(p) && p->c.own.mapping != NAT_MAPPING_BLOCKED &&
         p->c.peer.mapping != NAT_MAPPING_BLOCKED)
         return PUNCH_HOPELESS_US;
     bool birthday = p->plan == GUESS_PROBE || p->plan == GUESS_SOCKETS;
@@ -221,7 +236,7 @@ static enum state begin(struct punch *p)
     }
     p->end_us = p->c.start_us + duration_us(p);
     if (p->plan == GUESS_PROBE || p->plan == GUESS_SOCKETS)
-        p->guess_us = p->c.start_us + GUESS_DELAY_US;
+        p->guess_us = p->c.start_us + (is_mapped(p) ? MAPPED_DELAY_US : GUESS_DELAY_US);
     return STATE_CHECKING;
 }
 
