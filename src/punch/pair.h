@@ -4,7 +4,11 @@
 
 #include "punch/punch.h"
 
-#define PAIRS_MAX (CANDIDATES_MAX + PUNCH_PEERS_MAX + GUESS_SOCKETS_MAX + GUESS_WINDOW)
+/* What is guessed is either sockets or ports that are predicted; of those there are fewer. */
+#define PAIRS_MAX (CANDIDATES_MAX + PUNCH_PEERS_MAX + GUESS_SOCKETS_MAX)
+/* From each socket of a guess, until something comes back: before the other side guesses, in the
+ * middle, and when it has. */
+#define PAIR_SOCKET_PROBES 3
 
 enum pair_state {
     PAIR_TRYING,
@@ -21,6 +25,7 @@ struct pair {
     uint16_t socket;
     uint16_t heard;
     uint8_t sent, limit, tries;
+    uint8_t before;                 /* of `sent`: until the peer was heard */
     uint8_t kind, transport, state; /* enum candidate_kind, candidate_transport, pair_state */
 };
 
@@ -35,7 +40,8 @@ struct pair *pairs_add(struct pairs *ps, unsigned socket, enum candidate_kind ki
 struct pair *pairs_find(struct pairs *ps, unsigned socket, const struct addr *to);
 struct pair *pairs_of_socket(struct pairs *ps, unsigned socket);
 
-/* After a probe: when the next may follow. The 1st goes at 0, then 20, 60, 140, 300 ms, ... */
+/* After a probe: when the next may follow. The 1st goes at 0, then 20, 60, 140, 300 ms, ..., and so
+ * again when the peer is heard for the first time. */
 uint64_t pair_pause_us(const struct pair *p);
 
 /* Probes that went to this address, whatever the port, and whether anything authentic came back. */

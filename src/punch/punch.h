@@ -16,16 +16,15 @@
 #include "punch/classify.h"
 #include "punch/guess.h"
 #include "wire/probe.h"
+#include "wire/technique.h"
 
-#define PUNCH_KEY        16
-#define PUNCH_PROBES_MAX 10 /* to one candidate */
-#define PUNCH_PROBES_IP  40 /* to one address that has not answered and that no server has seen */
-#define PUNCH_OPENER_TTL                                                                           \
-    3 /* passes a home NAT and a carrier's, and dies before the other side's                       \
-       */
+#define PUNCH_KEY         16
+#define PUNCH_PROBES_MAX  10 /* to one candidate */
+#define PUNCH_PROBES_IP   40 /* to one address that has not answered and that no server has seen */
 #define PUNCH_PEERS_MAX   16 /* addresses that are learned from packets */
 #define PUNCH_SETTLE_US   500000u
 #define PUNCH_PLAIN_US    2500000u
+#define PUNCH_BRIEF_US    1200000u
 #define PUNCH_HOPELESS_US 700000u
 #define PUNCH_TCP_TRIES   10
 
@@ -46,8 +45,11 @@ struct punch_config {
         peer_seen;  /* where a server saw the peer; guesses go nowhere else. AF_UNSPEC: nowhere */
     bool may_guess; /* both peers agree, and nobody else guesses at this address now */
     bool again;     /* a second try, with sockets of its own: it opens more carefully */
-    uint64_t seed;  /* random */
-    uint64_t start_us; /* nothing is sent before */
+    enum technique hint;  /* what has worked between such NATs; chooses what is done first, and
+                             nothing that is possible becomes impossible by it */
+    unsigned ports_spent; /* of the own NAT, by earlier guesses that it has not forgotten yet */
+    uint64_t seed;        /* random */
+    uint64_t start_us;    /* nothing is sent before */
 };
 
 struct punch_path {
@@ -56,6 +58,7 @@ struct punch_path {
     enum candidate_kind kind;
     struct addr remote;
     uint32_t rtt_us;
+    enum technique technique; /* by what it was found */
 };
 
 enum punch_reason {
