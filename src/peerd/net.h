@@ -50,6 +50,7 @@ struct net {
     struct tcpways tcpways;
     struct gathering gathering;
     struct mapping mapping;
+    bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
 

@@ -355,7 +355,8 @@ void path_input(struct peerd *p, const struct addr *from, const void *bytes, siz
 {
     if (!probe_looks(bytes, n))
         return;
-    list_for_each(r, &p->remotes, struct remote,
-                  link) for (unsigned role = 0; role < PUNCHING_ROLES;
-                             role++) if (punching_input(r, role, 0, from, bytes, n)) return;
+    list_for_each(
+        r, &p->remotes, struct remote,
+        link) for (unsigned role = 0; role < PUNCHING_ROLES;
+                   role++) if (punching_input(r, role, PUNCHING_USUAL, from, bytes, n)) return;
 }
