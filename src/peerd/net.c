@@ -291,6 +291,8 @@ static void presence_state_changed(void *ctx, uint32_t server)
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
+    if (s.state == PRESENCE_REGISTERED && s.seen.len)
+        mapping_look(&n->mapping, &l.addr, &s.seen);
     if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
         gathering_seen(&n->gathering, &l.addr, &s.seen);
         tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
@@ -544,6 +546,7 @@ void net_stop(struct net *n)
     presence_stop(n);
     gathering_done(&n->gathering);
     tcpseen_done(&n->tcpseen);
+    mapping_done(&n->mapping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

@@ -5,6 +5,7 @@
 
 #include "peerd/gathering.h"
 #include "peerd/link.h"
+#include "peerd/mapping.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
 #include "peerd/tcpseen.h"
@@ -50,6 +51,7 @@ struct net {
     struct tcpways tcpways;
     struct tcpseen tcpseen;
     struct gathering gathering;
+    struct mapping mapping;
     bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };

@@ -98,6 +98,12 @@ static enum path_hope hope_after(const struct punching *g, enum punch_reason rea
     return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
 }
 
+/* Whoever made the session moves it, also when the other side has called since. */
+static bool chooses(const struct remote *r)
+{
+    return r->session && session_is_client(r->session);
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
@@ -114,7 +120,7 @@ static bool act(struct punching *g, const struct punch_action *a)
         return true;
     case PUNCH_PROVEN:
         tcpways_enough(g->remote, g->role);
-        if (g->role == PUNCHING_CALLER)
+        if (g->role == PUNCHING_CALLER || chooses(g->remote))
             proven(g, &a->path);
         return true;
     case PUNCH_DONE:
