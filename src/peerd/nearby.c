@@ -106,6 +106,7 @@ static void network_changed(struct netwatch *w)
         lan_network_changed(n->lan);
     if (p->net.link)
         link_network_changed(p->net.link);
+    keeping_network_changed(&p->net.keeping);
     list_for_each(r, &p->remotes, struct remote, link) path_network_changed(r);
 }
 

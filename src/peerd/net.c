@@ -427,6 +427,7 @@ static int presence_start(struct net *n)
     if (!n->presence)
         return -ENOMEM;
     net_publish(n);
+    keeping_servers_changed(&n->keeping);
     return 0;
 }
 
@@ -513,6 +514,7 @@ int net_start(struct net *n, struct peerd *p)
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
+    keeping_init(&n->keeping, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -532,6 +534,7 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
+    keeping_done(&n->keeping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

@@ -4,6 +4,7 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
+#include "peerd/keeping.h"
 #include "peerd/link.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
@@ -48,6 +49,7 @@ struct net {
     struct sockets sockets;
     struct tcpways tcpways;
     struct gathering gathering;
+    struct keeping keeping;
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
 
