@@ -33,11 +33,12 @@ struct path {
     struct path_try tries[PATH_TRIES_MAX];
     size_t count, at;
     struct timer timer;
-    uint64_t packets_in; /* when last looked at */
-    uint64_t heard_ms;   /* when that had changed, or something was asked */
-    uint64_t since_ms;   /* when it went directly */
-    bool busy;           /* had streams when last looked at */
-    uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
+    uint64_t packets_in;  /* when last looked at */
+    uint64_t heard_ms;    /* when that had changed, or something was asked */
+    uint64_t patience_ms; /* when last looked at: for how long it may be silent */
+    uint64_t since_ms;    /* when it went directly */
+    bool busy;            /* had streams when last looked at */
+    uint64_t asked_ms;    /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;
     unsigned deaths;   /* of direct paths that had not lasted, in a row */
     unsigned failures; /* of checks, since the last that found something */
