@@ -38,7 +38,7 @@ void keeping_look(struct keeping *k);
 void keeping_servers_changed(struct keeping *k);
 /* What is known was known of another network. */
 void keeping_network_changed(struct keeping *k);
-/* 15 s before anything is known; at least 5, at most 110. */
+/* 15 s when nothing is known; while it is measured, and then, between 5 and 110. */
 uint32_t keeping_interval_ms(const struct keeping *k);
 /* "unknown", "measuring", "measured" or "impossible". */
 const char *keeping_word(const struct keeping *k);

@@ -293,9 +293,10 @@ uint32_t lifetime_interval_ms(const struct lifetime_result *r)
     uint32_t ms = r->alive_ms / 5 * 4;
     if (ms > INTERVAL_MAX_MS)
         return INTERVAL_MAX_MS;
-    /* On the way up the ladder the next rung may be better still. */
-    uint32_t least_ms =
-        r->dead_ms > 0 || r->state == LIFETIME_MEASURED ? INTERVAL_MIN_MS : INTERVAL_UNKNOWN_MS;
+    /* On the way up the ladder only what is known counts: it soon is more. */
+    bool climbs = r->state == LIFETIME_MEASURING && r->sent > 0;
+    bool ends = r->state == LIFETIME_MEASURED || r->dead_ms > 0;
+    uint32_t least_ms = climbs || ends ? INTERVAL_MIN_MS : INTERVAL_UNKNOWN_MS;
     return ms > least_ms ? ms : least_ms;
 }
 
