@@ -42,5 +42,5 @@ void attempts_done(struct attempts *a);
  * asks. */
 void attempt_checks(struct remote *r, unsigned role);
 /* Something about a TCP connection, for the call of this role. */
-void attempt_tcp(struct remote *r, unsigned role, const struct addr *addr,
-                 enum attempt_event event, int err);
+void attempt_tcp(struct remote *r, unsigned role, const struct addr *addr, enum attempt_event event,
+                 int err);

@@ -108,6 +108,7 @@ static void network_changed(struct netwatch *w)
     if (p->net.link)
         link_network_changed(p->net.link);
     mapping_network_changed(&p->net.mapping);
+    keeping_network_changed(&p->net.keeping);
     list_for_each(r, &p->remotes, struct remote, link) path_network_changed(r);
 }
 

@@ -439,6 +439,7 @@ static int presence_start(struct net *n)
     if (!n->presence)
         return -ENOMEM;
     net_publish(n);
+    keeping_servers_changed(&n->keeping);
     return 0;
 }
 
@@ -526,6 +527,7 @@ int net_start(struct net *n, struct peerd *p)
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
     tcpseen_init(&n->tcpseen, n);
+    keeping_init(&n->keeping, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -547,6 +549,7 @@ void net_stop(struct net *n)
     gathering_done(&n->gathering);
     tcpseen_done(&n->tcpseen);
     mapping_done(&n->mapping);
+    keeping_done(&n->keeping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

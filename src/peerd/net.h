@@ -4,6 +4,7 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
+#include "peerd/keeping.h"
 #include "peerd/link.h"
 #include "peerd/mapping.h"
 #include "peerd/sockets.h"
@@ -52,7 +53,8 @@ struct net {
     struct tcpseen tcpseen;
     struct gathering gathering;
     struct mapping mapping;
-    bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
+    bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
+    struct keeping keeping;
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
 

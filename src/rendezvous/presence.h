@@ -183,6 +183,10 @@ int presence_answer(struct presence *p, const struct presence_invite *invite,
 /* A channel is kept open until it is closed here or reported closed. */
 void presence_channel_close(struct presence *p, const struct presence_channel *c);
 
+/* A NAT on the way forgets what has been idle for longer than this: refreshes and channels come at
+ * least so often. 0: nothing is known. */
+void presence_keep(struct presence *p, uint32_t ms);
+
 void presence_server(const struct presence *p, uint32_t server, struct presence_server *ret_server);
 /* The signed record as it is registered, for whoever else may have it (the local network). Empty
  * before the first tick. Valid until the next call of a function here. */
