@@ -25,7 +25,8 @@ static enum technique technique_of(const struct punch *p, const struct pair *pai
     if (pair->kind == CANDIDATE_MAPPED)
         return TECHNIQUE_MAPPED;
     bool seen = candidate_same_ip(&pair->to, &p->c.peer_seen);
-    if (pair->socket > 0 || (p->guessing && seen))
+    bool opened = p->plan == GUESS_SOCKETS && p->next_socket > 1;
+    if (pair->socket > 0 || ((p->guessing || opened) && seen))
         return TECHNIQUE_GUESSED;
     if (pair->kind == CANDIDATE_GUESSED ||
         (seen && guess_plan(&p->c.peer, &p->c.own) == GUESS_PREDICT))

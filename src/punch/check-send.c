@@ -5,9 +5,11 @@
 #include <assert.h>
 
 /* How many openers, and how far they go: 3 passes a home NAT and a carrier's, and dies before the
- * other side's. A pause is longer than two peers that start together are apart. */
+ * other side's. A pause is longer than two peers that start together are apart; who tries again
+ * allows for a third of a second, in the pauses of other probes. */
 #define OPENERS              2
 #define OPENERS_CAREFUL      3
+#define OPENERS_AGAIN        4
 #define OPENER_TTL_FIRST     2
 #define OPENER_TTL_LAST      3
 #define OPENER_PAUSE_US      5000u
@@ -91,11 +93,20 @@ bool machine_is_careful(const struct punch *p)
 
 /* The many sockets open their ports only; the peer's probes are to find them. When it has made them
  * all, ours go the whole way: that helps where theirs were lost, or ours went too short. */
-static unsigned socket_ttl(const struct pair *pair, bool careful)
+static unsigned socket_ttl(const struct pair *pair, bool again)
 {
     if (pair->sent + 1u >= PAIR_SOCKET_PROBES)
         return 0;
-    return careful ? OPENER_TTL_FIRST : OPENER_TTL_LAST;
+    return again ? OPENER_TTL_FIRST : OPENER_TTL_LAST;
+}
+
+static unsigned opener_count(const struct punch *p)
+{
+    if (p->c.again)
+        return OPENERS_AGAIN;
+    if (p->c.hint == TECHNIQUE_CAREFUL)
+        return OPENERS_CAREFUL;
+    return peer_keeps_ports(p) ? OPENERS : 0;
 }
 
 /* An early packet that a Linux router accepts itself takes the port away from the one behind it. So
@@ -103,13 +114,11 @@ static unsigned socket_ttl(const struct pair *pair, bool careful)
  * farther than the first: should the peer live next door, it has opened by then. */
 static unsigned opener_ttl(const struct punch *p, const struct pair *pair)
 {
-    bool careful = machine_is_careful(p), keeps = peer_keeps_ports(p);
     if (pair->heard > 0 || pair->to.sa.sa_family != AF_INET)
         return 0;
     if (pair->socket > 0)
-        return keeps ? socket_ttl(pair, careful) : 0;
-    unsigned openers = careful ? OPENERS_CAREFUL : keeps ? OPENERS : 0;
-    if (pair->kind != CANDIDATE_REFLEXIVE || pair->sent >= openers)
+        return peer_keeps_ports(p) ? socket_ttl(pair, p->c.again) : 0;
+    if (pair->kind != CANDIDATE_REFLEXIVE || pair->sent >= opener_count(p))
         return 0;
     return pair->sent == 0 ? OPENER_TTL_FIRST : OPENER_TTL_LAST;
 }
@@ -124,9 +133,9 @@ static bool address_is_spent(const struct punch *p, const struct pair *pair)
 
 static uint64_t pause_us(const struct punch *p, const struct pair *pair, unsigned ttl)
 {
-    if (ttl == 0 || pair->socket > 0)
+    if (ttl == 0 || pair->socket > 0 || p->c.again)
         return pair_pause_us(pair);
-    return machine_is_careful(p) ? OPENER_PAUSE_LONG_US : OPENER_PAUSE_US;
+    return p->c.hint == TECHNIQUE_CAREFUL ? OPENER_PAUSE_LONG_US : OPENER_PAUSE_US;
 }
 
 bool machine_probe(struct punch *p, struct pair *pair, uint64_t now_us,

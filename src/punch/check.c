@@ -55,7 +55,7 @@ static uint64_t duration_us(const struct punch *p)
         return guess_delay_us(p) + (brief ? GUESS_LASTS_SHORT_US : GUESS_LASTS_US);
     if (is_hopeless(p))
         return PUNCH_HOPELESS_US;
-    return brief ? PUNCH_BRIEF_US : PUNCH_PLAIN_US;
+    return brief ? PUNCH_BRIEF_US : p->c.again ? PUNCH_AGAIN_US : PUNCH_FIRST_US;
 }
 
 static enum machine_state begin(struct punch *p)

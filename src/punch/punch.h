@@ -18,13 +18,16 @@
 #include "wire/probe.h"
 #include "wire/technique.h"
 
-#define PUNCH_KEY         16
-#define PUNCH_PROBES_MAX  10 /* to one candidate */
-#define PUNCH_PROBES_IP   40 /* to one address that has not answered and that no server has seen */
-#define PUNCH_PEERS_MAX   16 /* addresses that are learned from packets */
-#define PUNCH_SETTLE_US   500000u
-#define PUNCH_PLAIN_US    2500000u
-#define PUNCH_BRIEF_US    1200000u
+#define PUNCH_KEY        16
+#define PUNCH_PROBES_MAX 10 /* to one candidate */
+#define PUNCH_PROBES_IP  40 /* to one address that has not answered and that no server has seen */
+#define PUNCH_PEERS_MAX  16 /* addresses that are learned from packets */
+#define PUNCH_SETTLE_US  500000u
+/* A first attempt, one that tries again, one of which nothing is hoped (by the hint), and one of
+ * which nothing can be. */
+#define PUNCH_FIRST_US    1500000u
+#define PUNCH_AGAIN_US    2500000u
+#define PUNCH_BRIEF_US    1000000u
 #define PUNCH_HOPELESS_US 700000u
 #define PUNCH_TCP_TRIES   10
 

@@ -3,8 +3,8 @@
  * went. The script between the two is the introduction.
  *
  *     puncher caller|callee SERVER:PORT [tcp]        (tcp: not UDP, but TCP)
- *     > offer MAPPING ALLOCATION DELTA SEEN FINGERPRINT CANDIDATE...     (kind,address)
- *     < go ATTEMPT WAIT-US AGAIN MAPPING ALLOCATION DELTA SEEN CANDIDATE...
+ *     > offer MAPPING FILTERING ALLOCATION DELTA SEEN FINGERPRINT CANDIDATE...     (kind,address)
+ *     < go ATTEMPT WAIT-US AGAIN MAPPING FILTERING ALLOCATION DELTA SEEN CANDIDATE...
  *     > proven MS SOCKET KIND ADDRESS RTT-US | done | failed MS SENTENCE | tried ... */
 
 #include "base/siphash.h"
@@ -198,8 +198,8 @@ static void offer(struct puncher *p, const struct nat *nat, const struct addr *s
     add_hosts(p);
     (void)candidates_add(&p->config.local, CANDIDATE_REFLEXIVE, transport(p), reflexive);
     p->config.own = *nat;
-    (void)printf("offer %d %d %d %s %s", nat->mapping, nat->allocation, nat->delta,
-                 seen->len ? addr_format(seen, text) : "-", nat_format(nat, print));
+    (void)printf("offer %d %d %d %d %s %s", nat->mapping, nat->filtering, nat->allocation,
+                 nat->delta, seen->len ? addr_format(seen, text) : "-", nat_format(nat, print));
     for (size_t i = 0; i < p->config.local.count; i++) {
         const struct candidate *c = &p->config.local.at[i];
         (void)printf(" %d,%s", c->kind, addr_format(&c->addr, text));
@@ -298,16 +298,18 @@ static bool go(struct puncher *p, char *line)
 {
     char seen[ADDR_TEXT_MAX] = "";
     uint64_t wait_us = 0;
-    int again = 0, mapping = 0, allocation = 0, delta = 0, used = 0;
+    int again = 0, mapping = 0, filtering = 0, allocation = 0, delta = 0, used = 0;
     struct punch_config *c = &p->config;
-    if (sscanf(line, "go %" SCNu64 " %" SCNu64 " %d %d %d %d %127s%n", &c->attempt, &wait_us,
-               &again, &mapping, &allocation, &delta, seen, &used) != 7)
+    if (sscanf(line, "go %" SCNu64 " %" SCNu64 " %d %d %d %d %d %127s%n", &c->attempt, &wait_us,
+               &again, &mapping, &filtering, &allocation, &delta, seen, &used) != 8)
         return false;
     for (char *word = strtok(line + used, " \n"); word; word = strtok(NULL, " \n"))
         remote_add(p, word);
     if (addr_parse(seen, &c->peer_seen) < 0)
         c->peer_seen = (struct addr){.len = 0};
     c->peer = nat_from_wire((uint8_t)mapping, (uint8_t)allocation, (int16_t)delta, &c->peer_seen);
+    if (filtering > NAT_FILTERING_UNKNOWN && filtering <= NAT_FILTERING_APDF)
+        c->peer.filtering = (enum nat_filtering)filtering;
     c->caller = p->caller;
     c->again = again;
     c->may_guess = true;

@@ -75,8 +75,8 @@ class Puncher:
         return None
 
     def go(self, attempt, offer, again):
-        mapping, allocation, delta, seen, _print, *candidates = offer.split()[1:]
-        self.process.stdin.write(f"go {attempt} {WAIT_US} {int(again)} {mapping} {allocation} {delta} {seen} "
+        mapping, filtering, allocation, delta, seen, _print, *candidates = offer.split()[1:]
+        self.process.stdin.write(f"go {attempt} {WAIT_US} {int(again)} {mapping} {filtering} {allocation} {delta} {seen} "
                                  f"{' '.join(candidates)}\n")
         self.process.stdin.flush()
 

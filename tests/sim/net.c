@@ -164,6 +164,9 @@ static struct addr translate_out(struct sim *s, struct sim_host *h, uint16_t loc
     struct addr key = key_of(nat, to);
     if (nat->is.mapping == NAT_MAPPING_NONE)
         return with_port(h->outside, local);
+    for (size_t i = 0; local == h->ports[0] && i < nat->through_count; i++)
+        if (addr_equal(&nat->through[i], &to))
+            return with_port(h->outside, nat->mapped);
     if (nat->permitted_count < SIM_MAPPINGS) {
         nat->permitted[nat->permitted_count].local = local;
         nat->permitted[nat->permitted_count++].to = to;
@@ -202,6 +205,10 @@ static uint16_t translate_in(struct sim_host *h, const struct addr *to, const st
     struct sim_nat *nat = &h->nat;
     if (nat->is.mapping == NAT_MAPPING_NONE)
         return addr_port(to);
+    if (nat->mapped != 0 && nat->mapped == addr_port(to) && nat->through_count < 64) {
+        nat->through[nat->through_count++] = *from;
+        return h->ports[0];
+    }
     for (size_t i = 0; i < nat->mapping_count; i++) {
         struct sim_mapping *m = &nat->mappings[i];
         struct addr key = key_of(nat, *from);
@@ -254,6 +261,9 @@ static void gather(struct sim *s, struct sim_host *h, struct candidates *ret_lis
         seen = sim_seen(s, h, SIM_SOCKETS - 1, ip4("11.0.0.1", 3478));
     (void)candidates_add(ret_list, CANDIDATE_HOST, CANDIDATE_UDP, &host);
     (void)candidates_add(ret_list, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, &seen);
+    struct addr mapped = with_port(h->outside, h->nat.mapped);
+    if (h->nat.mapped != 0)
+        (void)candidates_add(ret_list, CANDIDATE_MAPPED, CANDIDATE_UDP, &mapped);
 }
 
 static void machine_new(struct sim *s, struct sim_host *h, struct punch_config *c)
@@ -285,6 +295,8 @@ void sim_introduce(struct sim *s, uint64_t late_us)
     b.remote = a.local;
     a.peer = nat_from_wire(b.own.mapping, b.own.allocation, b.own.delta, &a.peer_seen);
     b.peer = nat_from_wire(a.own.mapping, a.own.allocation, a.own.delta, &b.peer_seen);
+    a.peer.filtering = b.own.filtering;
+    b.peer.filtering = a.own.filtering;
     machine_new(s, &s->a, &a);
     machine_new(s, &s->b, &b);
 }

@@ -33,6 +33,11 @@ struct sim_nat {
     } taken[64]; /* flows that open_input has let the router have for itself */
     size_t taken_count;
     uint16_t next_port;
+    /* A port that the router maps because it was asked to: to socket 0, for everybody; and who came
+     * through it. 0: none. */
+    uint16_t mapped;
+    struct addr through[64];
+    size_t through_count;
 };
 
 struct sim_host {

@@ -1,0 +1,173 @@
+/* The check machine against a network and a peer that mean it ill: what is forged, replayed or
+ * answered from elsewhere changes nothing, and nobody can make it send more than its bounds. */
+#include "../sim/net.h"
+#include "test.h"
+
+#include <errno.h>
+
+#define MS 1000u
+
+/* A machine that waits for its peer, alone. */
+static struct punch *alone(struct punch_config *c)
+{
+    c->mac = sim_mac;
+    c->attempt = 5;
+    c->start_us = 1000 * MS;
+    c->seed = 99;
+    memset(c->own_key, 'o', PUNCH_KEY);
+    memset(c->peer_key, 'p', PUNCH_KEY);
+    struct addr local;
+    if (addr_parse("10.0.0.1:7", &local) == 0)
+        (void)candidates_add(&c->local, CANDIDATE_HOST, CANDIDATE_UDP, &local);
+    return punch_new(c);
+}
+
+static struct addr address(const char *text)
+{
+    struct addr a = {.len = 0};
+    CHECK_INT(addr_parse(text, &a), 0);
+    return a;
+}
+
+static int probe_in(struct punch *p, enum probe_type type, const char *key, bool from_caller,
+                    uint64_t attempt)
+{
+    uint8_t bytes[PROBE_SIZE];
+    struct addr from = address("11.9.9.9:999");
+    struct probe probe = {type, from_caller, attempt, 1, {0}};
+    CHECK_INT(probe_encode(&probe, bytes, sizeof bytes), PROBE_SIZE);
+    sim_mac((const uint8_t *)key, bytes, PROBE_SIGNED, bytes + PROBE_SIGNED);
+    return punch_input(p, 0, &from, (struct str){(char *)bytes, sizeof bytes}, 1100 * MS);
+}
+
+TEST("a forged probe changes nothing and is not answered")
+{
+    struct punch_config c = {.caller = true};
+    struct punch *p = alone(&c);
+    struct punch_action a;
+    CHECK_INT(probe_in(p, PROBE_PING, "xxxxxxxxxxxxxxxx", false, 5), -EACCES);
+    CHECK_INT(probe_in(p, PROBE_PING, "pppppppppppppppp", true, 5),
+              -EACCES); /* our own, sent back */
+    CHECK_INT(probe_in(p, PROBE_PING, "oooooooooooooooo", true, 5), -EACCES);
+    CHECK_INT(probe_in(p, PROBE_PING, "oooooooooooooooo", false, 6), -ENOENT);
+    CHECK_INT(probe_in(p, PROBE_PONG, "oooooooooooooooo", false, 5), 0); /* nobody has asked */
+    CHECK(!punch_poll(p, 1000 * MS, &a));
+    CHECK(!punch_best(p));
+    CHECK_INT(probe_in(p, PROBE_PING, "oooooooooooooooo", false, 5), 0);
+    CHECK(punch_poll(p, 1100 * MS, &a) && a.type == PUNCH_SEND);
+    punch_free(p);
+}
+
+/* All that a machine sends to an address in the time that it has. */
+static unsigned sent_to(struct punch *p, struct addr victim)
+{
+    unsigned sent = 0;
+    struct punch_action a;
+    for (uint64_t now_us = 900 * MS; now_us < 6000 * MS; now_us += 500)
+        while (punch_poll(p, now_us, &a))
+            sent += a.type == PUNCH_SEND && candidate_same_ip(&a.to, &victim);
+    CHECK_INT(a.type, PUNCH_FAILED);
+    return sent;
+}
+
+TEST("a stranger's address that a peer lists gets ten probes, and forty with all its ports")
+{
+    struct punch_config c = {.caller = true, .may_guess = true, .again = true};
+    struct addr victim = address("11.66.6.6:1000");
+    (void)candidates_add(&c.remote, CANDIDATE_HOST, CANDIDATE_UDP, &victim);
+    struct punch *p = alone(&c);
+    CHECK_INT(sent_to(p, victim), PUNCH_PROBES_MAX);
+    punch_free(p);
+    for (uint16_t port = 1001; port < 1040; port++) {
+        addr_set_port(&victim, port);
+        (void)candidates_add(&c.remote, CANDIDATE_HOST, CANDIDATE_UDP, &victim);
+    }
+    p = alone(&c);
+    CHECK_INT(sent_to(p, victim), PUNCH_PROBES_IP);
+    punch_free(p);
+}
+
+TEST("nobody is guessed at whom no server has seen, or without consent")
+{
+    struct punch_config c = {.caller = true, .may_guess = true, .again = true};
+    struct addr victim = address("11.66.6.6:1000");
+    c.own = (struct nat){NAT_MAPPING_EIM, NAT_FILTERING_APDF, NAT_ALLOCATION_KEEP, 0, 0};
+    c.peer = (struct nat){NAT_MAPPING_APDM, NAT_FILTERING_APDF, NAT_ALLOCATION_RANDOM, 0, 0};
+    (void)candidates_add(&c.remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, &victim);
+    struct punch *p = alone(&c);
+    CHECK_INT(sent_to(p, victim), PUNCH_PROBES_MAX);
+    punch_free(p);
+    c.peer_seen = address("11.7.7.7:77");
+    p = alone(&c);
+    CHECK_INT(sent_to(p, victim), PUNCH_PROBES_MAX);
+    punch_free(p);
+    c.may_guess = false;
+    p = alone(&c);
+    CHECK_INT(sent_to(p, c.peer_seen), 0);
+    punch_free(p);
+}
+
+TEST("a peer that pings from everywhere gets answers, and few questions")
+{
+    struct punch_config c = {.caller = true};
+    struct punch *p = alone(&c);
+    struct punch_action a;
+    unsigned sent = 0, answered = 0;
+    CHECK(!punch_poll(p, 1000 * MS, &a));
+    for (uint16_t port = 1; port < 1000; port++) {
+        uint8_t bytes[PROBE_SIZE];
+        struct addr from = address("11.66.6.6:1");
+        struct probe probe = {PROBE_PING, false, 5, port, {0}};
+        addr_set_port(&from, port);
+        CHECK_INT(probe_encode(&probe, bytes, sizeof bytes), PROBE_SIZE);
+        sim_mac(c.own_key, bytes, PROBE_SIGNED, bytes + PROBE_SIGNED);
+        CHECK_INT(
+            punch_input(p, 0, &from, (struct str){(char *)bytes, sizeof bytes}, (1000 + port) * MS),
+            0);
+        while (punch_poll(p, (1000 + port) * MS, &a)) {
+            answered += a.bytes[2] == PROBE_PONG;
+            sent += a.bytes[2] == PROBE_PING;
+        }
+    }
+    CHECK_INT(answered, 999);
+    CHECK(sent <= PUNCH_PEERS_MAX * PUNCH_PROBES_MAX);
+    punch_free(p);
+}
+static struct punch_action next_of(struct punch *p, enum punch_action_type type, uint64_t *now_us)
+{
+    struct punch_action a = {.type = PUNCH_DONE};
+    for (int i = 0; i < 100000; i++, *now_us += 500)
+        while (punch_poll(p, *now_us, &a))
+            if (a.type == type)
+                return a;
+    CHECK(false);
+    return a;
+}
+
+TEST("a refused TCP connection is tried again, and proves a path with the same probes")
+{
+    struct punch_config c = {.caller = true};
+    struct addr at = address("11.1.1.1:11"), local = address("10.0.0.1:7");
+    (void)candidates_add(&c.local, CANDIDATE_HOST, CANDIDATE_TCP, &local);
+    (void)candidates_add(&c.remote, CANDIDATE_REFLEXIVE, CANDIDATE_TCP, &at);
+    struct punch *p = alone(&c);
+    uint64_t now_us = 1000 * MS;
+    for (int i = 0; i < 3; i++) {
+        struct punch_action a = next_of(p, PUNCH_CONNECT, &now_us);
+        CHECK(addr_equal(&a.to, &at));
+        punch_lost(p, a.socket, now_us);
+    }
+    struct punch_action a = next_of(p, PUNCH_CONNECT, &now_us);
+    punch_connected(p, a.socket, now_us);
+    a = next_of(p, PUNCH_SEND, &now_us);
+    struct probe probe;
+    CHECK_INT(probe_decode(&probe, a.bytes, sizeof a.bytes), 0);
+    probe.type = PROBE_PONG;
+    probe.from_caller = false;
+    CHECK_INT(probe_encode(&probe, a.bytes, sizeof a.bytes), PROBE_SIZE);
+    sim_mac(c.own_key, a.bytes, PROBE_SIGNED, a.bytes + PROBE_SIGNED);
+    CHECK_INT(punch_input(p, a.socket, &at, (struct str){(char *)a.bytes, PROBE_SIZE}, now_us), 0);
+    a = next_of(p, PUNCH_PROVEN, &now_us);
+    CHECK_INT(a.path.transport, CANDIDATE_TCP);
+    punch_free(p);
+}
