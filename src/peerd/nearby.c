@@ -107,6 +107,7 @@ static void network_changed(struct netwatch *w)
     gathering_network_changed(&p->net.gathering);
     if (p->net.link)
         link_network_changed(p->net.link);
+    mapping_network_changed(&p->net.mapping);
     list_for_each(r, &p->remotes, struct remote, link) path_network_changed(r);
 }
 

@@ -14,6 +14,7 @@
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
+#include "peerd/tcpport.h"
 #include "rendezvous/server-name.h"
 #include "wire/relay.h"
 
@@ -252,7 +253,14 @@ static void link_changed(void *ctx, uint32_t server)
         gathering_answers(&n->gathering, &s.addr);
 }
 
+static int link_connects(void *ctx, const struct addr *to)
+{
+    const struct net *n = ctx;
+    return n->tcpways.port ? tcpport_connect(n->tcpways.port, to) : -EADDRNOTAVAIL;
+}
+
 static const struct link_host link_host = {.udp_send = link_out,
+                                           .tcp_connect = link_connects,
                                            .message = link_message,
                                            .data = link_data,
                                            .moved = link_moved,
@@ -283,8 +291,12 @@ static void presence_state_changed(void *ctx, uint32_t server)
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
-    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len)
+    if (s.state == PRESENCE_REGISTERED && s.seen.len)
+        mapping_look(&n->mapping, &l.addr, &s.seen);
+    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
         gathering_seen(&n->gathering, &l.addr, &s.seen);
+        tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
+    }
     offerings_look(n->peerd);
 }
 
@@ -513,6 +525,7 @@ int net_start(struct net *n, struct peerd *p)
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
+    tcpseen_init(&n->tcpseen, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -532,6 +545,8 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
+    tcpseen_done(&n->tcpseen);
+    mapping_done(&n->mapping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

@@ -343,7 +343,7 @@ void path_found(struct remote *r, const struct quic_path *path, enum candidate_k
 }
 
 void path_checked(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
-                 uint32_t rtt_us)
+                  uint32_t rtt_us)
 {
     found(r, path, kind, rtt_us + 1);
 }

@@ -15,12 +15,8 @@
 
 /* The machine answers checks so long: the other side may be later. */
 #define LIFE_MS 12000
-/* Over TCP, when no check over UDP has been answered by then. */
-#define TCP_AFTER_MS 1000
 /* A server that says more is not believed: no two peers are so far apart. */
 #define WAIT_MAX_US 2000000u
-/* In the sequence of a probe: it is a greeting. */
-#define GREETING 0x80000000u
 
 static void mac(const uint8_t key[PUNCH_KEY], const void *bytes, size_t n,
                 uint8_t ret_tag[PROBE_TAG])
@@ -102,6 +98,12 @@ static enum path_hope hope_after(const struct punching *g, enum punch_reason rea
     return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
 }
 
+/* Whoever made the session moves it, also when the other side has called since. */
+static bool chooses(const struct remote *r)
+{
+    return r->session && session_is_client(r->session);
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
@@ -117,7 +119,8 @@ static bool act(struct punching *g, const struct punch_action *a)
         punch_lost(g->machine, a->socket, clock_now_us());
         return true;
     case PUNCH_PROVEN:
-        if (g->role == PUNCHING_CALLER)
+        tcpways_enough(g->remote, g->role);
+        if (g->role == PUNCHING_CALLER || chooses(g->remote))
             proven(g, &a->path);
         return true;
     case PUNCH_DONE:
@@ -155,26 +158,16 @@ static void timer_fired(struct timer *t)
     run(container_of(t, struct punching, timer));
 }
 
-static void tcp_fires(struct timer *t)
-{
-    struct punching *g = container_of(t, struct punching, tcp);
-    if (!g->remote->session || !path_is_direct(g->remote))
-        tcpways_connect(g->remote, g->role, &g->theirs);
-}
-
 void punchings_init(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
-        r->punchings[i] = (struct punching){
-            .remote = r, .role = i, .timer.fire = timer_fired, .tcp.fire = tcp_fires};
+        r->punchings[i] = (struct punching){.remote = r, .role = i, .timer.fire = timer_fired};
 }
 
 void punchings_done(struct remote *r)
 {
-    for (unsigned i = 0; i < PUNCHING_ROLES; i++) {
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         machine_end(&r->punchings[i]);
-        loop_untimer(&r->punchings[i].tcp);
-    }
     tcpways_close(r);
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         sockets_close(&r->peerd->net, r, i, 0);
@@ -192,7 +185,7 @@ void punching_own(struct remote *r, unsigned role, uint64_t call,
     struct punching *g = &r->punchings[role];
     g->known = g->known && g->call == call;
     g->call = call;
-    g->greeted = 0;
+    g->greetings = (struct greetings){.made = g->greetings.made};
     memcpy(g->secret, secret, sizeof g->secret);
 }
 
@@ -267,8 +260,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
-    loop_timer(&r->peerd->loop, &g->tcp,
-               wait_us / 1000 + (net_udp_blocked(&r->peerd->net) ? 0 : TCP_AFTER_MS));
+    tcpways_connect(r, role, &g->theirs, wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     if (!g->machine)
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
@@ -288,39 +280,5 @@ bool punching_input(struct remote *r, unsigned role, unsigned number, const stru
         punch_input(g->machine, number, from, (struct str){bytes, n}, clock_now_us()) < 0)
         return false;
     run(g);
-    return true;
-}
-
-/* Greetings ------------------------------------------------------------------------------------ */
-
-void punching_greet(struct remote *r, unsigned role, const struct probe *as,
-                    uint8_t ret[PROBE_SIZE])
-{
-    struct punching *g = &r->punchings[role];
-    struct probe p = {.type = as->type,
-                      .from_caller = role == PUNCHING_CALLER,
-                      .attempt = g->call,
-                      .sequence = as->sequence ? as->sequence : GREETING | ++g->greeting};
-    if (probe_encode(&p, ret, PROBE_SIZE) == PROBE_SIZE)
-        mac(g->theirs.secret, ret, PROBE_SIGNED, ret + PROBE_SIGNED);
-}
-
-bool punching_greeted(struct remote *r, unsigned role, const uint8_t bytes[PROBE_SIZE],
-                      struct probe *ret_probe)
-{
-    struct punching *g = &r->punchings[role];
-    uint8_t tag[PROBE_TAG];
-    struct probe p;
-    if (probe_decode(&p, bytes, PROBE_SIZE) < 0 || !g->known || p.attempt != g->call ||
-        p.from_caller == (role == PUNCHING_CALLER) || !(p.sequence & GREETING) ||
-        clock_now_ms() >= g->end_ms)
-        return false;
-    mac(g->secret, bytes, PROBE_SIGNED, tag);
-    if (sodium_memcmp(tag, p.tag, sizeof tag) != 0 ||
-        (p.type == PROBE_PING && p.sequence <= g->greeted))
-        return false;
-    if (p.type == PROBE_PING)
-        g->greeted = p.sequence;
-    *ret_probe = p;
     return true;
 }

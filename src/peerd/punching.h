@@ -4,6 +4,7 @@
  * it. */
 
 #include "loop/loop.h"
+#include "peerd/greetings.h"
 #include "punch/punch.h"
 #include "wire/offer.h"
 
@@ -26,8 +27,7 @@ struct punching {
     unsigned role;
     enum punch_reason reason;   /* why it failed last */
     struct addr guessing_at;    /* where nobody else may guess now; len 0: nowhere */
-    struct timer tcp;           /* when the other side's TCP addresses are tried */
-    uint32_t greeted, greeting; /* the last greeting over TCP that was heard, and that was made */
+    struct greetings greetings; /* over TCP, of this call */
 };
 
 void punchings_init(struct remote *r);
@@ -43,11 +43,3 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
 /* A datagram that came to the socket of this number. Says whether it was a check of this peer's. */
 bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
                     const void *bytes, size_t n);
-
-/* Greetings over TCP are checks, too, but none that came over UDP is good for one, and each ping is
- * good once. Makes one; a ping of ours has the sequence 0, which stands for the next. */
-void punching_greet(struct remote *r, unsigned role, const struct probe *as,
-                    uint8_t ret[PROBE_SIZE]);
-/* Whether it is the other side's, of this type, for an attempt that goes on. */
-bool punching_greeted(struct remote *r, unsigned role, const uint8_t bytes[PROBE_SIZE],
-                      struct probe *ret_probe);
