@@ -126,9 +126,9 @@ static unsigned opener_ttl(const struct punch *p, const struct pair *pair)
 /* Whoever lists somebody else's address as its own makes us send little there. */
 static bool address_is_spent(const struct punch *p, const struct pair *pair)
 {
-    bool heard;
-    unsigned sent = pairs_sent_to_ip(&p->pairs, &pair->to, &heard);
-    return sent >= PUNCH_PROBES_IP && !heard && !candidate_same_ip(&pair->to, &p->c.peer_seen);
+    bool answered;
+    unsigned sent = pairs_sent_to_ip(&p->pairs, &pair->to, &answered);
+    return sent >= PUNCH_PROBES_IP && !answered && !candidate_same_ip(&pair->to, &p->c.peer_seen);
 }
 
 static uint64_t pause_us(const struct punch *p, const struct pair *pair, unsigned ttl)

@@ -44,6 +44,7 @@ struct pair *pairs_of_socket(struct pairs *ps, unsigned socket);
  * again when the peer is heard for the first time. */
 uint64_t pair_pause_us(const struct pair *p);
 
-/* Probes that went to this address, whatever the port, and whether anything authentic came back. */
-unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_heard);
+/* Probes that went to this address, whatever the port, and whether any of them was answered. What
+ * only comes from there may have been sent by somebody else. */
+unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_answered);
 size_t pairs_count_kind(const struct pairs *ps, enum candidate_kind kind);
