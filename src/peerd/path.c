@@ -77,6 +77,8 @@ static void settle(struct remote *r)
     struct session_stats s;
     session_stat(r->session, &s);
     r->path.stage = PATH_DIRECT;
+    if (!r->path.first_ms)
+        r->path.first_ms = clock_now_ms();
     r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);

@@ -36,6 +36,7 @@ struct path {
     uint64_t packets_in; /* when last looked at */
     uint64_t heard_ms;   /* when that had changed, or something was asked */
     uint64_t since_ms;   /* when it went directly */
+    uint64_t first_ms;   /* when it did so first since it was dialled; 0: never */
     bool busy;           /* had streams when last looked at */
     uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;

@@ -135,6 +135,7 @@ static int call(struct remote *r)
     if (result < 0)
         return result;
     r->calling = true;
+    r->calls++;
     punching_own(r, PUNCHING_CALLER, r->call, o.secret);
     net_kick(n);
     trail_add(&r->trail, "called through %u server%s", n->server_count,
@@ -164,6 +165,8 @@ void remote_want(struct remote *r)
         return;
     trail_clear(&r->trail);
     r->called_ms = clock_now_ms();
+    r->calls = 0;
+    r->path.first_ms = 0;
     nearby_begin(r);
     static const char nowhere[] = "no rendezvous server is known: --rendezvous HOST:PORT";
     int result = n->presence ? call(r) : -EDESTADDRREQ;
@@ -183,6 +186,8 @@ static void connect_over(struct remote *r, const struct quic_path *path, const c
     trail_add(&r->trail, "connecting %s", words);
     session_set_user(s, r);
     r->session = s;
+    r->heard_ms = clock_now_ms();
+    r->packets_in = 0;
     dials_flush(r);
 }
 

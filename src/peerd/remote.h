@@ -26,6 +26,7 @@ struct remote {
     struct punching punchings[PUNCHING_ROLES];
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
+    unsigned calls;                /* since then */
     uint64_t quiet_ms;             /* since when it has no streams */
     uint64_t heard_ms, packets_in; /* when packets had come, of this session */
 };

@@ -52,6 +52,11 @@ static json_t *session_json(struct remote *r)
                   (int)s.streams, "streams_total", (json_int_t)s.streams_total, "lost",
                   (json_int_t)s.lost, "caller", session_is_client(r->session));
     way_add(&r->peerd->net, j, &s);
+    if (r->called_ms)
+        (void)json_object_set_new(j, "calls", json_integer(r->calls));
+    if (r->called_ms && r->path.first_ms)
+        (void)json_object_set_new(j, "direct_ms",
+                                  json_integer((json_int_t)(r->path.first_ms - r->called_ms)));
     return j;
 }
 

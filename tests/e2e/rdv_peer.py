@@ -38,9 +38,13 @@ class Identity:
         return body + self.sign("berth record 1", body)
 
 
-def sealed_offer(identity, to, call):
-    """An offer without candidates: docs/RENDEZVOUS.md, "Offers"."""
-    plain = struct.pack(">BQQ16sBBhB", 1, call, int(time.time() * 1000), os.urandom(16), 0, 0, 0, 0)
+def sealed_offer(identity, to, call, candidates=(), nat=(0, 0, 0)):
+    """docs/RENDEZVOUS.md, "Offers". A candidate: kind, transport, (IPv4 address, port); a NAT:
+    mapping, allocation, step."""
+    plain = struct.pack(">BQQ16sBBhB", 1, call, int(time.time() * 1000), os.urandom(16), *nat,
+                        len(candidates))
+    for kind, transport, (address, port) in candidates:
+        plain += struct.pack(">BBBH4s", kind, transport, 4, port, socket.inet_aton(address))
     public, secret, shared, key = (ctypes.create_string_buffer(32) for _ in range(4))
     SODIUM.crypto_sign_ed25519_pk_to_curve25519(public, to)
     SODIUM.crypto_sign_ed25519_sk_to_curve25519(secret, identity.secret)

@@ -4,7 +4,7 @@ import concurrent.futures
 
 import pytest
 
-import matrix
+import tables
 import punching
 from lab import Lab
 
@@ -47,7 +47,7 @@ def outcomes():
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: "-".join((*c[:2], *c[4:])))
 def test_a_path_is_found_where_one_is_possible(outcomes, cell):
     outcome = outcomes[cell]
-    assert outcome.ok == matrix.possible(*cell[:2], *cell[4:]), "\n".join(outcome.said)
+    assert outcome.ok == tables.possible(*cell[:2], *cell[4:]), "\n".join(outcome.said)
     if outcome.ok and cell[3]:
         assert outcome.plan == cell[3]
     if outcome.ok and outcome.plan == "plain" and not cell[2]:
