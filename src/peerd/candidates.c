@@ -83,11 +83,6 @@ bool net_is_local(const struct net *n)
 size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX])
 {
     size_t count = 0;
-    const struct gather_result *nat = &n->gathering.result;
-    /* Of a NAT that counts the last port tells what the next will be. */
-    if (n->gathering.known && nat->nat.allocation == NAT_ALLOCATION_SEQUENCE && nat->newest.len)
-        ret[count++] = (struct record_candidate){
-            .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = nat->newest};
     for (uint32_t i = 0; n->presence && i < n->server_count && count < UDP_MAX; i++) {
         struct addr seen;
         if (!server_seen(n, i, &seen) || addr_port(&seen) == 0 || is_there(ret, count, &seen))

@@ -104,6 +104,7 @@ static void network_changed(struct netwatch *w)
     log_info("the network has changed");
     if (n->lan)
         lan_network_changed(n->lan);
+    gathering_network_changed(&p->net.gathering);
     if (p->net.link)
         link_network_changed(p->net.link);
     list_for_each(r, &p->remotes, struct remote, link) path_network_changed(r);

@@ -10,6 +10,7 @@
 #include "keys/place.h"
 #include "peerd/dial.h"
 #include "peerd/incoming.h"
+#include "peerd/offering.h"
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
@@ -209,6 +210,7 @@ static void link_out(void *ctx, const struct addr *to, const void *bytes, size_t
 {
     struct net *net = ctx;
     udp_send(&net->udp, to, bytes, n, n);
+    gathering_begin(&net->gathering, to);
 }
 
 static void link_message(void *ctx, const struct presence_way *way, const void *bytes, size_t n)
@@ -246,6 +248,8 @@ static void link_changed(void *ctx, uint32_t server)
     link_status(n->link, server, &s);
     log_debug("link server=%s transport=%d trouble=%s", link_server_name(n->link, server),
               s.transport, s.trouble ? s.trouble : "");
+    if (s.transport == LINK_UDP)
+        gathering_answers(&n->gathering, &s.addr);
 }
 
 static const struct link_host link_host = {.udp_send = link_out,
@@ -280,7 +284,8 @@ static void presence_state_changed(void *ctx, uint32_t server)
     struct link_status l;
     link_status(n->link, server, &l);
     if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len)
-        gathering_look(&n->gathering, &l.addr, &s.seen);
+        gathering_seen(&n->gathering, &l.addr, &s.seen);
+    offerings_look(n->peerd);
 }
 
 static void presence_found(void *ctx, void *user, const struct presence_found *f)

@@ -48,6 +48,7 @@ struct net {
     struct sockets sockets;
     struct tcpways tcpways;
     struct gathering gathering;
+    bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
     struct guess_book guesses; /* addresses at which ports are being guessed */
 };
 

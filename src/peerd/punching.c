@@ -40,13 +40,21 @@ static void machine_end(struct punching *g)
     g->machine = NULL;
     if (g->remote->session)
         session_stat(g->remote->session, &s);
-    sockets_close(&g->remote->peerd->net, g->remote, s.quic.path.id);
+    sockets_close(&g->remote->peerd->net, g->remote, g->role, s.quic.path.id);
+}
+
+/* Of IPv4 a fresh one may stand for the usual socket. */
+static struct extra *socket_of(const struct punching *g, unsigned number, const struct addr *to)
+{
+    if (to->sa.sa_family != AF_INET)
+        return NULL;
+    return sockets_find(&g->remote->peerd->net, g->remote, g->role, number);
 }
 
 static void send_out(struct punching *g, const struct punch_action *a)
 {
     struct net *n = &g->remote->peerd->net;
-    struct extra *x = a->socket ? sockets_find(n, g->remote, g->role, a->socket) : NULL;
+    struct extra *x = socket_of(g, a->socket, &a->to);
     if (x)
         sockets_send(x, &a->to, a->bytes, PROBE_SIZE, a->ttl);
     else if (a->socket == 0)
@@ -62,17 +70,16 @@ static void open_some(struct punching *g, const struct punch_action *a)
 
 static void proven(struct punching *g, const struct punch_path *p)
 {
-    struct net *n = &g->remote->peerd->net;
     char text[ADDR_TEXT_MAX];
     struct quic_path path = {NET_PATH_UDP, p->remote};
-    struct extra *x = p->socket ? sockets_find(n, g->remote, g->role, p->socket) : NULL;
+    struct extra *x = socket_of(g, p->socket, &p->remote);
     trail_add(&g->remote->trail, "%s answered a check after %.1f ms (%s)",
               addr_format(&p->remote, text), (double)p->rtt_us / 1000,
               candidate_kind_word(p->kind));
     if (x)
         path = sockets_path(x, &p->remote);
     if (p->transport == CANDIDATE_UDP && (x || p->socket == 0))
-        path_found(g->remote, &path, p->kind);
+        path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
 
 static void failed(struct punching *g, enum punch_reason reason)
@@ -87,9 +94,18 @@ static void failed(struct punching *g, enum punch_reason reason)
     trail_add(&g->remote->trail, "no direct path: %s", punch_reason_sentence(reason));
 }
 
+static enum path_hope hope_after(const struct punching *g, enum punch_reason reason)
+{
+    enum guess_plan plan = punch_plan(g->machine);
+    if (reason == PUNCH_BOTH_SYMMETRIC)
+        return PATH_NO_HOPE;
+    return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
+    enum path_hope hope;
     switch (a->type) {
     case PUNCH_SEND:
         send_out(g, a);
@@ -108,9 +124,10 @@ static bool act(struct punching *g, const struct punch_action *a)
         return true;
     case PUNCH_FAILED:
         failed(g, a->reason);
+        hope = hope_after(g, a->reason);
         machine_end(g);
         if (g->role == PUNCHING_CALLER)
-            path_not_found(g->remote, a->reason == PUNCH_BOTH_SYMMETRIC);
+            path_not_found(g->remote, hope);
         return false;
     }
     return true;
@@ -159,7 +176,14 @@ void punchings_done(struct remote *r)
         loop_untimer(&r->punchings[i].tcp);
     }
     tcpways_close(r);
-    sockets_close(&r->peerd->net, r, 0);
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+        sockets_close(&r->peerd->net, r, i, 0);
+}
+
+void punchings_forget(struct remote *r)
+{
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+        r->punchings[i].reason = PUNCH_NO_REASON;
 }
 
 void punching_own(struct remote *r, unsigned role, uint64_t call,
@@ -182,6 +206,23 @@ void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struc
         g->end_ms = clock_now_ms() + LIFE_MS;
 }
 
+/* At this host it has named a port itself, which is the better one. */
+static bool is_offered(const struct candidates *list, const struct addr *seen)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->at[i].kind == CANDIDATE_REFLEXIVE && candidate_same_ip(&list->at[i].addr, seen))
+            return true;
+    return false;
+}
+
+/* With the consent of both. */
+static bool may_guess(const struct punching *g, const struct addr *seen)
+{
+    struct net *n = &g->remote->peerd->net;
+    return seen->len && !n->no_guessing && (g->theirs.flags & OFFER_MAY_GUESS) &&
+           guess_book_enter(&n->guesses, seen);
+}
+
 static void config_fill(struct punching *g, struct punch_config *c, const struct addr *seen)
 {
     struct record_candidate own[NET_ADDRS_MAX];
@@ -201,10 +242,14 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
                                  CANDIDATE_UDP, &g->theirs.candidates[i].addr);
     if (seen->len && addr_port(seen)) {
         c->peer_seen = *seen;
-        (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
+        if (!is_offered(&c->remote, seen))
+            (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
     }
-    c->own = g->remote->peerd->net.gathering.result.nat;
+    /* Both sides plan by the same words. */
+    c->own = g->remote->offerings[g->role].nat;
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
+    if (g->theirs.filtering < NAT_FILTERING_END)
+        c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 
@@ -215,9 +260,10 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     if (!g->known)
         return;
     machine_end(g);
+    sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     config_fill(g, &c, seen);
     c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
-    c.may_guess = seen->len && guess_book_enter(&r->peerd->net.guesses, seen);
+    c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
@@ -234,6 +280,10 @@ bool punching_input(struct remote *r, unsigned role, unsigned number, const stru
                     const void *bytes, size_t n)
 {
     struct punching *g = &r->punchings[role];
+    /* Where a fresh one stands for the usual socket, nothing was asked by that. */
+    if (number == PUNCHING_USUAL && socket_of(g, 0, from))
+        return false;
+    number = number == PUNCHING_USUAL ? 0 : number;
     if (!g->machine || !probe_looks(bytes, n) ||
         punch_input(g->machine, number, from, (struct str){bytes, n}, clock_now_us()) < 0)
         return false;

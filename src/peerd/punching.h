@@ -9,6 +9,9 @@
 
 enum { PUNCHING_CALLER, PUNCHING_CALLEE, PUNCHING_ROLES };
 
+/* The number of the one UDP socket for everything. */
+#define PUNCHING_USUAL UINT32_MAX
+
 struct remote;
 
 struct punching {
@@ -29,14 +32,15 @@ struct punching {
 
 void punchings_init(struct remote *r);
 void punchings_done(struct remote *r);
+/* Failures were those of another network. */
+void punchings_forget(struct remote *r);
 /* Our own offer's secret for a call, and the other side's offer. */
 void punching_own(struct remote *r, unsigned role, uint64_t call,
                   const uint8_t secret[OFFER_SECRET]);
 void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o);
 /* To be fired so long from now; the other side is seen there (len 0: not known). */
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us);
-/* A datagram that came to the socket of this number (0: the usual one). Says whether it was a check
- * of this peer's. */
+/* A datagram that came to the socket of this number. Says whether it was a check of this peer's. */
 bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
                     const void *bytes, size_t n);
 

@@ -7,7 +7,7 @@
 #include "rendezvous/handlers.h"
 
 /* Both are to fire at once, this long after the slower one has heard of it. */
-#define SLACK_US 20000
+#define SLACK_US 8000
 /* Two peers that say that they are further from here are not waited for. */
 #define RTT_MAX_US 2000000
 
