@@ -101,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (what < 128)
             probe_in(p, &c, &rd, now_us);
         else if (what < 144)
-            punch_lost(p, rd_u8(&rd), now_us);
+            punch_lost(p, rd_u8(&rd));
         else
             now_us += (uint64_t)(what - 143) * 1000;
     }

@@ -65,7 +65,7 @@ static void open_some(struct punching *g, const struct punch_action *a)
 {
     for (unsigned i = a->socket; i < a->socket + a->count; i++)
         if (sockets_open(&g->remote->peerd->net, g->remote, g->role, i) < 0)
-            punch_lost(g->machine, i, clock_now_us());
+            punch_lost(g->machine, i);
 }
 
 static void proven(struct punching *g, const struct punch_path *p)
@@ -78,7 +78,7 @@ static void proven(struct punching *g, const struct punch_path *p)
               candidate_kind_word(p->kind));
     if (x)
         path = sockets_path(x, &p->remote);
-    if (p->transport == CANDIDATE_UDP && (x || p->socket == 0))
+    if (x || p->socket == 0)
         path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
 
@@ -112,9 +112,6 @@ static bool act(struct punching *g, const struct punch_action *a)
         return true;
     case PUNCH_OPEN:
         open_some(g, a);
-        return true;
-    case PUNCH_CONNECT:
-        punch_lost(g->machine, a->socket, clock_now_us());
         return true;
     case PUNCH_PROVEN:
         if (g->role == PUNCHING_CALLER)

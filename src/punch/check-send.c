@@ -141,13 +141,6 @@ static uint64_t pause_us(const struct punch *p, const struct pair *pair, unsigne
 bool machine_probe(struct punch *p, struct pair *pair, uint64_t now_us,
                    struct punch_action *ret_action)
 {
-    if (pair->state == PAIR_CONNECTING) {
-        *ret_action = (struct punch_action){.type = PUNCH_CONNECT, .socket = pair->socket};
-        ret_action->to = pair->to;
-        pair->due_us = UINT64_MAX;
-        pair->tries++;
-        return true;
-    }
     if (address_is_spent(p, pair)) {
         pair->state = PAIR_LOST;
         return false;

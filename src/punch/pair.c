@@ -15,7 +15,6 @@ struct pair *pairs_add(struct pairs *ps, unsigned socket, enum candidate_kind ki
     struct pair *p = &ps->at[ps->count++];
     *p = (struct pair){.to = *to, .due_us = UINT64_MAX, .socket = (uint16_t)socket};
     p->kind = (uint8_t)kind;
-    p->transport = CANDIDATE_UDP;
     p->limit = PUNCH_PROBES_MAX;
     return p;
 }

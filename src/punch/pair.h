@@ -10,12 +10,7 @@
  * middle, and when it has. */
 #define PAIR_SOCKET_PROBES 3
 
-enum pair_state {
-    PAIR_TRYING,
-    PAIR_CONNECTING, /* TCP */
-    PAIR_PROVEN,
-    PAIR_LOST
-};
+enum pair_state { PAIR_TRYING, PAIR_PROVEN, PAIR_LOST };
 
 struct pair {
     struct addr to;
@@ -24,9 +19,9 @@ struct pair {
     uint32_t rtt_us;
     uint16_t socket;
     uint16_t heard;
-    uint8_t sent, limit, tries;
-    uint8_t before;                 /* of `sent`: until the peer was heard */
-    uint8_t kind, transport, state; /* enum candidate_kind, candidate_transport, pair_state */
+    uint8_t sent, limit;
+    uint8_t before;      /* of `sent`: until the peer was heard */
+    uint8_t kind, state; /* enum candidate_kind, pair_state */
 };
 
 struct pairs {
