@@ -63,6 +63,7 @@ static void send_out(struct punching *g, const struct punch_action *a)
 
 static void open_some(struct punching *g, const struct punch_action *a)
 {
+    guess_spend(&g->remote->peerd->net.guesses_spent, a->count, clock_now_us());
     for (unsigned i = a->socket; i < a->socket + a->count; i++)
         if (sockets_open(&g->remote->peerd->net, g->remote, g->role, i) < 0)
             punch_lost(g->machine, i);
@@ -247,6 +248,7 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
     if (g->theirs.filtering < NAT_FILTERING_END)
         c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
+    c->ports_spent = guess_spent(&g->remote->peerd->net.guesses_spent, clock_now_us());
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 

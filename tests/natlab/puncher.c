@@ -32,7 +32,7 @@ struct puncher {
     struct gather *gather;
     struct punch *punch;
     struct punch_config config;
-    struct addr server, reflexive;
+    struct addr server;
     uint64_t start_us;
 };
 
