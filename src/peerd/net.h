@@ -54,6 +54,7 @@ struct net {
     struct mapping mapping;
     bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
     struct guess_book guesses; /* addresses at which ports are being guessed */
+    struct guess_spent guesses_spent; /* ports of our own NAT */
 };
 
 int net_start(struct net *n, struct peerd *p) WARN_UNUSED;

@@ -35,8 +35,8 @@
 static const struct {
     unsigned first_ms, then_s, doubled_s, last_s;
 } pauses[PATH_HOPES] = {
-    [PATH_HOPE] = {200, 2, 300, 3600},
-    [PATH_LITTLE_HOPE] = {200, 15, 300, 3600},
+    [PATH_HOPE] = {10, 2, 300, 3600},
+    [PATH_LITTLE_HOPE] = {10, 15, 300, 3600},
     [PATH_NO_HOPE] = {60000, 300, 300, 3600},
 };
 
