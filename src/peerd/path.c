@@ -36,8 +36,8 @@
 static const struct {
     unsigned first_ms, then_s, doubled_s, last_s;
 } pauses[PATH_HOPES] = {
-    [PATH_HOPE] = {200, 2, 300, 3600},
-    [PATH_LITTLE_HOPE] = {200, 15, 300, 3600},
+    [PATH_HOPE] = {10, 2, 300, 3600},
+    [PATH_LITTLE_HOPE] = {10, 15, 300, 3600},
     [PATH_NO_HOPE] = {60000, 300, 300, 3600},
 };
 
@@ -325,7 +325,8 @@ static void found(struct remote *r, const struct quic_path *path, enum candidate
                   uint32_t proven_rtt_us)
 {
     struct path *p = &r->path;
-    bool tcp = tcpway_is_path(path->id), busy = tcp && p->stage == PATH_TRYING;
+    bool tcp = tcpway_is_path(path->id);
+    bool busy = tcp && (p->stage == PATH_TRYING || p->stage == PATH_MOVED);
     if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)

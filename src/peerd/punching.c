@@ -59,9 +59,10 @@ static void send_out(struct punching *g, const struct punch_action *a)
 
 static void open_some(struct punching *g, const struct punch_action *a)
 {
+    guess_spend(&g->remote->peerd->net.guesses_spent, a->count, clock_now_us());
     for (unsigned i = a->socket; i < a->socket + a->count; i++)
         if (sockets_open(&g->remote->peerd->net, g->remote, g->role, i) < 0)
-            punch_lost(g->machine, i, clock_now_us());
+            punch_lost(g->machine, i);
 }
 
 static void proven(struct punching *g, const struct punch_path *p)
@@ -74,7 +75,7 @@ static void proven(struct punching *g, const struct punch_path *p)
               candidate_kind_word(p->kind));
     if (x)
         path = sockets_path(x, &p->remote);
-    if (p->transport == CANDIDATE_UDP && (x || p->socket == 0))
+    if (x || p->socket == 0)
         path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
 
@@ -114,9 +115,6 @@ static bool act(struct punching *g, const struct punch_action *a)
         return true;
     case PUNCH_OPEN:
         open_some(g, a);
-        return true;
-    case PUNCH_CONNECT:
-        punch_lost(g->machine, a->socket, clock_now_us());
         return true;
     case PUNCH_PROVEN:
         tcpways_enough(g->remote, g->role);
@@ -243,6 +241,7 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
     if (g->theirs.filtering < NAT_FILTERING_END)
         c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
+    c->ports_spent = guess_spent(&g->remote->peerd->net.guesses_spent, clock_now_us());
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 

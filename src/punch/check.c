@@ -236,7 +236,7 @@ size_t punch_tried(const struct punch *p, struct punch_tried *ret_tried, size_t 
         const struct pair *pair = &p->pairs.at[i];
         if (pair->kind == CANDIDATE_GUESSED && pair->state != PAIR_PROVEN)
             continue;
-        struct candidate c = {pair->kind, pair->transport, pair->to,
+        struct candidate c = {pair->kind, CANDIDATE_UDP, pair->to,
                               (uint32_t)(pair->priority >> 32)};
         ret_tried[count++] =
             (struct punch_tried){c, pair->sent, pair->heard, pair->state == PAIR_PROVEN};
