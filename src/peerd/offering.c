@@ -163,6 +163,25 @@ static bool wants_socket(const struct offering *g, const struct nat *nat)
            !has_mapping(net_of(g));
 }
 
+static bool peer_is_blocked(const struct offering *g)
+{
+    const struct punching *p = &g->remote->punchings[g->role];
+    return g->role == PUNCHING_CALLEE ? g->invite.offer.mapping == NAT_MAPPING_BLOCKED
+                                      : p->known && p->theirs.mapping == NAT_MAPPING_BLOCKED;
+}
+
+/* TCP is all that is left where the other side's UDP is blocked. Where ours is, a server is
+ * connected from our port. */
+static void ask_tcp(struct offering *g)
+{
+    struct net *n = net_of(g);
+    struct nat nat = gathering_nat(&n->gathering);
+    bool wanted = peer_is_blocked(g) && nat.mapping != NAT_MAPPING_BLOCKED &&
+                  nat.mapping != NAT_MAPPING_NONE && n->gathering.server.len > 0;
+    int r = wanted ? tcpseen_ask(&n->tcpseen, &n->gathering.server) : -ENODATA;
+    g->asks_tcp = r == 0 || r == -EALREADY;
+}
+
 static void ask(struct offering *g)
 {
     struct net *n = net_of(g);
@@ -213,13 +232,17 @@ static enum offering_stage step_knowing(struct offering *g, uint64_t now_ms)
     if (now_ms < g->until_ms && (s.registered ? learns : s.asked))
         return OFFERING_KNOWING;
     ask(g);
-    g->until_ms = now_ms + patience_ms(&s);
+    ask_tcp(g);
+    /* A connection takes a round trip before it asks. */
+    g->until_ms = now_ms + (g->asks_tcp ? 2 : 1) * patience_ms(&s);
     return OFFERING_ASKING;
 }
 
 static enum offering_stage step_asking(struct offering *g, uint64_t now_ms)
 {
-    if (g->gather && !gather_has_samples(g->gather) && now_ms < g->until_ms)
+    bool asks_udp = g->gather && !gather_has_samples(g->gather);
+    bool asks_tcp = g->asks_tcp && net_of(g)->tcpseen.waits;
+    if ((asks_udp || asks_tcp) && now_ms < g->until_ms)
         return OFFERING_ASKING;
     return OFFERING_NOTHING;
 }
