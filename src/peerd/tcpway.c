@@ -298,6 +298,7 @@ static void way_up(struct tcpway *w)
     loop_timer(loop_of(w->all), &w->limit, LOOK_MS);
     events_set(w);
     trail_add(&r->trail, "%s: greeted over TCP", addr_format(&w->addr, text));
+    punching_worked(r, w->role, TECHNIQUE_TCP);
     path_found(r, &path, CANDIDATE_HOST);
 }
 
