@@ -335,7 +335,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
     struct net *n = ctx;
     struct remote *r = remote_find(n->peerd, &s->caller);
     if (r)
-        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us);
+        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us, s->hint);
 }
 
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)

@@ -247,7 +247,7 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     if (!r->session && !r->channel && r->path.count > 0) {
         connect_over(r, &r->path.tries[0].path, "directly");
     }
-    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us);
+    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us, a->hint);
     offering_renew(r);
 }
 

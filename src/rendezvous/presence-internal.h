@@ -134,6 +134,7 @@ struct presence {
         uint64_t number;
         struct key callee;
         uint32_t server;
+        uint8_t told;           /* a bit for each technique */
     } made[PRESENCE_CALLS_MAX]; /* the last calls of ours, for what worked */
     unsigned made_next;
     uint64_t invites_us; /* when the budget of invitations was counted last */

@@ -174,7 +174,7 @@ int presence_call(struct presence *p, const struct key *callee, uint32_t servers
 /* Forgets the call: no event of it comes any more. Its channel stays open. */
 void presence_call_end(struct presence *p, uint64_t call);
 /* By what technique a call of ours that was answered got its path, or that none did: tells its
- * server, once. */
+ * server, once for each technique. */
 void presence_worked(struct presence *p, uint64_t call, enum technique technique);
 /* The answer to an invitation (to a copy of it): with an offer, or RDV_DECLINED without. Sent again
  * whenever the invitation comes again. -ENOENT when it is forgotten already. */
