@@ -31,6 +31,7 @@ static void machine_end(struct punching *g)
     struct session_stats s = {.streams = 0};
     if (!g->machine)
         return;
+    attempt_end(g->remote, g->role);
     loop_untimer(&g->timer);
     if (g->guessing_at.len)
         guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
@@ -292,6 +293,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
               c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    attempt_checks(r, role);
     run(g);
 }
 

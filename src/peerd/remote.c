@@ -105,6 +105,7 @@ void remote_free(struct remote *r)
     channels_close(r);
     offerings_done(r);
     punchings_done(r);
+    attempts_done(&r->attempts);
     path_done(r);
     nearby_done(r);
     list_remove(&r->link);
