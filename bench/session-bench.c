@@ -1,9 +1,9 @@
 /* Measures sessions over real UDP sockets on loopback, two processes, one for each peer.
  *   bulk SECONDS [PACKETS]  one stream from a writing to a reading process, through Unix sockets;
  *                           PACKETS 1: without GSO and GRO
- *   streams COUNT           so many streams at once in one session: time to open, memory of each
- * side dial COUNT              one after the other on a warm session, and the bare round trip
- * beside it One line of key=value goes to standard output. */
+ *   streams COUNT           so many streams at once in one session: time to open, memory of a side
+ *   dial COUNT              one after the other on a warm session, and the bare round trip
+ * One line of key=value goes to standard output. */
 #include <fcntl.h>
 #include <netinet/udp.h>
 #include <signal.h>
@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "session/alarm.h"
 #include "session/session.h"
@@ -46,7 +47,7 @@ struct shared {
 
 static double now_s(void)
 {
-    return (double)alarm_now_ns() / 1e9;
+    return (double)clock_now_ns() / 1e9;
 }
 
 static void die(const char *what)
@@ -58,7 +59,7 @@ static void die(const char *what)
 static uint64_t on_now(void *ctx)
 {
     (void)ctx;
-    return alarm_now_ns();
+    return clock_now_ns();
 }
 
 static void watch_udp(struct peer *p, uint32_t events)

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -121,10 +120,9 @@ bool workers_count_due(const struct pool *p)
 
 void workers_count(struct pool *p)
 {
-    struct timespec from, to;
     if (list_empty(&p->workers))
         return;
-    (void)clock_gettime(CLOCK_MONOTONIC, &from);
+    uint64_t from_us = clock_now_us();
     struct proctree tree = {0};
     int r = tree_read(p, &tree);
     if (r == 0)
@@ -132,9 +130,7 @@ void workers_count(struct pool *p)
     if (r < 0)
         log_debug("connections not counted app=%s err=%d", p->conf->name, -r);
     proctree_done(&tree);
-    (void)clock_gettime(CLOCK_MONOTONIC, &to);
-    uint64_t cost_ms =
-        (uint64_t)((to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000);
+    uint64_t cost_ms = (clock_now_us() - from_us) / 1000;
     p->count_every_ms = cost_ms * COUNT_SHARE < COUNT_MS_MIN ? COUNT_MS_MIN : cost_ms * COUNT_SHARE;
     p->count_ms = clock_now_ms();
 }

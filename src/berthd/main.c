@@ -1,24 +1,23 @@
 /* berthd: holds the shared listeners, the names and who owns them, and every queue. It reads no
  * byte from the network. */
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "berthd/metrics.h"
 #include "berthd/names.h"
 #include "berthd/pool.h"
 #include "berthd/reserve.h"
 #include "berthd/server.h"
+#include "ipc/daemon.h"
 #include "ipc/runtime.h"
 #include "sandbox/sandbox.h"
 
@@ -148,69 +147,6 @@ static int options_read(int argc, char **argv, struct options *o)
     return 3;
 }
 
-static int lock_take(void)
-{
-    char path[RUNTIME_PATH_MAX];
-    int r = runtime_path(RUNTIME_LOCK, path);
-    if (r < 0)
-        return r;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-        return fd;
-    r = -errno;
-    (void)fd_close(fd);
-    return r;
-}
-
-/* The parent waits for one byte: ready. Without it, for the exit status. Returns the descriptor to
- * write it to. */
-static int go_background(void)
-{
-    int ready[2];
-    char path[RUNTIME_PATH_MAX], byte;
-    if (pipe2(ready, O_CLOEXEC) < 0)
-        return -errno;
-    pid_t pid = fork();
-    if (pid < 0)
-        return -errno;
-    if (pid > 0) {
-        (void)close(ready[1]);
-        bool up = read(ready[0], &byte, 1) == 1;
-        int status = 0;
-        if (!up)
-            (void)waitpid(pid, &status, 0);
-        _exit(up ? 0 : WIFEXITED(status) ? WEXITSTATUS(status) : 1);
-    }
-    (void)close(ready[0]);
-    /* Nothing of whoever started us is to be held open by a daemon: pipes, terminals, locks. */
-    if (dup2(ready[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
-        return -errno;
-    (void)close_range(4, ~0U, 0);
-    (void)setsid();
-    if (chdir("/") < 0)
-        return -errno;
-    CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    CLEANUP_FD int log = -EBADF;
-    if (runtime_path(RUNTIME_LOG, path) == 0)
-        log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    (void)dup2(null, STDIN_FILENO);
-    (void)dup2(null, STDOUT_FILENO);
-    (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
-    log_init("berthd", log_level());
-    return 3;
-}
-
-static void descriptors_raise(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
-        return;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
-}
-
 static void idle_fired(struct timer *t)
 {
     struct server *s = container_of(t, struct server, idle);
@@ -236,8 +172,8 @@ static int server_init(struct server *s, const struct options *o)
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
     s->started_unix_ms = (uint64_t)time(NULL) * 1000;
-    s->left[0] = s->left[1] = s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
-    s->channel_watch.fd = s->control_watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
+    s->left[0] = s->left[1] = s->channel = s->successor_fd = s->board_fd = s->control.fd = -EBADF;
+    s->channel_watch.fd = s->control.watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
     applogs_init(&s->applogs, &s->loop);
     metrics_init(s, o->metrics);
@@ -356,11 +292,7 @@ static int serve(struct server *s, const struct begin *begin)
         log_error("cannot start err=%s", strerror(-r));
         return 1;
     }
-    if (begin->ready >= 0) {
-        ssize_t written = write(begin->ready, "R", 1);
-        (void)written;
-        (void)close(begin->ready);
-    }
+    daemon_ready_consume(begin->ready);
     log_info("ready threads=%zu", s->threads);
     systemd_ready(s);
     ownlog_start(s);
@@ -392,15 +324,15 @@ int main(int argc, char **argv)
         return 1;
     }
     struct handover *came = upgrade_came();
-    int ready = o.daemon && !came ? go_background() : -EBADF;
-    int lock = came ? upgrade_lock(came) : lock_take();
+    int ready = o.daemon && !came ? daemon_background("berthd", RUNTIME_LOG) : -EBADF;
+    int lock = came ? upgrade_lock(came) : daemon_lock(RUNTIME_LOCK);
     if (lock == -EWOULDBLOCK && o.daemon)
         return 0; /* Two commands at once: the other one's berthd serves both. */
     if (lock < 0) {
         log_error("another berthd runs for this folder err=%s", strerror(-lock));
         return 1;
     }
-    descriptors_raise();
+    (void)descriptors_raise();
     int caps = sandbox_berthd();
     if (caps < 0)
         log_warn("capabilities not dropped err=%s", strerror(-caps));

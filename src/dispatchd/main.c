@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "dispatchd/state.h"
 #include "ipc/fdmsg.h"
@@ -54,12 +54,8 @@ static void args_read(char **argv, struct args *ret_args)
 /* Everything that the hard limit allows, for all threads together. */
 static void limits_set(struct state_config *config)
 {
-    struct rlimit r = {1024, 1024};
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
-    rlim_t room = r.rlim_cur > 2 * FDS_RESERVED ? r.rlim_cur - FDS_RESERVED : r.rlim_cur / 2;
+    size_t all = descriptors_raise();
+    size_t room = all > 2 * FDS_RESERVED ? all - FDS_RESERVED : all / 2;
     config->limits.connections = room > 1 << 20 ? 1 << 20 : room < 4 ? 4 : (uint32_t)room;
 }
 

@@ -3,15 +3,11 @@
 
 #include <sodium.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "peerd/net.h"
 #include "peerd/peerd.h"
 #include "peerd/sockets.h"
-
-static uint64_t now_us(void)
-{
-    return alarm_now_ns() / 1000;
-}
 
 static void send_out(struct gathering *g, const struct gather_action *a)
 {
@@ -44,7 +40,7 @@ static void end(struct gathering *g)
 static void run(struct gathering *g)
 {
     struct gather_action a;
-    while (g->machine && gather_poll(g->machine, now_us(), &a)) {
+    while (g->machine && gather_poll(g->machine, clock_now_us(), &a)) {
         if (a.type == GATHER_SEND)
             send_out(g, &a);
         else if (a.type == GATHER_OPEN)
@@ -54,7 +50,7 @@ static void run(struct gathering *g)
     }
     if (!g->machine)
         return;
-    uint64_t now = now_us(), next = gather_next(g->machine);
+    uint64_t now = clock_now_us(), next = gather_next(g->machine);
     if (next != UINT64_MAX)
         loop_timer(&g->net->peerd->loop, &g->timer, next > now ? (next - now) / 1000 : 0);
 }
@@ -109,7 +105,7 @@ void gathering_look(struct gathering *g, const struct addr *server, const struct
 
 bool gathering_input(struct gathering *g, const void *bytes, size_t n)
 {
-    if (!g->machine || gather_input(g->machine, (struct str){bytes, n}, now_us()) < 0)
+    if (!g->machine || gather_input(g->machine, (struct str){bytes, n}, clock_now_us()) < 0)
         return false;
     run(g);
     return true;

@@ -1,19 +1,17 @@
 /* berth-peer: this user's side of everything that goes from peer to peer. It holds the identity,
  * one UDP socket, the registration at rendezvous servers, sessions, publications and forwards. The
  * command line starts it when it is needed. */
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
+#include "ipc/daemon.h"
 #include "ipc/runtime.h"
 #include "keys/place.h"
 #include "peerd/dial.h"
@@ -134,65 +132,6 @@ static int options_read(int argc, char **argv, struct options *o)
             return r;
     }
     return optind < argc ? complain("unexpected argument '%s'", argv[optind]) : 0;
-}
-
-static int lock_take(void)
-{
-    char path[RUNTIME_PATH_MAX];
-    int r = runtime_path(RUNTIME_PEER_LOCK, path);
-    if (r < 0)
-        return r;
-    CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return -errno;
-    return fd_take(&fd);
-}
-
-/* The parent waits for one byte: ready. Without it, for the exit status. Returns the descriptor to
- * write it to. */
-static int go_background(void)
-{
-    int ready[2];
-    char path[RUNTIME_PATH_MAX], byte;
-    if (pipe2(ready, O_CLOEXEC) < 0)
-        return -errno;
-    pid_t pid = fork();
-    if (pid < 0)
-        return -errno;
-    if (pid > 0) {
-        (void)close(ready[1]);
-        bool up = read(ready[0], &byte, 1) == 1;
-        int status = 0;
-        if (!up)
-            (void)waitpid(pid, &status, 0);
-        _exit(up ? 0 : WIFEXITED(status) ? WEXITSTATUS(status) : 1);
-    }
-    /* Nothing of whoever started us is to be held open: pipes, terminals, locks. */
-    if (dup2(ready[1], 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
-        return -errno;
-    (void)close_range(4, ~0U, 0);
-    (void)setsid();
-    if (chdir("/") < 0)
-        return -errno;
-    CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    CLEANUP_FD int log = -EBADF;
-    if (runtime_path(RUNTIME_PEER_LOG, path) == 0)
-        log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    (void)dup2(null, STDIN_FILENO);
-    (void)dup2(null, STDOUT_FILENO);
-    (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
-    log_init("berth-peer", log_level());
-    return 3;
-}
-
-/* Each stream is a descriptor. */
-static void descriptors_raise(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
-        return;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
 static bool is_idle(struct peerd *p)
@@ -379,11 +318,7 @@ static int serve(struct peerd *p, const struct options *o, int ready)
         return 1;
     }
     sandbox_enter_peer(p);
-    if (ready >= 0) {
-        ssize_t written = write(ready, "R", 1);
-        (void)written;
-        (void)close(ready);
-    }
+    daemon_ready_consume(ready);
     log_info("ready port=%u published=%zu", p->net.udp.port, p->state.publication_count);
     peerd_idle_check(p);
     loop_run(&p->loop);
@@ -408,15 +343,15 @@ int main(int argc, char **argv)
         log_error("runtime folder unusable err=%s (BERTH_RUNTIME_DIR names another)", strerror(-r));
         return 1;
     }
-    int ready = o.daemon ? go_background() : -EBADF;
-    int lock = lock_take();
+    int ready = o.daemon ? daemon_background("berth-peer", RUNTIME_PEER_LOG) : -EBADF;
+    int lock = daemon_lock(RUNTIME_PEER_LOCK);
     if (lock == -EWOULDBLOCK && o.daemon)
         return 0; /* Two commands at once: the other one's serves both. */
     if (lock < 0) {
         log_error("another berth-peer runs for this folder err=%s", strerror(-lock));
         return 1;
     }
-    descriptors_raise();
+    (void)descriptors_raise(); /* each stream is one */
     struct peerd *p = calloc(1, sizeof *p);
     if (!p || peerd_init(p, &o) < 0) {
         log_error("cannot start");

@@ -28,7 +28,7 @@ uint64_t net_unix_ms(void)
 static uint64_t now_ns(void *ctx)
 {
     (void)ctx;
-    return alarm_now_ns();
+    return clock_now_ns();
 }
 
 static void channel_send(struct net *n, const struct channel *c, struct str bytes, size_t segment)
@@ -211,15 +211,10 @@ static void link_out(void *ctx, const struct addr *to, const void *bytes, size_t
     udp_send(&net->udp, to, bytes, n, n);
 }
 
-static uint64_t now_us(void)
-{
-    return alarm_now_ns() / 1000;
-}
-
 static void link_message(void *ctx, const struct presence_way *way, const void *bytes, size_t n)
 {
     struct net *net = ctx;
-    presence_input(net->presence, way, bytes, n, now_us());
+    presence_input(net->presence, way, bytes, n, clock_now_us());
     net_kick(net);
 }
 
@@ -238,7 +233,7 @@ static void link_moved(void *ctx, uint32_t server)
 {
     struct net *n = ctx;
     if (n->presence)
-        presence_moved(n->presence, server, now_us());
+        presence_moved(n->presence, server, clock_now_us());
     net_kick(n);
 }
 
@@ -356,7 +351,7 @@ static void due_run(struct timer *t)
     struct net *n = container_of(t, struct net, due);
     if (!n->presence)
         return;
-    uint64_t now = now_us(), next = presence_tick(n->presence, now);
+    uint64_t now = clock_now_us(), next = presence_tick(n->presence, now);
     if (next == PRESENCE_NEVER || t->at_ms)
         return;
     uint64_t ms = next > now ? (next - now + 999) / 1000 : 0;

@@ -28,11 +28,6 @@ static void mac(const uint8_t key[PUNCH_KEY], const void *bytes, size_t n,
     siphash128(key, bytes, n, ret_tag);
 }
 
-static uint64_t now_us(void)
-{
-    return alarm_now_ns() / 1000;
-}
-
 static void machine_end(struct punching *g)
 {
     struct session_stats s = {.streams = 0};
@@ -62,7 +57,7 @@ static void open_some(struct punching *g, const struct punch_action *a)
 {
     for (unsigned i = a->socket; i < a->socket + a->count; i++)
         if (sockets_open(&g->remote->peerd->net, g->remote, g->role, i) < 0)
-            punch_lost(g->machine, i, now_us());
+            punch_lost(g->machine, i, clock_now_us());
 }
 
 static void proven(struct punching *g, const struct punch_path *p)
@@ -103,7 +98,7 @@ static bool act(struct punching *g, const struct punch_action *a)
         open_some(g, a);
         return true;
     case PUNCH_CONNECT:
-        punch_lost(g->machine, a->socket, now_us());
+        punch_lost(g->machine, a->socket, clock_now_us());
         return true;
     case PUNCH_PROVEN:
         if (g->role == PUNCHING_CALLER)
@@ -124,12 +119,12 @@ static bool act(struct punching *g, const struct punch_action *a)
 static void run(struct punching *g)
 {
     struct punch_action a;
-    while (g->machine && punch_poll(g->machine, now_us(), &a))
+    while (g->machine && punch_poll(g->machine, clock_now_us(), &a))
         if (!act(g, &a))
             return;
     if (!g->machine)
         return;
-    uint64_t now = now_us(), next = punch_next(g->machine), ms = clock_now_ms();
+    uint64_t now = clock_now_us(), next = punch_next(g->machine), ms = clock_now_ms();
     if (ms >= g->end_ms) {
         machine_end(g);
         return;
@@ -221,7 +216,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
         return;
     machine_end(g);
     config_fill(g, &c, seen);
-    c.start_us = now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
+    c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     c.may_guess = seen->len && guess_book_enter(&r->peerd->net.guesses, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);
@@ -240,7 +235,7 @@ bool punching_input(struct remote *r, unsigned role, unsigned number, const stru
 {
     struct punching *g = &r->punchings[role];
     if (!g->machine || !probe_looks(bytes, n) ||
-        punch_input(g->machine, number, from, (struct str){bytes, n}, now_us()) < 0)
+        punch_input(g->machine, number, from, (struct str){bytes, n}, clock_now_us()) < 0)
         return false;
     run(g);
     return true;

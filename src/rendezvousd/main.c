@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "keys/keys.h"
 #include "rendezvousd/options.h"
@@ -27,16 +27,6 @@ struct server {
     struct rdv_counters logged;
     bool draining;
 };
-
-/* Each connection and each socket is a descriptor. */
-static void limits_raise(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
-}
 
 /* The first address, and the three other sockets of RFC 5780 behind those that are listened on. */
 static int stun_choose(struct options *o, struct addr *ret_busy)
@@ -333,7 +323,7 @@ int main(int argc, char **argv)
     if (o.show_key)
         return key_show(o.state);
     signals_block(&set);
-    limits_raise();
+    (void)descriptors_raise(); /* each connection and each socket is one */
     if (start(&server, &o) < 0)
         return 1;
     signals_wait(&server, &set);

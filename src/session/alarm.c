@@ -2,18 +2,10 @@
 #include "session/alarm.h"
 
 #include <sys/timerfd.h>
-#include <time.h>
 
 #include "base/list.h"
 
 #define SECOND_NS 1000000000ull
-
-uint64_t alarm_now_ns(void)
-{
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
 
 static void on_ready(struct watch *w, uint32_t events)
 {

@@ -1,6 +1,7 @@
 #pragma once
 /* One alarm with the precision that pacing needs, which the loop's timers do not have: a timerfd on
- * CLOCK_MONOTONIC in the loop. It fits host->timer and host->now of a session's host. */
+ * CLOCK_MONOTONIC in the loop. Its times are those of clock_now_ns(). It fits host->timer of
+ * a session's host. */
 
 #include "loop/loop.h"
 
@@ -18,5 +19,3 @@ void alarm_done(struct alarm *a);
  * may also ring at an earlier time that was set before: who is rung finds nothing to do then, and
  * sets it again. */
 void alarm_set(struct alarm *a, uint64_t at_ns);
-/* CLOCK_MONOTONIC in nanoseconds. */
-uint64_t alarm_now_ns(void);

@@ -5,9 +5,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/upstream.h"
@@ -59,12 +59,8 @@ static int arguments_read(struct upstream *u, int argc, char **argv)
 /* All that the hard limit allows: a quarter of it for pipes, the rest for pairs of sockets. */
 static void limits_set(struct upstream *u)
 {
-    struct rlimit r = {1024, 1024};
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
-    size_t all = r.rlim_cur > 1 << 20 ? 1 << 20 : (size_t)r.rlim_cur;
+    size_t all = descriptors_raise();
+    all = all > 1 << 20 ? 1 << 20 : all;
     all = all > 2 * FDS_RESERVED ? all - FDS_RESERVED : all / 2;
     pipes_init(&u->common.pipes, all / 8);
     u->link_max = (all - all / 4) / 2;
