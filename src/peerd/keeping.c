@@ -15,11 +15,6 @@
 /* After a server that went away in the middle of it. */
 #define AGAIN_MS 600000
 
-static uint64_t now_us(void)
-{
-    return alarm_now_ns() / 1000;
-}
-
 /* Who needs it --------------------------------------------------------------------------------- */
 
 static bool is_wanted(const struct net *n)
@@ -101,12 +96,12 @@ static void end(struct keeping *k)
 static void run(struct keeping *k)
 {
     struct lifetime_send s;
-    while (lifetime_poll(k->machine, now_us(), &s))
+    while (lifetime_poll(k->machine, clock_now_us(), &s))
         if (sendto(k->sockets[s.socket].fd, s.bytes, s.n, MSG_DONTWAIT | MSG_NOSIGNAL,
                    &k->server.sa, k->server.len) < 0)
             log_debug("not sent err=%d", errno);
     k->result = lifetime_result(k->machine);
-    uint64_t now = now_us(), next = lifetime_next(k->machine);
+    uint64_t now = clock_now_us(), next = lifetime_next(k->machine);
     if (next == UINT64_MAX)
         end(k);
     else
@@ -135,7 +130,7 @@ static void ready(struct watch *w, uint32_t events)
         struct addr from = addr_from((struct sockaddr *)&name, len);
         if (!addr_equal(&from, &k->server))
             continue;
-        lifetime_input(k->machine, s->which, (struct str){bytes, (size_t)n}, now_us());
+        lifetime_input(k->machine, s->which, (struct str){bytes, (size_t)n}, clock_now_us());
         run(k);
     }
 }
