@@ -182,6 +182,8 @@ static void connect_over(struct remote *r, const struct quic_path *path, const c
     trail_add(&r->trail, "connecting %s", words);
     session_set_user(s, r);
     r->session = s;
+    r->heard_ms = clock_now_ms();
+    r->packets_in = 0;
     dials_flush(r);
 }
 
