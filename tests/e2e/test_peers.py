@@ -16,31 +16,13 @@ import time
 import pytest
 
 from harness import cpu_share, free_port, reset, wait_until
-from peers import Server, World, started
+from peers import Server, started
 from programs import Postgresql, Redis, Sshd
 from rdv_peer import ANSWERED, Asker, Peer as Caller, sealed_offer
 
 pytestmark = pytest.mark.berth_only
 ROOT = os.geteuid() == 0
 MIB = 1 << 20
-
-
-@pytest.fixture
-def worlds(build, request):
-    made = []
-
-    def make(**options):
-        made.append(World(build, **options))
-        return made[-1]
-
-    yield make
-    failed = getattr(request.node, "rep_call", None)
-    if failed is None or failed.failed:
-        for world in made:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-    for world in made:
-        world.close()
 
 
 @pytest.fixture

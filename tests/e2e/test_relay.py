@@ -12,18 +12,10 @@ import pytest
 from harness import has_ipv6, wait_until
 from rdv_peer import (ALLOWED, ANSWERED, COOKIE, HELLO, OPEN, OPENED, START, Answered, Asker, Calling,
                       Gnutls, Peer, message, reason, relay_packet)
-from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
 
 TRANSPORTS = {"udp": {}, "tcp": {"tcp": True}, "tls": {"tls": True}}
-
-
-@pytest.fixture
-def world(build):
-    w = World(build)
-    yield w
-    w.close()
 
 
 def peer(world, server, over="udp", host="127.0.0.1"):
