@@ -48,7 +48,7 @@ int sandbox_enter(const char *folder, bool is_root, const char **ret_folder)
     return 0;
 }
 
-/* The second half is what SQLite does. */
+/* From access() on it is what SQLite does. */
 static const int allowed[] = {
     SCMP_SYS(accept4),   SCMP_SYS(recvmmsg), SCMP_SYS(rt_sigtimedwait),
     SCMP_SYS(sendmmsg),  SCMP_SYS(sysinfo),  SCMP_SYS(access),
