@@ -21,8 +21,6 @@
 /* units/berthd.service knows it. */
 #define EXIT_STOPPED 10
 #define TEXT_PIECE   8192
-/* How long accepting rests when there is no descriptor for another client. */
-#define REST_MS 100
 /* Log lines about clients: whoever may connect must not fill the disk. */
 #define REFUSALS_PER_SEC 5
 
@@ -510,24 +508,14 @@ static bool client_evict(struct server *s)
     return true;
 }
 
-static void control_resume(struct timer *t)
+static bool control_make_room(struct acceptor *a)
 {
-    struct server *s = container_of(t, struct server, control_rest);
-    if (loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN) < 0)
-        loop_timer(&s->loop, t, REST_MS);
+    return client_evict(container_of(a, struct server, control));
 }
 
-static void control_ready(struct watch *w, uint32_t events)
+static void control_accepted_consume(struct acceptor *a, int fd)
 {
-    (void)events;
-    struct server *s = container_of(w, struct server, control_watch);
-    int fd = accept4(s->control_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && !client_evict(s)) {
-        loop_unwatch(&s->loop, w);
-        loop_timer(&s->loop, &s->control_rest, REST_MS);
-    }
-    if (fd < 0)
-        return;
+    struct server *s = container_of(a, struct server, control);
     if (s->client_count >= CLIENTS_MAX)
         (void)client_evict(s);
     (void)client_new_consume(s, fd);
@@ -535,10 +523,9 @@ static void control_ready(struct watch *w, uint32_t events)
 
 int control_adopt_consume(struct server *s, int fd)
 {
-    s->control_fd = fd;
-    s->control_watch.ready = control_ready;
-    s->control_rest.fire = control_resume;
-    return loop_watch(&s->loop, &s->control_watch, s->control_fd, EPOLLIN);
+    acceptor_init(&s->control, &s->loop, control_accepted_consume);
+    s->control.make_room = control_make_room;
+    return acceptor_open_consume(&s->control, fd);
 }
 
 int control_start(struct server *s)
@@ -558,5 +545,5 @@ void control_stop(struct server *s)
     if (!s->control_is_given && runtime_path(RUNTIME_CONTROL, path) == 0)
         (void)unlink(path);
     list_for_each(c, &s->clients, struct client, link) client_free(c);
-    s->control_fd = fd_close(s->control_fd);
+    acceptor_close(&s->control);
 }

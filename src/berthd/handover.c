@@ -110,7 +110,7 @@ static int write_stored(int fd, struct server *s, struct wr w)
 
 int handover_write(struct server *s, const struct handover *h)
 {
-    int fds[] = {s->lock_fd, s->control_fd, s->successor_fd, h->channel, h->image};
+    int fds[] = {s->lock_fd, s->control.fd, s->successor_fd, h->channel, h->image};
     CLEANUP_FD int fd = memfd_create("berth-handover", MFD_CLOEXEC);
     uint8_t *record = malloc(RECORD_MAX);
     if (fd < 0 || !record) {

@@ -172,8 +172,8 @@ static int server_init(struct server *s, const struct options *o)
     s->quit_when_idle = o->automatic;
     s->started_ms = clock_now_ms();
     s->started_unix_ms = (uint64_t)time(NULL) * 1000;
-    s->left[0] = s->left[1] = s->channel = s->successor_fd = s->board_fd = s->control_fd = -EBADF;
-    s->channel_watch.fd = s->control_watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
+    s->left[0] = s->left[1] = s->channel = s->successor_fd = s->board_fd = s->control.fd = -EBADF;
+    s->channel_watch.fd = s->control.watch.fd = s->notify_fd = s->notify_watch.fd = -EBADF;
     s->idle.fire = idle_fired;
     applogs_init(&s->applogs, &s->loop);
     metrics_init(s, o->metrics);

@@ -12,7 +12,6 @@
 
 #define CLIENT_MS   10000
 #define PAGE_AGE_MS 1000
-#define REST_MS     100 /* without a descriptor for another client */
 #define HEAD_MAX    256
 
 struct metrics_page {
@@ -209,25 +208,10 @@ static void client_new_consume(struct metrics_http *m, int fd)
         client_free(c);
 }
 
-static void rest_over(struct timer *t)
-{
-    struct metrics_http *m = container_of(t, struct metrics_http, rest);
-    if (loop_watch(m->loop, &m->watch, m->fd, EPOLLIN) < 0)
-        loop_timer(m->loop, t, REST_MS);
-}
-
 /* The oldest gives way: nobody can keep others out by holding connections. */
-static void listener_ready(struct watch *w, uint32_t events)
+static void accepted_consume(struct acceptor *a, int fd)
 {
-    (void)events;
-    struct metrics_http *m = container_of(w, struct metrics_http, watch);
-    int fd = accept4(m->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-        loop_unwatch(m->loop, w);
-        loop_timer(m->loop, &m->rest, REST_MS);
-    }
-    if (fd < 0)
-        return;
+    struct metrics_http *m = container_of(a, struct metrics_http, acceptor);
     if (m->client_count >= METRICS_CLIENTS_MAX)
         client_free(container_of(m->clients.next, struct client, link));
     client_new_consume(m, fd);
@@ -235,10 +219,9 @@ static void listener_ready(struct watch *w, uint32_t events)
 
 void metrics_http_init(struct metrics_http *m, struct loop *l, char *(*make)(void *ctx), void *ctx)
 {
-    *m = (struct metrics_http){.loop = l, .fd = -EBADF, .make = make, .ctx = ctx};
-    m->watch.fd = -EBADF;
-    m->watch.ready = listener_ready;
-    m->rest.fire = rest_over;
+    *m = (struct metrics_http){.loop = l, .make = make, .ctx = ctx};
+    acceptor_init(&m->acceptor, l, accepted_consume);
+    m->acceptor.flags = SOCK_NONBLOCK;
     list_init(&m->clients);
 }
 
@@ -282,7 +265,7 @@ static int listen_at(const struct addr *where)
 
 int metrics_http_listen(struct metrics_http *m, const struct addr *where)
 {
-    if (m->fd >= 0 && addr_equal(&m->where, where))
+    if (m->acceptor.fd >= 0 && addr_equal(&m->where, where))
         return 0;
     int fd = where->sa.sa_family == AF_UNSPEC ? -EBADF : listen_at(where);
     if (fd < 0 && fd != -EBADF)
@@ -290,9 +273,8 @@ int metrics_http_listen(struct metrics_http *m, const struct addr *where)
     metrics_http_stop(m);
     if (fd < 0)
         return 0;
-    m->fd = fd;
     m->where = *where;
-    int r = loop_watch(m->loop, &m->watch, fd, EPOLLIN);
+    int r = acceptor_open_consume(&m->acceptor, fd);
     if (r < 0)
         metrics_http_stop(m);
     return r;
@@ -303,9 +285,7 @@ void metrics_http_stop(struct metrics_http *m)
     list_for_each(c, &m->clients, struct client, link) client_free(c);
     page_unref(m->page);
     m->page = NULL;
-    loop_unwatch(m->loop, &m->watch);
-    loop_untimer(&m->rest);
-    if (m->fd >= 0 && m->where.sa.sa_family == AF_UNIX)
+    if (m->acceptor.fd >= 0 && m->where.sa.sa_family == AF_UNIX)
         (void)unlink(m->where.un.sun_path);
-    m->fd = fd_close(m->fd);
+    acceptor_close(&m->acceptor);
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 #include "base/addr.h"
-#include "loop/loop.h"
+#include "loop/acceptor.h"
 
 #define METRICS_CLIENTS_MAX 8
 #define METRICS_REQUEST_MAX 4096
@@ -15,10 +15,8 @@ struct metrics_page;
 
 struct metrics_http {
     struct loop *loop;
-    int fd; /* owned; -EBADF: not serving */
+    struct acceptor acceptor; /* closed: not serving */
     struct addr where;
-    struct watch watch;
-    struct timer rest;
     struct list clients;
     size_t client_count;
     struct metrics_page *page; /* counted; the newest that was made */

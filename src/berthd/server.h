@@ -27,7 +27,7 @@
 #include "berthd/index.h"
 #include "berthd/metrics-http.h"
 #include "berthd/systemd.h"
-#include "loop/loop.h"
+#include "loop/acceptor.h"
 #include "share/board.h"
 #include "share/option.h"
 #include "share/queue.h"
@@ -127,9 +127,7 @@ struct server {
     int exit_status;
 
     /* control.c */
-    int control_fd;
-    struct watch control_watch;
-    struct timer control_rest;
+    struct acceptor control;
     struct list clients;
     size_t client_count;
     uint64_t refusal_second; /* of the newest log lines about clients */

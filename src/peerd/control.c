@@ -3,7 +3,6 @@
  * take at once wait here, in one piece. */
 #include "peerd/control.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,7 +12,6 @@
 #include "peerd/peerd.h"
 
 #define CLIENTS_MAX 256
-#define REST_MS     100
 #define TEXT_PIECE  8192
 
 struct control_client {
@@ -213,25 +211,10 @@ static void client_ask_for(struct control *control, int *fd)
     control->client_count++;
 }
 
-static void accept_again(struct timer *t)
+static void accepted_consume(struct acceptor *a, int accepted)
 {
-    struct control *control = container_of(t, struct control, rest);
-    struct loop *loop = &control->peerd->loop;
-    if (loop_watch(loop, &control->watch, control->fd, EPOLLIN) < 0)
-        loop_timer(loop, t, REST_MS);
-}
-
-static void accept_ready(struct watch *w, uint32_t events)
-{
-    (void)events;
-    struct control *control = container_of(w, struct control, watch);
-    CLEANUP_FD int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-        loop_unwatch(&control->peerd->loop, w);
-        loop_timer(&control->peerd->loop, &control->rest, REST_MS);
-    }
-    if (fd < 0)
-        return;
+    struct control *control = container_of(a, struct control, acceptor);
+    CLEANUP_FD int fd = accepted;
     if (is_welcome(fd) && control->client_count < CLIENTS_MAX)
         client_ask_for(control, &fd);
 }
@@ -240,23 +223,18 @@ int control_start(struct control *c, struct peerd *p)
 {
     c->peerd = p;
     list_init(&c->clients);
-    c->fd = runtime_listen(RUNTIME_PEER, 0600);
-    if (c->fd < 0)
-        return c->fd;
-    c->watch.ready = accept_ready;
-    c->rest.fire = accept_again;
-    return loop_watch(&p->loop, &c->watch, c->fd, EPOLLIN);
+    acceptor_init(&c->acceptor, &p->loop, accepted_consume);
+    int fd = runtime_listen(RUNTIME_PEER, 0600);
+    return fd < 0 ? fd : acceptor_open_consume(&c->acceptor, fd);
 }
 
 void control_stop(struct control *c)
 {
     char path[RUNTIME_PATH_MAX];
-    if (c->fd < 0)
+    if (c->acceptor.fd < 0)
         return;
     list_for_each(client, &c->clients, struct control_client, link) client_free(client);
-    loop_unwatch(&c->peerd->loop, &c->watch);
-    loop_untimer(&c->rest);
-    c->fd = fd_close(c->fd);
+    acceptor_close(&c->acceptor);
     if (runtime_path(RUNTIME_PEER, path) == 0)
         (void)unlink(path);
 }

@@ -4,7 +4,7 @@
 
 #include <stdarg.h>
 
-#include "loop/loop.h"
+#include "loop/acceptor.h"
 #include "wire/appmsg.h"
 
 #define ASK_ARGS_MAX 64
@@ -29,9 +29,7 @@ struct ask {
 
 struct control {
     struct peerd *peerd;
-    int fd; /* owned */
-    struct watch watch;
-    struct timer rest; /* no descriptor to spare: accepting goes on by itself */
+    struct acceptor acceptor;
     struct list clients;
     size_t client_count;
 };

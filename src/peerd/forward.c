@@ -10,9 +10,6 @@
 #include "peerd/dial.h"
 #include "peerd/peerd.h"
 
-#define ACCEPT_BURST 64
-#define REST_MS      100
-
 static void dialled(void *ctx, struct dial *d, int err, const char *sentence)
 {
     struct peerd *p = ctx;
@@ -25,32 +22,14 @@ static void dialled(void *ctx, struct dial *d, int err, const char *sentence)
                             strcmp(f->target.name, d->target.name) == 0) f->failed++;
 }
 
-static void accept_again(struct timer *t)
+static void accepted_consume(struct acceptor *a, int fd)
 {
-    struct forward *f = container_of(t, struct forward, rest);
-    if (loop_watch(&f->peerd->loop, &f->watch, f->fd, EPOLLIN) < 0)
-        loop_timer(&f->peerd->loop, t, REST_MS);
-}
-
-static void accept_ready(struct watch *w, uint32_t events)
-{
-    (void)events;
-    struct forward *f = container_of(w, struct forward, watch);
-    struct peerd *p = f->peerd;
-    const struct dial_host host = {p, dialled};
-    for (int i = 0; i < ACCEPT_BURST; i++) {
-        int fd = accept4(f->fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-            loop_unwatch(&p->loop, w);
-            loop_timer(&p->loop, &f->rest, REST_MS);
-        }
-        if (fd < 0)
-            return;
-        f->accepted++;
-        struct dial *d = dial_new_consume(p, &f->target, fd, DIAL_TIMEOUT_MS, &host);
-        if (d)
-            dial_go(d);
-    }
+    struct forward *f = container_of(a, struct forward, acceptor);
+    const struct dial_host host = {f->peerd, dialled};
+    f->accepted++;
+    struct dial *d = dial_new_consume(f->peerd, &f->target, fd, DIAL_TIMEOUT_MS, &host);
+    if (d)
+        dial_go(d);
 }
 
 static void command_gone(struct ask *ask)
@@ -69,20 +48,19 @@ int forward_start(struct ask *ask, const struct target *t, const char *text, boo
         return -ENOMEM;
     f->peerd = p;
     f->target = *t;
-    f->watch = (struct watch){-EBADF, accept_ready};
-    f->rest.fire = accept_again;
+    acceptor_init(&f->acceptor, &p->loop, accepted_consume);
     (void)snprintf(f->text, sizeof f->text, "%s", text);
     int flags = fcntl(ask->fd, F_GETFL);
     int r = getsockname(ask->fd, &f->addr.sa, &len) < 0 || flags < 0 ||
                     fcntl(ask->fd, F_SETFL, flags | O_NONBLOCK) < 0
                 ? -errno
-                : loop_watch(&p->loop, &f->watch, ask->fd, EPOLLIN);
+                : acceptor_open_consume(&f->acceptor, fd_take(&ask->fd));
     if (r < 0) {
+        acceptor_close(&f->acceptor);
         free(f);
         return r;
     }
     f->addr.len = len;
-    f->fd = fd_take(&ask->fd);
     if (!detached) {
         f->ask = ask;
         ask->user = f;
@@ -94,9 +72,7 @@ int forward_start(struct ask *ask, const struct target *t, const char *text, boo
 
 void forward_free(struct forward *f)
 {
-    loop_unwatch(&f->peerd->loop, &f->watch);
-    loop_untimer(&f->rest);
-    (void)fd_close(f->fd);
+    acceptor_close(&f->acceptor);
     list_remove(&f->link);
     if (f->ask)
         f->ask->forget = NULL;

@@ -7,9 +7,7 @@
 struct forward {
     struct list link;
     struct peerd *peerd;
-    struct watch watch;
-    struct timer rest; /* no descriptor to spare: accepting goes on by itself */
-    int fd;            /* owned; listens */
+    struct acceptor acceptor;
     struct target target;
     char text[80]; /* the target, as it was given */
     struct addr addr;

@@ -14,6 +14,7 @@
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
+#include "peerd/tcpport.h"
 #include "rendezvous/server-name.h"
 #include "wire/relay.h"
 
@@ -252,7 +253,14 @@ static void link_changed(void *ctx, uint32_t server)
         gathering_answers(&n->gathering, &s.addr);
 }
 
+static int link_connects(void *ctx, const struct addr *to)
+{
+    const struct net *n = ctx;
+    return n->tcpways.port ? tcpport_connect(n->tcpways.port, to) : -EADDRNOTAVAIL;
+}
+
 static const struct link_host link_host = {.udp_send = link_out,
+                                           .tcp_connect = link_connects,
                                            .message = link_message,
                                            .data = link_data,
                                            .moved = link_moved,
@@ -283,8 +291,12 @@ static void presence_state_changed(void *ctx, uint32_t server)
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
-    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len)
+    if (s.state == PRESENCE_REGISTERED && s.seen.len)
+        mapping_look(&n->mapping, &l.addr, &s.seen);
+    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
         gathering_seen(&n->gathering, &l.addr, &s.seen);
+        tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
+    }
     offerings_look(n->peerd);
 }
 
@@ -323,7 +335,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
     struct net *n = ctx;
     struct remote *r = remote_find(n->peerd, &s->caller);
     if (r)
-        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us);
+        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us, s->hint);
 }
 
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)
@@ -427,6 +439,7 @@ static int presence_start(struct net *n)
     if (!n->presence)
         return -ENOMEM;
     net_publish(n);
+    keeping_servers_changed(&n->keeping);
     return 0;
 }
 
@@ -513,6 +526,8 @@ int net_start(struct net *n, struct peerd *p)
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
+    tcpseen_init(&n->tcpseen, n);
+    keeping_init(&n->keeping, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -532,6 +547,9 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
+    tcpseen_done(&n->tcpseen);
+    mapping_done(&n->mapping);
+    keeping_done(&n->keeping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

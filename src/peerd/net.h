@@ -4,9 +4,12 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
+#include "peerd/keeping.h"
 #include "peerd/link.h"
+#include "peerd/mapping.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
+#include "peerd/tcpseen.h"
 #include "peerd/tcpway.h"
 #include "peerd/udp.h"
 #include "punch/guess.h"
@@ -47,8 +50,11 @@ struct net {
     struct channel channels[NET_CHANNELS_MAX];
     struct sockets sockets;
     struct tcpways tcpways;
+    struct tcpseen tcpseen;
     struct gathering gathering;
-    bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
+    struct mapping mapping;
+    bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
+    struct keeping keeping;
     struct guess_book guesses; /* addresses at which ports are being guessed */
     struct guess_spent guesses_spent; /* ports of our own NAT */
 };

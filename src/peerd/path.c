@@ -10,10 +10,10 @@
 #include "peerd/remote.h"
 
 /* A path over which nothing comes for so long is dead: with streams, which have answers or pings
- * every two seconds, and without, when there is a ping every 15 seconds. What it carried must go on
- * over the relay within 7 seconds in all. */
+ * every two seconds, and without, when there is a ping as often as our NAT wants one. What it
+ * carried must go on over the relay within 7 seconds in all. */
 #define DEAD_MS      3500
-#define IDLE_DEAD_MS 20000
+#define IDLE_LATE_MS 5000
 #define LOOK_MS      500
 /* What checks have proven: for so long it is gone to at once; and so long, with some round trips
  * more, it has to show that QUIC gets there. */
@@ -22,6 +22,7 @@
 #define SHOW_RTT 4
 /* The same just after a change of the network. */
 #define CHANGED_DEAD_MS 1000
+#define CHANGED_PING_MS 100
 #define AGAIN_MS        1100
 #define FALL_AGAIN_MS   200
 /* After a direct path has died, doubled each time, but not when it had lasted. */
@@ -202,6 +203,11 @@ static void direct_died(struct remote *r)
     fall(r);
 }
 
+static uint64_t patience_ms(const struct remote *r)
+{
+    return r->path.busy ? DEAD_MS : keeping_interval_ms(&r->peerd->net.keeping) + IDLE_LATE_MS;
+}
+
 /* Where nothing was asked silence means nothing, until there has been a ping. */
 static void look(struct remote *r)
 {
@@ -213,12 +219,14 @@ static void look(struct remote *r)
         return;
     }
     session_stat(r->session, &s);
-    if (s.quic.packets_in != p->packets_in || (s.streams > 0 && !p->busy)) {
+    p->busy = s.streams > 0;
+    uint64_t patience = patience_ms(r);
+    if (s.quic.packets_in != p->packets_in || patience < p->patience_ms) {
         p->packets_in = s.quic.packets_in;
         p->heard_ms = now;
     }
-    p->busy = s.streams > 0;
-    if (now - p->heard_ms > (p->busy ? DEAD_MS : IDLE_DEAD_MS)) {
+    p->patience_ms = patience;
+    if (now - p->heard_ms > patience) {
         direct_died(r);
         return;
     }
@@ -317,7 +325,8 @@ static void found(struct remote *r, const struct quic_path *path, enum candidate
                   uint32_t proven_rtt_us)
 {
     struct path *p = &r->path;
-    bool tcp = tcpway_is_path(path->id), busy = tcp && p->stage == PATH_TRYING;
+    bool tcp = tcpway_is_path(path->id);
+    bool busy = tcp && (p->stage == PATH_TRYING || p->stage == PATH_MOVED);
     if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
@@ -343,7 +352,7 @@ void path_found(struct remote *r, const struct quic_path *path, enum candidate_k
 }
 
 void path_checked(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
-                 uint32_t rtt_us)
+                  uint32_t rtt_us)
 {
     found(r, path, kind, rtt_us + 1);
 }
@@ -413,9 +422,13 @@ void path_network_changed(struct remote *r)
     path_retry(r);
     if (p->stage != PATH_DIRECT)
         return;
-    uint64_t heard = clock_now_ms() - (p->busy ? DEAD_MS : IDLE_DEAD_MS) + CHANGED_DEAD_MS;
-    if (heard < p->heard_ms)
-        p->heard_ms = heard;
+    uint64_t until = clock_now_ms() + CHANGED_DEAD_MS;
+    p->patience_ms = patience_ms(r);
+    if (!p->busy || until < p->heard_ms + p->patience_ms)
+        p->heard_ms = until > p->patience_ms ? until - p->patience_ms : 0;
+    /* One that is idle is asked. */
+    if (r->session)
+        session_keep_alive(r->session, CHANGED_PING_MS);
 }
 
 static bool path_is_at(const struct path *p, const struct quic_path *path)

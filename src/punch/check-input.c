@@ -18,7 +18,8 @@ static bool is_better(const struct punch *p, const struct pair *pair)
 /* What the peer guesses at our address counts as much as what we do at its. */
 static enum technique technique_of(const struct punch *p, const struct pair *pair)
 {
-    if (pair->kind == CANDIDATE_MAPPED)
+    bool came = pair->kind == CANDIDATE_PEER_REFLEXIVE && p->plan == GUESS_HOPELESS;
+    if (pair->kind == CANDIDATE_MAPPED || (came && machine_has_mapped(&p->c.local)))
         return TECHNIQUE_MAPPED;
     bool seen = candidate_same_ip(&pair->to, &p->c.peer_seen);
     bool opened = p->plan == GUESS_SOCKETS && p->next_socket > 1;

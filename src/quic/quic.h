@@ -154,7 +154,7 @@ bool quic_is_client(const struct quic_conn *c);
 /* A ping whenever nothing was sent or received for so long; 0: none, and an idle connection ends
  * after QUIC_IDLE_MS. Of a new one: QUIC_KEEP_ALIVE_MS. */
 void quic_keep_alive(struct quic_conn *c, uint64_t after_ms);
-#define QUIC_IDLE_MS       60000
+#define QUIC_IDLE_MS       150000 /* more than the longest interval of pings on an idle path */
 #define QUIC_KEEP_ALIVE_MS 15000
 /* The way goes over to this path when it has answered; of the two sides only the one that connected
  * may move, the other one follows. `at_once` when the old path is dead. -EPERM, -EAGAIN: not
