@@ -4,9 +4,9 @@
 
 #include "punch/punch.h"
 
-#define NAT_WORDS_MAX  160
-#define ADVICE_MAX     8
-#define ADVICE_TEXT    240
+#define NAT_WORDS_MAX 160
+#define ADVICE_MAX    8
+#define ADVICE_TEXT   240
 
 /* "another port for each address and port, at random; lets in only who was written to". */
 const char *nat_describe(const struct nat *nat, char buf[NAT_WORDS_MAX]);
@@ -37,9 +37,9 @@ struct advice_facts {
     bool udp_blocked; /* here */
     bool peer_maps;   /* the other side offers a mapped port */
     bool own_v6, peer_v6;
-    uint16_t port;               /* of ours */
-    const char *gateway;         /* the router's address; may be empty */
-    const char *external;        /* what the router maps to; may be empty */
+    uint16_t port;        /* of ours */
+    const char *gateway;  /* the router's address; may be empty */
+    const char *external; /* what the router maps to; may be empty */
 };
 
 struct advice {

@@ -46,6 +46,27 @@ static struct attempt_pair *pair_get(struct attempt *t, enum candidate_transport
     return &t->pairs[t->count++];
 }
 
+static struct nat nat_of(const struct offer *o)
+{
+    static const struct addr nowhere = {.len = 0};
+    struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    if (o->filtering < NAT_FILTERING_END)
+        nat.filtering = (enum nat_filtering)o->filtering;
+    return nat;
+}
+
+static void peer_copy(struct attempt *t, const struct offer *o)
+{
+    t->peer = nat_of(o);
+    t->peer_maps = o->flags & OFFER_MAPS;
+    for (size_t i = 0; i < o->candidate_count; i++) {
+        const struct record_candidate *c = &o->candidates[i];
+        t->peer_maps = t->peer_maps || c->kind == RECORD_MAPPED;
+        t->peer_v6 =
+            t->peer_v6 || (c->addr.sa.sa_family == AF_INET6 && candidate_is_public(&c->addr));
+    }
+}
+
 /* One address may have several pairs, each with a socket of ours. */
 static void pairs_copy(struct attempt *t, const struct punch *machine)
 {
@@ -73,10 +94,23 @@ void attempt_checks(struct remote *r, unsigned role)
     if (!t)
         return;
     pairs_copy(t, g->machine);
+    peer_copy(t, &g->theirs);
     t->plan = punch_plan(g->machine);
     t->guesses = punch_guesses_sent(g->machine);
-    t->reason = punch_best(g->machine) ? PUNCH_NO_REASON : g->reason;
-    t->running = true;
+    const struct punch_path *best = punch_best(g->machine);
+    t->technique = best ? best->technique : TECHNIQUE_UNKNOWN;
+    t->reason = best ? PUNCH_NO_REASON : g->reason;
+    t->running = !best;
+}
+
+void attempt_end(struct remote *r, unsigned role)
+{
+    if (!r->punchings[role].machine)
+        return;
+    attempt_checks(r, role);
+    struct attempt *t = attempt_of(r, role);
+    if (t)
+        t->running = false;
 }
 
 static enum candidate_kind offered_kind(const struct offer *o, const struct addr *addr)

@@ -26,6 +26,9 @@ struct attempt {
     unsigned role; /* of the punching */
     enum guess_plan plan;
     enum punch_reason reason; /* why it found nothing */
+    enum technique technique; /* by what it found something */
+    struct nat peer;          /* as it says itself */
+    bool peer_maps, peer_v6;  /* it offers such an address */
     bool running;
     unsigned guesses;
     struct attempt_pair pairs[ATTEMPT_PAIRS];
@@ -38,9 +41,10 @@ struct attempts {
 };
 
 void attempts_done(struct attempts *a);
-/* How the checks of this role stand: called when they begin, before they end, and when somebody
- * asks. */
+/* How the checks of this role stand: when they begin, and when somebody asks. */
 void attempt_checks(struct remote *r, unsigned role);
+/* The same before they end. */
+void attempt_end(struct remote *r, unsigned role);
 /* Something about a TCP connection, for the call of this role. */
-void attempt_tcp(struct remote *r, unsigned role, const struct addr *addr,
-                 enum attempt_event event, int err);
+void attempt_tcp(struct remote *r, unsigned role, const struct addr *addr, enum attempt_event event,
+                 int err);

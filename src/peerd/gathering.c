@@ -83,6 +83,7 @@ static void result_take(struct gathering *g)
         r.nat.filtering = g->result.nat.filtering;
     g->result = r;
     g->known = g->heard = true;
+    tcpseen_nat_known(&g->net->tcpseen);
     offerings_nat_known(g->net->peerd);
 }
 

@@ -171,6 +171,7 @@ void peerd_idle_check(struct peerd *p)
 static void minute_fired(struct timer *t)
 {
     struct peerd *p = container_of(t, struct peerd, minute);
+    keeping_look(&p->net.keeping);
     remotes_sweep(p);
     peerd_idle_check(p);
     loop_timer(&p->loop, &p->minute, SWEEP_MS);

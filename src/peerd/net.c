@@ -335,7 +335,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
     struct net *n = ctx;
     struct remote *r = remote_find(n->peerd, &s->caller);
     if (r)
-        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us);
+        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us, s->hint);
 }
 
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)
@@ -439,6 +439,7 @@ static int presence_start(struct net *n)
     if (!n->presence)
         return -ENOMEM;
     net_publish(n);
+    keeping_servers_changed(&n->keeping);
     return 0;
 }
 
@@ -526,6 +527,7 @@ int net_start(struct net *n, struct peerd *p)
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
     tcpseen_init(&n->tcpseen, n);
+    keeping_init(&n->keeping, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -547,6 +549,7 @@ void net_stop(struct net *n)
     gathering_done(&n->gathering);
     tcpseen_done(&n->tcpseen);
     mapping_done(&n->mapping);
+    keeping_done(&n->keeping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

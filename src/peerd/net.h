@@ -4,6 +4,7 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
+#include "peerd/keeping.h"
 #include "peerd/link.h"
 #include "peerd/mapping.h"
 #include "peerd/sockets.h"
@@ -52,8 +53,9 @@ struct net {
     struct tcpseen tcpseen;
     struct gathering gathering;
     struct mapping mapping;
-    bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
-    struct guess_book guesses; /* addresses at which ports are being guessed */
+    bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
+    struct keeping keeping;
+    struct guess_book guesses;        /* addresses at which ports are being guessed */
     struct guess_spent guesses_spent; /* ports of our own NAT */
 };
 

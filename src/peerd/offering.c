@@ -106,10 +106,31 @@ static void candidates_fill(struct offering *g, struct offer *o)
         candidate_first(o, &sample);
 }
 
+static uint8_t log2_of(unsigned n)
+{
+    uint8_t log2 = 0;
+    for (; n > 1; n >>= 1)
+        log2++;
+    return log2;
+}
+
+/* For the server, which cannot read the offer. */
+static struct nat_print print_of(const struct nat *nat)
+{
+    struct nat_print p = {(uint8_t)nat->mapping, (uint8_t)nat->filtering, (uint8_t)nat->allocation,
+                          0};
+    if (nat->allocation == NAT_ALLOCATION_SEQUENCE)
+        p.step = (uint8_t)nat->delta;
+    if (nat->allocation == NAT_ALLOCATION_BLOCK)
+        p.step = log2_of((unsigned)nat->delta);
+    return p;
+}
+
 static void offer_fill(struct offering *g, struct offer *o)
 {
-    const struct net *n = net_of(g);
+    struct net *n = net_of(g);
     *o = (struct offer){.flags = n->no_guessing ? 0 : OFFER_MAY_GUESS};
+    o->flags |= mapping_is_there(&n->mapping) ? OFFER_MAPS : 0;
     g->nat = gathering_nat(&n->gathering);
     candidates_fill(g, o);
     randombytes_buf(o->secret, sizeof o->secret);
@@ -117,6 +138,9 @@ static void offer_fill(struct offering *g, struct offer *o)
     o->allocation = (uint8_t)g->nat.allocation;
     o->delta = g->nat.delta;
     o->filtering = (uint8_t)g->nat.filtering;
+    const struct nat_print print = print_of(&g->nat);
+    if (n->presence)
+        presence_nat(n->presence, &print);
 }
 
 /* Asking --------------------------------------------------------------------------------------- */
@@ -161,6 +185,25 @@ static bool wants_socket(const struct offering *g, const struct nat *nat)
     return failed != PUNCH_NO_REASON && failed != PUNCH_BOTH_SYMMETRIC &&
            failed != PUNCH_UDP_BLOCKED && nat->mapping != NAT_MAPPING_NONE &&
            !has_mapping(net_of(g));
+}
+
+static bool peer_is_blocked(const struct offering *g)
+{
+    const struct punching *p = &g->remote->punchings[g->role];
+    return g->role == PUNCHING_CALLEE ? g->invite.offer.mapping == NAT_MAPPING_BLOCKED
+                                      : p->known && p->theirs.mapping == NAT_MAPPING_BLOCKED;
+}
+
+/* TCP is all that is left where the other side's UDP is blocked. Where ours is, a server is
+ * connected from our port. */
+static void ask_tcp(struct offering *g)
+{
+    struct net *n = net_of(g);
+    struct nat nat = gathering_nat(&n->gathering);
+    bool wanted = peer_is_blocked(g) && nat.mapping != NAT_MAPPING_BLOCKED &&
+                  nat.mapping != NAT_MAPPING_NONE && n->gathering.server.len > 0;
+    int r = wanted ? tcpseen_ask(&n->tcpseen, &n->gathering.server) : -ENODATA;
+    g->asks_tcp = r == 0 || r == -EALREADY;
 }
 
 static void ask(struct offering *g)
@@ -213,13 +256,17 @@ static enum offering_stage step_knowing(struct offering *g, uint64_t now_ms)
     if (now_ms < g->until_ms && (s.registered ? learns : s.asked))
         return OFFERING_KNOWING;
     ask(g);
-    g->until_ms = now_ms + patience_ms(&s);
+    ask_tcp(g);
+    /* A connection takes a round trip before it asks. */
+    g->until_ms = now_ms + (g->asks_tcp ? 2 : 1) * patience_ms(&s);
     return OFFERING_ASKING;
 }
 
 static enum offering_stage step_asking(struct offering *g, uint64_t now_ms)
 {
-    if (g->gather && !gather_has_samples(g->gather) && now_ms < g->until_ms)
+    bool asks_udp = g->gather && !gather_has_samples(g->gather);
+    bool asks_tcp = g->asks_tcp && net_of(g)->tcpseen.waits;
+    if ((asks_udp || asks_tcp) && now_ms < g->until_ms)
         return OFFERING_ASKING;
     return OFFERING_NOTHING;
 }

@@ -28,6 +28,7 @@ struct offering {
     uint64_t until_ms;             /* no longer is waited for what the stage waits for */
     bool registered;               /* a server is there */
     struct gather *gather;         /* owned; NULL: nothing is asked */
+    bool asks_tcp;                 /* where it sees our TCP port is awaited, too */
     bool keeps;                    /* the fresh socket is for the punching, not only to be seen */
     struct presence_invite invite; /* that will be answered */
     struct nat nat;                /* ours, as the last offer said */

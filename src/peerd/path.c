@@ -10,18 +10,21 @@
 #include "peerd/remote.h"
 
 /* A path over which nothing comes for so long is dead: with streams, which have answers or pings
- * every two seconds, and without, when there is a ping every 15 seconds. What it carried must go on
- * over the relay within 7 seconds in all. */
+ * every two seconds, and without, when there is a ping as often as our NAT wants one. What it
+ * carried must go on over the relay within 7 seconds in all. */
 #define DEAD_MS      3500
-#define IDLE_DEAD_MS 20000
+#define IDLE_LATE_MS 5000
 #define LOOK_MS      500
 /* What checks have proven: for so long it is gone to at once; and so long, with some round trips
  * more, it has to show that QUIC gets there. */
 #define PROOF_MS 1500
 #define SHOW_MS  300
 #define SHOW_RTT 4
+/* What only receives asks so often whether it is heard. */
+#define ASK_MS 1500
 /* The same just after a change of the network. */
 #define CHANGED_DEAD_MS 1000
+#define CHANGED_PING_MS 100
 #define AGAIN_MS        1100
 #define FALL_AGAIN_MS   200
 /* After a direct path has died, doubled each time, but not when it had lasted. */
@@ -104,6 +107,8 @@ static void settle(struct remote *r)
     if (!r->path.first_ms)
         r->path.first_ms = clock_now_ms();
     r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
+    r->path.answered_ms = r->path.pinged_ms = r->path.since_ms;
+    r->path.unanswered = 0;
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
     if (s.quic.path.id == NET_PATH_UDP)
@@ -202,6 +207,26 @@ static void direct_died(struct remote *r)
     fall(r);
 }
 
+static uint64_t patience_ms(const struct remote *r)
+{
+    return r->path.busy ? DEAD_MS : keeping_interval_ms(&r->peerd->net.keeping) + IDLE_LATE_MS;
+}
+
+/* Packets may come while none of ours arrives: one direction alone is dead. Timeouts that no
+ * acknowledgement ends tell of that, if there is something to be acknowledged. */
+static bool is_unheard(struct remote *r, const struct quic_stats *q, uint64_t now)
+{
+    struct path *p = &r->path;
+    if (q->unanswered == 0 || q->unanswered < p->unanswered)
+        p->answered_ms = now;
+    p->unanswered = q->unanswered;
+    if (p->busy && q->in_flight == 0 && now - p->pinged_ms >= ASK_MS) {
+        p->pinged_ms = now;
+        session_ping(r->session);
+    }
+    return now - p->answered_ms > DEAD_MS;
+}
+
 /* Where nothing was asked silence means nothing, until there has been a ping. */
 static void look(struct remote *r)
 {
@@ -213,12 +238,14 @@ static void look(struct remote *r)
         return;
     }
     session_stat(r->session, &s);
-    if (s.quic.packets_in != p->packets_in || (s.streams > 0 && !p->busy)) {
+    p->busy = s.streams > 0;
+    uint64_t patience = patience_ms(r);
+    if (s.quic.packets_in != p->packets_in || patience < p->patience_ms) {
         p->packets_in = s.quic.packets_in;
         p->heard_ms = now;
     }
-    p->busy = s.streams > 0;
-    if (now - p->heard_ms > (p->busy ? DEAD_MS : IDLE_DEAD_MS)) {
+    p->patience_ms = patience;
+    if (now - p->heard_ms > patience || is_unheard(r, &s.quic, now)) {
         direct_died(r);
         return;
     }
@@ -317,7 +344,8 @@ static void found(struct remote *r, const struct quic_path *path, enum candidate
                   uint32_t proven_rtt_us)
 {
     struct path *p = &r->path;
-    bool tcp = tcpway_is_path(path->id), busy = tcp && p->stage == PATH_TRYING;
+    bool tcp = tcpway_is_path(path->id);
+    bool busy = tcp && (p->stage == PATH_TRYING || p->stage == PATH_MOVED);
     if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
@@ -413,9 +441,13 @@ void path_network_changed(struct remote *r)
     path_retry(r);
     if (p->stage != PATH_DIRECT)
         return;
-    uint64_t heard = clock_now_ms() - (p->busy ? DEAD_MS : IDLE_DEAD_MS) + CHANGED_DEAD_MS;
-    if (heard < p->heard_ms)
-        p->heard_ms = heard;
+    uint64_t until = clock_now_ms() + CHANGED_DEAD_MS;
+    p->patience_ms = patience_ms(r);
+    if (!p->busy || until < p->heard_ms + p->patience_ms)
+        p->heard_ms = until > p->patience_ms ? until - p->patience_ms : 0;
+    /* One that is idle is asked. */
+    if (r->session)
+        session_keep_alive(r->session, CHANGED_PING_MS);
 }
 
 static bool path_is_at(const struct path *p, const struct quic_path *path)

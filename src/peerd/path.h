@@ -36,10 +36,14 @@ struct path {
     struct path_try tries[PATH_TRIES_MAX];
     size_t count, at;
     struct timer timer;
-    uint64_t packets_in; /* when last looked at */
-    uint64_t heard_ms;   /* when that had changed, or something was asked */
-    uint64_t since_ms;   /* when it went directly */
-    uint64_t first_ms;   /* when it did so first since it was dialled; 0: never */
+    uint64_t packets_in;  /* when last looked at */
+    uint64_t heard_ms;    /* when that had changed, or something was asked */
+    uint64_t patience_ms; /* when last looked at: for how long it may be silent */
+    uint64_t since_ms;    /* when it went directly */
+    uint64_t first_ms;    /* when it did so first since it was dialled; 0: never */
+    uint64_t answered_ms; /* when nothing waited for an acknowledgement in vain */
+    uint64_t pinged_ms;
+    unsigned unanswered; /* when last looked at */
     bool busy;           /* had streams when last looked at */
     uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;
@@ -57,7 +61,7 @@ void path_found(struct remote *r, const struct quic_path *path, enum candidate_k
 /* Checks have proven it just now, in both directions: the session goes there at once, and comes
  * back when QUIC hears nothing there. */
 void path_checked(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
-                 uint32_t rtt_us);
+                  uint32_t rtt_us);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
 /* Checks have found nothing: again by themselves, with guesses, which wear out what others need,

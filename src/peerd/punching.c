@@ -15,6 +15,8 @@
 
 /* The machine answers checks so long: the other side may be later. */
 #define LIFE_MS 12000
+/* When checks have failed and nothing has come of it by then, there is only the relay. */
+#define IN_VAIN_MS 3000
 /* A server that says more is not believed: no two peers are so far apart. */
 #define WAIT_MAX_US 2000000u
 
@@ -29,6 +31,7 @@ static void machine_end(struct punching *g)
     struct session_stats s = {.streams = 0};
     if (!g->machine)
         return;
+    attempt_end(g->remote, g->role);
     loop_untimer(&g->timer);
     if (g->guessing_at.len)
         guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
@@ -65,6 +68,13 @@ static void open_some(struct punching *g, const struct punch_action *a)
             punch_lost(g->machine, i);
 }
 
+void punching_worked(struct remote *r, unsigned role, enum technique technique)
+{
+    struct presence *presence = r->peerd->net.presence;
+    if (role == PUNCHING_CALLER && presence)
+        presence_worked(presence, r->punchings[role].call, technique);
+}
+
 static void proven(struct punching *g, const struct punch_path *p)
 {
     char text[ADDR_TEXT_MAX];
@@ -75,6 +85,7 @@ static void proven(struct punching *g, const struct punch_path *p)
               candidate_kind_word(p->kind));
     if (x)
         path = sockets_path(x, &p->remote);
+    punching_worked(g->remote, g->role, p->technique);
     if (x || p->socket == 0)
         path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
@@ -127,6 +138,7 @@ static bool act(struct punching *g, const struct punch_action *a)
         failed(g, a->reason);
         hope = hope_after(g, a->reason);
         machine_end(g);
+        loop_timer(&g->remote->peerd->loop, &g->timer, IN_VAIN_MS);
         if (g->role == PUNCHING_CALLER)
             path_not_found(g->remote, hope);
         return false;
@@ -151,9 +163,20 @@ static void run(struct punching *g)
     loop_timer(&g->remote->peerd->loop, &g->timer, wait < g->end_ms - ms ? wait : g->end_ms - ms);
 }
 
+/* Nothing by TCP either, and nothing more is tried for now. */
+static void in_vain(const struct punching *g)
+{
+    if (g->remote->session && !path_is_direct(g->remote))
+        punching_worked(g->remote, g->role, TECHNIQUE_RELAY);
+}
+
 static void timer_fired(struct timer *t)
 {
-    run(container_of(t, struct punching, timer));
+    struct punching *g = container_of(t, struct punching, timer);
+    if (g->machine)
+        run(g);
+    else
+        in_vain(g);
 }
 
 void punchings_init(struct remote *r)
@@ -164,8 +187,10 @@ void punchings_init(struct remote *r)
 
 void punchings_done(struct remote *r)
 {
-    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++) {
         machine_end(&r->punchings[i]);
+        loop_untimer(&r->punchings[i].timer);
+    }
     tcpways_close(r);
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         sockets_close(&r->peerd->net, r, i, 0);
@@ -245,15 +270,19 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 
-void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us)
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
+                    enum technique hint)
 {
     struct punching *g = &r->punchings[role];
-    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON};
+    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON, .hint = hint};
     if (!g->known)
         return;
+    loop_untimer(&g->timer);
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     config_fill(g, &c, seen);
+    if (hint != TECHNIQUE_UNKNOWN)
+        trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
     c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
@@ -264,6 +293,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
               c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    attempt_checks(r, role);
     run(g);
 }
 

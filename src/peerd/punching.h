@@ -38,8 +38,12 @@ void punchings_forget(struct remote *r);
 void punching_own(struct remote *r, unsigned role, uint64_t call,
                   const uint8_t secret[OFFER_SECRET]);
 void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o);
-/* To be fired so long from now; the other side is seen there (len 0: not known). */
-void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us);
+/* To be fired so long from now; the other side is seen there (len 0: not known). The hint is the
+ * server's, of what worked between such NATs. */
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
+                    enum technique hint);
+/* The checks of this call have proven a path by this technique: the server learns it. */
+void punching_worked(struct remote *r, unsigned role, enum technique technique);
 /* A datagram that came to the socket of this number. Says whether it was a check of this peer's. */
 bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
                     const void *bytes, size_t n);

@@ -8,6 +8,7 @@
 #include "base/rd.h"
 #include "base/wr.h"
 #include "peerd/net.h"
+#include "peerd/offering.h"
 #include "peerd/peerd.h"
 #include "peerd/tcpport.h"
 
@@ -27,8 +28,8 @@ static void over(struct tcpseen *t)
 {
     bool waited = t->waits;
     t->waits = false;
-    if (waited && t->answered)
-        t->answered(t);
+    if (waited)
+        offerings_look(t->net->peerd);
 }
 
 static void failed(struct tcpseen *t, const char *why)
@@ -130,14 +131,19 @@ void tcpseen_done(struct tcpseen *t)
 {
     if (!t->net)
         return;
-    t->answered = NULL;
+    t->waits = false;
     disconnect(t);
+}
+
+static bool nat_counts(const struct tcpseen *t)
+{
+    const struct nat nat = gathering_nat(&t->net->gathering);
+    return nat_is_symmetric(&nat) && nat.allocation == NAT_ALLOCATION_SEQUENCE;
 }
 
 static int ask_anew(struct tcpseen *t, const struct addr *server)
 {
-    const struct nat *nat = &t->net->gathering.result.nat;
-    t->counted = nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
+    t->counted = nat_counts(t);
     int fd = tcpport_connect(t->counted ? 0 : t->net->tcpways.port, server);
     if (fd < 0)
         return fd;
@@ -158,7 +164,7 @@ int tcpseen_ask(struct tcpseen *t, const struct addr *server)
         return -EALREADY;
     if (t->net->tcpways.port == 0)
         return -EADDRNOTAVAIL;
-    bool kept = t->fd >= 0 && addr_equal(&t->server, server) && hello_send(t);
+    bool kept = t->fd >= 0 && !nat_counts(t) && addr_equal(&t->server, server) && hello_send(t);
     if (!kept) {
         disconnect(t);
         r = ask_anew(t, server);
@@ -177,6 +183,21 @@ void tcpseen_look(struct tcpseen *t, const struct addr *server, const struct add
     t->udp = *udp;
     t->seen = (struct addr){.len = 0};
     int r = tcpseen_ask(t, server);
+    if (r < 0)
+        log_debug("tcp port not asked for err=%d", r);
+}
+
+void tcpseen_network_changed(struct tcpseen *t)
+{
+    t->udp = t->seen = t->server = (struct addr){.len = 0};
+    t->counted = false;
+    failed(t, "another network");
+}
+
+void tcpseen_nat_known(struct tcpseen *t)
+{
+    int r =
+        t->server.len && !t->counted && !t->waits && nat_counts(t) ? tcpseen_ask(t, &t->server) : 0;
     if (r < 0)
         log_debug("tcp port not asked for err=%d", r);
 }

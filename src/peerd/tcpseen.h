@@ -16,12 +16,11 @@ struct tcpseen {
     struct addr server; /* that is connected */
     struct addr seen;   /* len 0: not known */
     struct addr udp;    /* where we were seen over UDP then: which network it was */
-    bool waits, counted;
+    bool waits;         /* for an answer */
+    bool counted; /* the port of another socket is what is seen: the newest of a NAT that counts */
     uint64_t transaction;
     uint8_t in[2 + RDVMSG_MAX];
     size_t in_used;
-    /* It has been answered, or will not be; NULL: nobody waits. */
-    void (*answered)(struct tcpseen *t);
 };
 
 void tcpseen_init(struct tcpseen *t, struct net *n);
@@ -32,5 +31,9 @@ void tcpseen_done(struct tcpseen *t);
 int tcpseen_ask(struct tcpseen *t, const struct addr *server) WARN_UNUSED;
 /* A server at this address sees us there over UDP: asks, once in each network. */
 void tcpseen_look(struct tcpseen *t, const struct addr *server, const struct addr *udp);
+/* Everything that was known is of another network. */
+void tcpseen_network_changed(struct tcpseen *t);
+/* How our NAT behaves is known now: of one that counts another port is of interest. */
+void tcpseen_nat_known(struct tcpseen *t);
 /* len 0: not known. */
 const struct addr *tcpseen_now(const struct tcpseen *t);

@@ -192,9 +192,10 @@ static uint64_t delay_ms(const struct net *n, const struct offer *o)
 {
     static const struct addr nowhere = {.len = 0};
     const struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
-    if (net_udp_blocked(n) || theirs.mapping == NAT_MAPPING_BLOCKED)
+    const struct nat own = gathering_nat(&n->gathering);
+    if (own.mapping == NAT_MAPPING_BLOCKED || theirs.mapping == NAT_MAPPING_BLOCKED)
         return 0;
-    return counts_ports(&theirs) || counts_ports(&n->gathering.result.nat) ? COUNTED_MS : 0;
+    return counts_ports(&theirs) || counts_ports(&own) ? COUNTED_MS : 0;
 }
 
 /* Between the peers at most: our way to the nearest server and the other side's, of which the wait

@@ -255,6 +255,7 @@ void tcpway_up(struct tcpway *w)
     events_set(w);
     trail_add(&r->trail, "%s: greeted over TCP", addr_format(&w->addr, text));
     tcpways_enough(r, w->role);
+    punching_worked(r, w->role, TECHNIQUE_TCP);
     path_found(r, &path, CANDIDATE_HOST);
 }
 

@@ -208,13 +208,15 @@ static void call_made(struct presence *p, const struct call *c, uint32_t server)
     p->made[i].number = c->number;
     p->made[i].callee = c->callee;
     p->made[i].server = server;
+    p->made[i].told = 0;
 }
 
 void presence_worked(struct presence *p, uint64_t call, enum technique technique)
 {
     for (size_t i = 0; i < PRESENCE_CALLS_MAX && i < p->made_next; i++) {
-        if (p->made[i].number != call)
+        if (p->made[i].number != call || p->made[i].told & 1u << technique)
             continue;
+        p->made[i].told |= (uint8_t)(1u << technique);
         struct rdvmsg m = {.type = RDVMSG_WORKED,
                            .transaction = presence_random(),
                            .call = call,

@@ -126,6 +126,7 @@ struct presence {
     size_t allowed_n; /* bytes */
     bool anyone;
     uint32_t allow_version; /* 0: none was ever given */
+    uint64_t keep_us;       /* 0: not known */
     struct list lookups, calls, invites, channels;
     unsigned lookup_count, call_count, invite_count, channel_count;
     struct nat_print print; /* of our NAT */
@@ -133,6 +134,7 @@ struct presence {
         uint64_t number;
         struct key callee;
         uint32_t server;
+        uint8_t told;           /* a bit for each technique */
     } made[PRESENCE_CALLS_MAX]; /* the last calls of ours, for what worked */
     unsigned made_next;
     uint64_t invites_us; /* when the budget of invitations was counted last */
@@ -141,6 +143,8 @@ struct presence {
 
 /* presence.c */
 uint64_t presence_random(void);
+/* The shorter of this and what the NAT allows. */
+uint64_t presence_keep_us(const struct presence *p, uint64_t us);
 /* Between `us` and three quarters of it, so that many peers do not come at once. */
 uint64_t presence_jitter(uint64_t us);
 void question_start(struct question *q, uint64_t now_us);
@@ -171,6 +175,8 @@ uint64_t presence_server_run(struct presence *p, uint32_t server);
 bool presence_server_input(struct presence *p, uint32_t server, const struct rdvmsg *m);
 /* BadToken in answer to anything: logs in anew. */
 void presence_token_bad(struct presence *p, uint32_t server);
+/* What is due later than the NAT allows is due when it does. */
+void presence_servers_hurry(struct presence *p);
 void presence_cookie(struct presence *p, uint32_t server, const struct rdvmsg *m);
 void presence_server_again(struct presence *p, uint32_t server);
 
@@ -199,4 +205,5 @@ void presence_channel_keep(struct presence *p, const struct presence_channel *c)
 void presence_channel_unknown(struct presence *p, uint32_t server, uint32_t number);
 /* Opens all channels of this server anew. */
 void presence_channels_again(struct presence *p, uint32_t server);
+void presence_channels_hurry(struct presence *p);
 void presence_channels_free(struct presence *p);

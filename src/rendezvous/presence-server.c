@@ -189,6 +189,15 @@ void presence_token_bad(struct presence *p, uint32_t server)
     changed(p, server);
 }
 
+void presence_servers_hurry(struct presence *p)
+{
+    for (uint32_t i = 0; i < p->server_count; i++) {
+        struct server *s = &p->servers[i];
+        if (s->state == PRESENCE_REGISTERED && s->next_us > p->now_us + p->keep_us)
+            s->next_us = p->now_us + presence_jitter(p->keep_us);
+    }
+}
+
 void presence_cookie(struct presence *p, uint32_t server, const struct rdvmsg *m)
 {
     struct server *s = &p->servers[server];
@@ -216,7 +225,7 @@ static void registered(struct presence *p, uint32_t server, const struct rdvmsg 
     s->failures = s->rounds = 0;
     s->reason = RDV_OK;
     s->registered_us = s->registered_us ? s->registered_us : p->now_us;
-    s->next_us = p->now_us + presence_jitter(refresh_s * S);
+    s->next_us = p->now_us + presence_jitter(presence_keep_us(p, refresh_s * S));
     /* What was there before a login may be gone with the lease. */
     if (m->type == RDVMSG_REGISTERED) {
         s->login_us = p->now_us;

@@ -205,6 +205,20 @@ void presence_network_changed(struct presence *p, uint64_t now_us)
         presence_moved(p, i, now_us);
 }
 
+uint64_t presence_keep_us(const struct presence *p, uint64_t us)
+{
+    return p->keep_us && p->keep_us < us ? p->keep_us : us;
+}
+
+void presence_keep(struct presence *p, uint32_t ms)
+{
+    p->keep_us = ms * MS;
+    if (ms == 0)
+        return;
+    presence_servers_hurry(p);
+    presence_channels_hurry(p);
+}
+
 int presence_allow(struct presence *p, const struct key *keys, size_t n, bool anyone)
 {
     if (n > PRESENCE_ALLOW_MAX)

@@ -174,7 +174,7 @@ int presence_call(struct presence *p, const struct key *callee, uint32_t servers
 /* Forgets the call: no event of it comes any more. Its channel stays open. */
 void presence_call_end(struct presence *p, uint64_t call);
 /* By what technique a call of ours that was answered got its path, or that none did: tells its
- * server, once. */
+ * server, once for each technique. */
 void presence_worked(struct presence *p, uint64_t call, enum technique technique);
 /* The answer to an invitation (to a copy of it): with an offer, or RDV_DECLINED without. Sent again
  * whenever the invitation comes again. -ENOENT when it is forgotten already. */
@@ -182,6 +182,10 @@ int presence_answer(struct presence *p, const struct presence_invite *invite,
                     enum rdv_reason reason, const struct offer *offer) WARN_UNUSED;
 /* A channel is kept open until it is closed here or reported closed. */
 void presence_channel_close(struct presence *p, const struct presence_channel *c);
+
+/* A NAT on the way forgets what has been idle for longer than this: refreshes and channels come at
+ * least so often. 0: nothing is known. */
+void presence_keep(struct presence *p, uint32_t ms);
 
 void presence_server(const struct presence *p, uint32_t server, struct presence_server *ret_server);
 /* The signed record as it is registered, for whoever else may have it (the local network). Empty

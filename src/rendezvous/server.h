@@ -67,6 +67,7 @@ struct rdv {
     struct rdv_counters counters;
     struct rdv_push push;    /* from the last call, to be sent now */
     uint32_t send_from;      /* the socket that the last answer to a datagram leaves from */
+    uint16_t send_to;        /* the port that it goes to; 0: the asker's */
     enum rdv_reason refused; /* by the last call; RDV_OK: nothing was */
 };
 

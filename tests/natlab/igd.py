@@ -54,6 +54,28 @@ def _wait_for_port(router, port):
         time.sleep(0.02)
 
 
+USELESS = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 5351))
+print("ready", flush=True)
+while True:
+    q, at = s.recvfrom(1100)
+    if len(q) == 60 and q[0] == 2:  # RFC 6887 7.2 and 11.1
+        s.sendto(bytes([2, 0x81, 0, 0]) + q[4:8] + bytes(16) + q[24:44] + bytes(10) + b"\\xff\\xff"
+                 + socket.inet_aton("100.64.7.7"), at)
+"""
+
+
+def start_useless(host):
+    """On the router of this host: says by PCP that it maps to an address of a carrier's inner network. (miniupnpd
+    refuses instead.)"""
+    router = host.nats[0]
+    router.run(["nft", "insert rule ip nat input iifname lan accept"])
+    process = router.popen(["/usr/bin/python3", "-c", USELESS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+
+
 def mapped(host):
     """What the router lets in now, as nft shows it."""
     return host.nats[0].output(["nft", "list", "chain", "inet", "miniupnpd", "prerouting_miniupnpd"])

@@ -35,7 +35,7 @@ def _world(a, b, **router):
 
 
 def _mapping(peer):
-    return json.loads(peer.good("why", "--json"))["mapping"]
+    return json.loads(peer.good("why", "--json"))["here"]["port_mapping"]
 
 
 def _settled(peer):
@@ -51,5 +51,28 @@ def test_two_symmetric_nats_go_directly_when_one_maps_a_port(router):
         taken = world.wait_path("direct", 10)
         print(f"direct after {taken:.2f} s")
         assert _mapping(world.laptop)["state"] == "mapped"
-        world.laptop.kill("berth-peer")
+        world.laptop.good("peers", "stop")
         wait_until(lambda: "dnat" not in igd.mapped(world.lab.a), 10, "the port given back")
+
+
+def test_an_outer_address_that_is_a_carriers_is_useless():
+    with _world("sym", "sym") as world:
+        igd.start_useless(world.lab.a)
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        mapping = _settled(world.laptop)
+        assert mapping["state"] == "useless"
+        assert mapping["udp"]["address"].startswith("100.64.7.7:")
+        wait_until(lambda: "your carrier's NAT is symmetric" in world.laptop.good("why", "home/data"), 10, "the advice")
+        assert world.laptop.path("home") == "relay"
+
+
+def test_a_silent_router_takes_nothing_away():
+    with _world("sym", "sym") as world:
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        assert _settled(world.laptop)["state"] == "silent"
+        said = world.laptop.good("why", "home/data")
+        assert "enable NAT-PMP, PCP or UPnP on 10.16.0.1" in said
+        assert "both NATs are symmetric: the relay will be used" in said
+        assert world.laptop.path("home") == "relay"

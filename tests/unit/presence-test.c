@@ -53,6 +53,31 @@ TEST("a lease is kept by refreshes, not by logins")
     rig_free(g);
 }
 
+static unsigned refreshes_in(struct rig *g, uint64_t for_us)
+{
+    unsigned before = g->servers[0].got[RDVMSG_REFRESH];
+    rig_run(g, for_us);
+    return g->servers[0].got[RDVMSG_REFRESH] - before;
+}
+
+TEST("refreshes come as often as the NAT wants them, and no more often than the server")
+{
+    struct rig *g = rig_new(1);
+    rig_run(g, 60 * RIG_S);
+    for (size_t i = 0; i < RIG_PEERS; i++)
+        presence_keep(g->peers[i].presence, 5000);
+    unsigned n = refreshes_in(g, 5 * RIG_S + 100 * RIG_MS);
+    CHECK(n >= 2 && n <= 4);
+    n = refreshes_in(g, 60 * RIG_S);
+    CHECK(n >= 22 && n <= 34);
+    for (size_t i = 0; i < RIG_PEERS; i++)
+        presence_keep(g->peers[i].presence, 110000);
+    rig_run(g, 60 * RIG_S);
+    n = refreshes_in(g, 600 * RIG_S);
+    CHECK(n >= 38 && n <= 60);
+    rig_free(g);
+}
+
 TEST("a server that was restarted has the peer again within one refresh")
 {
     struct rig *g = rig_new(1);
