@@ -50,11 +50,14 @@ bench-rendezvous: deps-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) bench/rendezvous.py --build $(BUILD)
 
-# Every pair of NATs, ten times each: hours of waiting in half an hour. Goes on where it was broken off.
+# `berth dial` through every pair of NATs, ten times each: half an hour. Goes on where it was broken off.
+# KINDS=pub,apdf,sym: only these; RUNS=2: less often.
+RUNS ?= 10
 .PHONY: natlab
 natlab: deps-check
 	@$(MAKE) --no-print-directory all
-	BERTH_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/natlab/matrix.py --html $(BUILD)/natlab.html
+	BERTH_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/natlab/matrix.py --runs $(RUNS) $(if $(KINDS),--kinds $(KINDS)) \
+		--html $(BUILD)/natlab.html --problems $(BUILD)/natlab-problems.txt
 
 .PHONY: fuzz
 fuzz: deps-check

@@ -31,10 +31,11 @@ struct site {
     struct timer again;    /* the next attempt by TLS, or on TLS: the next probe by UDP */
     struct link_tls *tls;  /* owned; NULL: none */
     size_t tls_at;         /* the address that is tried */
+    bool any_port;         /* the next attempt is not made from the port for peers */
     uint64_t tls_pause_ms; /* between attempts */
     uint64_t probe_pause_ms;
-    uint64_t probe; /* its transaction; 0: none is under way */
-    uint64_t udp_since_ms;
+    uint64_t probe;        /* its transaction; 0: none is under way */
+    uint64_t udp_since_ms; /* 0: on this network UDP has not worked yet */
     uint64_t used_ms;
     char trouble[256]; /* empty: none */
 };
@@ -73,6 +74,7 @@ int srv_parse(const uint8_t *answer, size_t n, struct server_name *ret_name) WAR
  * up, site_tls_down() at its end. */
 int link_tls_start(struct site *p, const struct addr *to) WARN_UNUSED;
 void link_tls_stop(struct site *p);
+bool link_tls_has_own_port(const struct link_tls *t);
 /* A frame. -EAGAIN: there is no room. */
 int link_tls_send(struct link_tls *t, struct str head, struct str body) WARN_UNUSED;
 void link_tls_client_free(struct tls_client *c);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "peerd/link-internal.h"
+#include "peerd/tcpport.h"
 
 #define PREFIX 2
 /* For TCP and TLS together. */
@@ -40,6 +41,7 @@ struct link_tls {
     enum tls_state state;
     uint32_t events;
     bool taken; /* GnuTLS has taken bytes that it could not send yet */
+    bool own_port;
     size_t in_used, out_used;
     uint8_t in[PREFIX + RELAY_MAX];
     uint8_t out[OUT_MAX];
@@ -231,12 +233,9 @@ static int session_new(struct link_tls *t)
 /* One function for each state: false, the struct is gone. */
 static bool connected(struct link_tls *t)
 {
-    int error = 0;
-    socklen_t len = sizeof error;
-    if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-        error = errno;
-    if (error != 0) {
-        fail(t, strerror(error));
+    int r = tcpport_result(t->fd);
+    if (r < 0) {
+        fail(t, strerror(-r));
         return false;
     }
     t->state = TLS_HANDSHAKE;
@@ -274,16 +273,24 @@ static void ready(struct watch *w, uint32_t events)
     events_set(t);
 }
 
+/* What was connected from the own port may not have ended at the server yet, or in a NAT. */
+static int tcp_connect(struct link_tls *t, const struct addr *to)
+{
+    const struct link *l = t->site->link;
+    bool own = l->host.tcp_connect && !t->site->any_port && t->site->way.relay.len == 0;
+    int fd = own ? l->host.tcp_connect(l->ctx, to) : -EADDRNOTAVAIL;
+    t->own_port = fd >= 0;
+    return fd >= 0 ? fd : tcpport_connect(0, to);
+}
+
 static int begin(struct link_tls *t, const struct addr *to)
 {
     const int on = 1, timeout_ms = USER_TIMEOUT_MS;
-    t->fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    t->fd = tcp_connect(t, to);
     if (t->fd < 0)
-        return -errno;
+        return t->fd;
     (void)setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(t->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
-    if (connect(t->fd, &to->sa, to->len) < 0 && errno != EINPROGRESS)
-        return -errno;
     int r = session_new(t);
     if (r < 0)
         return r;
@@ -308,6 +315,11 @@ int link_tls_start(struct site *p, const struct addr *to)
     }
     loop_timer(p->link->loop, &t->limit, BEGIN_MS);
     return 0;
+}
+
+bool link_tls_has_own_port(const struct link_tls *t)
+{
+    return t && t->own_port;
 }
 
 /* Written when the socket is looked at next, together with what else comes until then. */

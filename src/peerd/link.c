@@ -1,7 +1,7 @@
-/* Each server is a site: UDP to all of its addresses until one answers; TLS when none does within
- * a second and a half; and while on TLS, UDP is tried again from time to time. Bytes from presence
- * and sessions come in and go out by the transport in use; what arrives is told from the rest by
- * its address and handed to the host. */
+/* Each server is a site: UDP to all of its addresses until one answers; TLS beside it when none
+ * does soon, and whichever is there first; and while on TLS, UDP is tried again from time to time.
+ * Bytes from presence and sessions come in and go out by the transport in use; what arrives is told
+ * from the rest by its address and handed to the host. */
 #include "peerd/link.h"
 
 #include <sodium.h>
@@ -13,12 +13,18 @@
 
 /* Without an answer for so long, UDP does not work; or a connection of TCP. */
 #define UDP_SILENCE_MS 1500
+/* Where UDP has not worked yet TLS is begun beside it after this (RFC 8305 5: 250 ms between
+ * attempts; here the first question was repeated by then). It takes two round trips more, so that
+ * a slow network that lets UDP through has answered before. */
+#define UDP_ALONE_MS 350
 /* Where it has worked before, some losses are to be expected. */
 #define UDP_PATIENCE_MS 4000
 #define TLS_SILENCE_MS  10000
 /* On TLS, UDP is tried this often, and less when it did not last. */
 #define PROBE_MS      60000
 #define PROBE_MOST_MS (30 * 60000)
+/* The first time, for the answer may only have been slow or lost. */
+#define PROBE_SOON_MS 3000
 #define LASTED_MS     120000
 /* Between attempts at TLS. */
 #define TLS_PAUSE_MS      2000
@@ -61,15 +67,25 @@ static void udp_send(struct site *p, const void *bytes, size_t n)
         l->host.udp_send(l->ctx, &p->addrs[i], bytes, n);
 }
 
+static uint64_t patience_ms(const struct site *p)
+{
+    switch (p->transport) {
+    case LINK_UDP:
+        return UDP_PATIENCE_MS;
+    case LINK_TLS:
+        return TLS_SILENCE_MS;
+    case LINK_NONE:
+        break;
+    }
+    return p->link->no_udp ? 0 : p->udp_since_ms ? UDP_SILENCE_MS : UDP_ALONE_MS;
+}
+
 static void await(struct site *p)
 {
-    static const uint64_t patience_ms[] = {
-        [LINK_NONE] = UDP_SILENCE_MS, [LINK_UDP] = UDP_PATIENCE_MS, [LINK_TLS] = TLS_SILENCE_MS};
-    bool at_once = p->link->no_udp && p->transport == LINK_NONE;
     if (p->waiting_ms)
         return;
     p->waiting_ms = clock_now_ms();
-    loop_timer(p->link->loop, &p->silence, at_once ? 0 : patience_ms[p->transport]);
+    loop_timer(p->link->loop, &p->silence, patience_ms(p));
 }
 
 static void tls_begin(struct site *p)
@@ -159,7 +175,8 @@ void site_tls_up(struct site *p)
     p->udp.len = 0;
     p->tls_pause_ms = TLS_PAUSE_MS;
     p->trouble[0] = '\0';
-    loop_timer(p->link->loop, &p->again, p->probe_pause_ms);
+    bool soon = p->udp_since_ms == 0 && p->probe_pause_ms > PROBE_SOON_MS;
+    loop_timer(p->link->loop, &p->again, soon ? PROBE_SOON_MS : p->probe_pause_ms);
     moved(p);
 }
 
@@ -167,6 +184,7 @@ void site_tls_down(struct site *p, const char *why)
 {
     bool was_up = p->transport == LINK_TLS;
     p->tls_at++;
+    p->any_port = !was_up && !p->any_port;
     if (p->transport != LINK_UDP)
         p->transport = LINK_NONE;
     trouble(p, "TLS", why);
@@ -368,6 +386,8 @@ void link_network_changed(struct link *l)
         p->udp.len = 0;
         p->tls_pause_ms = TLS_PAUSE_MS;
         p->resolved_ms = 0;
+        p->udp_since_ms = 0;
+        p->any_port = false;
         struct addr numeric;
         if (resolve_numeric(&p->where, &numeric) < 0)
             look_again(p);
@@ -446,4 +466,5 @@ void link_status(const struct link *l, uint32_t server, struct link_status *ret_
         ret_status->addr = p->udp;
     else if (p->transport == LINK_TLS)
         ret_status->addr = p->addrs[p->tls_at % p->count];
+    ret_status->own_port = p->transport == LINK_TLS && link_tls_has_own_port(p->tls);
 }

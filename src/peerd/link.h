@@ -20,12 +20,17 @@ enum link_transport { LINK_NONE, LINK_UDP, LINK_TLS };
 struct link_status {
     enum link_transport transport;
     struct addr addr;    /* in use; len 0: none yet */
+    bool own_port;       /* TLS, and from the port of link_host.tcp_connect() */
     const char *trouble; /* a sentence, or NULL; valid until the next call */
 };
 
 struct link_host {
     /* Out of the shared UDP socket. Losing it is allowed. */
     void (*udp_send)(void *ctx, const struct addr *to, const void *bytes, size_t n);
+    /* Begins to connect from the port where peers may connect, too, so that the server sees that
+     * one and NATs keep it: a descriptor, or a negative errno: then it is done from any port. NULL:
+     * there is none. */
+    int (*tcp_connect)(void *ctx, const struct addr *to);
     void (*message)(void *ctx, const struct presence_way *way, const void *bytes, size_t n);
     /* Relay data: what is behind its head. `channel` is our side's number. */
     void (*data)(void *ctx, const struct presence_way *way, uint32_t channel, const void *bytes,

@@ -104,8 +104,11 @@ static void network_changed(struct netwatch *w)
     log_info("the network has changed");
     if (n->lan)
         lan_network_changed(n->lan);
+    gathering_network_changed(&p->net.gathering);
+    tcpseen_network_changed(&p->net.tcpseen);
     if (p->net.link)
         link_network_changed(p->net.link);
+    mapping_network_changed(&p->net.mapping);
     keeping_network_changed(&p->net.keeping);
     list_for_each(r, &p->remotes, struct remote, link) path_network_changed(r);
 }

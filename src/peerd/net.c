@@ -10,9 +10,11 @@
 #include "keys/place.h"
 #include "peerd/dial.h"
 #include "peerd/incoming.h"
+#include "peerd/offering.h"
 #include "peerd/path.h"
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
+#include "peerd/tcpport.h"
 #include "rendezvous/server-name.h"
 #include "wire/relay.h"
 
@@ -209,6 +211,7 @@ static void link_out(void *ctx, const struct addr *to, const void *bytes, size_t
 {
     struct net *net = ctx;
     udp_send(&net->udp, to, bytes, n, n);
+    gathering_begin(&net->gathering, to);
 }
 
 static void link_message(void *ctx, const struct presence_way *way, const void *bytes, size_t n)
@@ -246,9 +249,18 @@ static void link_changed(void *ctx, uint32_t server)
     link_status(n->link, server, &s);
     log_debug("link server=%s transport=%d trouble=%s", link_server_name(n->link, server),
               s.transport, s.trouble ? s.trouble : "");
+    if (s.transport == LINK_UDP)
+        gathering_answers(&n->gathering, &s.addr);
+}
+
+static int link_connects(void *ctx, const struct addr *to)
+{
+    const struct net *n = ctx;
+    return n->tcpways.port ? tcpport_connect(n->tcpways.port, to) : -EADDRNOTAVAIL;
 }
 
 static const struct link_host link_host = {.udp_send = link_out,
+                                           .tcp_connect = link_connects,
                                            .message = link_message,
                                            .data = link_data,
                                            .moved = link_moved,
@@ -279,8 +291,13 @@ static void presence_state_changed(void *ctx, uint32_t server)
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
-    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len)
-        gathering_look(&n->gathering, &l.addr, &s.seen);
+    if (s.state == PRESENCE_REGISTERED && s.seen.len)
+        mapping_look(&n->mapping, &l.addr, &s.seen);
+    if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
+        gathering_seen(&n->gathering, &l.addr, &s.seen);
+        tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
+    }
+    offerings_look(n->peerd);
 }
 
 static void presence_found(void *ctx, void *user, const struct presence_found *f)
@@ -318,7 +335,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
     struct net *n = ctx;
     struct remote *r = remote_find(n->peerd, &s->caller);
     if (r)
-        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us);
+        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us, s->hint);
 }
 
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)
@@ -509,6 +526,7 @@ int net_start(struct net *n, struct peerd *p)
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
+    tcpseen_init(&n->tcpseen, n);
     keeping_init(&n->keeping, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
@@ -529,6 +547,8 @@ void net_stop(struct net *n)
     n->endpoint = NULL;
     presence_stop(n);
     gathering_done(&n->gathering);
+    tcpseen_done(&n->tcpseen);
+    mapping_done(&n->mapping);
     keeping_done(&n->keeping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);

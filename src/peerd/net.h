@@ -6,8 +6,10 @@
 #include "peerd/gathering.h"
 #include "peerd/keeping.h"
 #include "peerd/link.h"
+#include "peerd/mapping.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
+#include "peerd/tcpseen.h"
 #include "peerd/tcpway.h"
 #include "peerd/udp.h"
 #include "punch/guess.h"
@@ -48,9 +50,13 @@ struct net {
     struct channel channels[NET_CHANNELS_MAX];
     struct sockets sockets;
     struct tcpways tcpways;
+    struct tcpseen tcpseen;
     struct gathering gathering;
+    struct mapping mapping;
+    bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
     struct keeping keeping;
     struct guess_book guesses; /* addresses at which ports are being guessed */
+    struct guess_spent guesses_spent; /* ports of our own NAT */
 };
 
 int net_start(struct net *n, struct peerd *p) WARN_UNUSED;

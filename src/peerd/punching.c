@@ -15,12 +15,10 @@
 
 /* The machine answers checks so long: the other side may be later. */
 #define LIFE_MS 12000
-/* Over TCP, when no check over UDP has been answered by then. */
-#define TCP_AFTER_MS 1000
+/* When checks have failed and nothing has come of it by then, there is only the relay. */
+#define IN_VAIN_MS 3000
 /* A server that says more is not believed: no two peers are so far apart. */
 #define WAIT_MAX_US 2000000u
-/* In the sequence of a probe: it is a greeting. */
-#define GREETING 0x80000000u
 
 static void mac(const uint8_t key[PUNCH_KEY], const void *bytes, size_t n,
                 uint8_t ret_tag[PROBE_TAG])
@@ -33,6 +31,7 @@ static void machine_end(struct punching *g)
     struct session_stats s = {.streams = 0};
     if (!g->machine)
         return;
+    attempt_end(g->remote, g->role);
     loop_untimer(&g->timer);
     if (g->guessing_at.len)
         guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
@@ -40,13 +39,21 @@ static void machine_end(struct punching *g)
     g->machine = NULL;
     if (g->remote->session)
         session_stat(g->remote->session, &s);
-    sockets_close(&g->remote->peerd->net, g->remote, s.quic.path.id);
+    sockets_close(&g->remote->peerd->net, g->remote, g->role, s.quic.path.id);
+}
+
+/* Of IPv4 a fresh one may stand for the usual socket. */
+static struct extra *socket_of(const struct punching *g, unsigned number, const struct addr *to)
+{
+    if (to->sa.sa_family != AF_INET)
+        return NULL;
+    return sockets_find(&g->remote->peerd->net, g->remote, g->role, number);
 }
 
 static void send_out(struct punching *g, const struct punch_action *a)
 {
     struct net *n = &g->remote->peerd->net;
-    struct extra *x = a->socket ? sockets_find(n, g->remote, g->role, a->socket) : NULL;
+    struct extra *x = socket_of(g, a->socket, &a->to);
     if (x)
         sockets_send(x, &a->to, a->bytes, PROBE_SIZE, a->ttl);
     else if (a->socket == 0)
@@ -55,24 +62,32 @@ static void send_out(struct punching *g, const struct punch_action *a)
 
 static void open_some(struct punching *g, const struct punch_action *a)
 {
+    guess_spend(&g->remote->peerd->net.guesses_spent, a->count, clock_now_us());
     for (unsigned i = a->socket; i < a->socket + a->count; i++)
         if (sockets_open(&g->remote->peerd->net, g->remote, g->role, i) < 0)
-            punch_lost(g->machine, i, clock_now_us());
+            punch_lost(g->machine, i);
+}
+
+void punching_worked(struct remote *r, unsigned role, enum technique technique)
+{
+    struct presence *presence = r->peerd->net.presence;
+    if (role == PUNCHING_CALLER && presence)
+        presence_worked(presence, r->punchings[role].call, technique);
 }
 
 static void proven(struct punching *g, const struct punch_path *p)
 {
-    struct net *n = &g->remote->peerd->net;
     char text[ADDR_TEXT_MAX];
     struct quic_path path = {NET_PATH_UDP, p->remote};
-    struct extra *x = p->socket ? sockets_find(n, g->remote, g->role, p->socket) : NULL;
+    struct extra *x = socket_of(g, p->socket, &p->remote);
     trail_add(&g->remote->trail, "%s answered a check after %.1f ms (%s)",
               addr_format(&p->remote, text), (double)p->rtt_us / 1000,
               candidate_kind_word(p->kind));
     if (x)
         path = sockets_path(x, &p->remote);
-    if (p->transport == CANDIDATE_UDP && (x || p->socket == 0))
-        path_found(g->remote, &path, p->kind);
+    punching_worked(g->remote, g->role, p->technique);
+    if (x || p->socket == 0)
+        path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
 
 static void failed(struct punching *g, enum punch_reason reason)
@@ -87,9 +102,24 @@ static void failed(struct punching *g, enum punch_reason reason)
     trail_add(&g->remote->trail, "no direct path: %s", punch_reason_sentence(reason));
 }
 
+static enum path_hope hope_after(const struct punching *g, enum punch_reason reason)
+{
+    enum guess_plan plan = punch_plan(g->machine);
+    if (reason == PUNCH_BOTH_SYMMETRIC)
+        return PATH_NO_HOPE;
+    return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
+}
+
+/* Whoever made the session moves it, also when the other side has called since. */
+static bool chooses(const struct remote *r)
+{
+    return r->session && session_is_client(r->session);
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
+    enum path_hope hope;
     switch (a->type) {
     case PUNCH_SEND:
         send_out(g, a);
@@ -97,20 +127,20 @@ static bool act(struct punching *g, const struct punch_action *a)
     case PUNCH_OPEN:
         open_some(g, a);
         return true;
-    case PUNCH_CONNECT:
-        punch_lost(g->machine, a->socket, clock_now_us());
-        return true;
     case PUNCH_PROVEN:
-        if (g->role == PUNCHING_CALLER)
+        tcpways_enough(g->remote, g->role);
+        if (g->role == PUNCHING_CALLER || chooses(g->remote))
             proven(g, &a->path);
         return true;
     case PUNCH_DONE:
         return true;
     case PUNCH_FAILED:
         failed(g, a->reason);
+        hope = hope_after(g, a->reason);
         machine_end(g);
+        loop_timer(&g->remote->peerd->loop, &g->timer, IN_VAIN_MS);
         if (g->role == PUNCHING_CALLER)
-            path_not_found(g->remote, a->reason == PUNCH_BOTH_SYMMETRIC);
+            path_not_found(g->remote, hope);
         return false;
     }
     return true;
@@ -133,33 +163,43 @@ static void run(struct punching *g)
     loop_timer(&g->remote->peerd->loop, &g->timer, wait < g->end_ms - ms ? wait : g->end_ms - ms);
 }
 
-static void timer_fired(struct timer *t)
+/* Nothing by TCP either, and nothing more is tried for now. */
+static void in_vain(const struct punching *g)
 {
-    run(container_of(t, struct punching, timer));
+    if (g->remote->session && !path_is_direct(g->remote))
+        punching_worked(g->remote, g->role, TECHNIQUE_RELAY);
 }
 
-static void tcp_fires(struct timer *t)
+static void timer_fired(struct timer *t)
 {
-    struct punching *g = container_of(t, struct punching, tcp);
-    if (!g->remote->session || !path_is_direct(g->remote))
-        tcpways_connect(g->remote, g->role, &g->theirs);
+    struct punching *g = container_of(t, struct punching, timer);
+    if (g->machine)
+        run(g);
+    else
+        in_vain(g);
 }
 
 void punchings_init(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
-        r->punchings[i] = (struct punching){
-            .remote = r, .role = i, .timer.fire = timer_fired, .tcp.fire = tcp_fires};
+        r->punchings[i] = (struct punching){.remote = r, .role = i, .timer.fire = timer_fired};
 }
 
 void punchings_done(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++) {
         machine_end(&r->punchings[i]);
-        loop_untimer(&r->punchings[i].tcp);
+        loop_untimer(&r->punchings[i].timer);
     }
     tcpways_close(r);
-    sockets_close(&r->peerd->net, r, 0);
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+        sockets_close(&r->peerd->net, r, i, 0);
+}
+
+void punchings_forget(struct remote *r)
+{
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+        r->punchings[i].reason = PUNCH_NO_REASON;
 }
 
 void punching_own(struct remote *r, unsigned role, uint64_t call,
@@ -168,7 +208,7 @@ void punching_own(struct remote *r, unsigned role, uint64_t call,
     struct punching *g = &r->punchings[role];
     g->known = g->known && g->call == call;
     g->call = call;
-    g->greeted = 0;
+    g->greetings = (struct greetings){.made = g->greetings.made};
     memcpy(g->secret, secret, sizeof g->secret);
 }
 
@@ -180,6 +220,23 @@ void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struc
     g->known = true;
     if (!g->machine)
         g->end_ms = clock_now_ms() + LIFE_MS;
+}
+
+/* At this host it has named a port itself, which is the better one. */
+static bool is_offered(const struct candidates *list, const struct addr *seen)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->at[i].kind == CANDIDATE_REFLEXIVE && candidate_same_ip(&list->at[i].addr, seen))
+            return true;
+    return false;
+}
+
+/* With the consent of both. */
+static bool may_guess(const struct punching *g, const struct addr *seen)
+{
+    struct net *n = &g->remote->peerd->net;
+    return seen->len && !n->no_guessing && (g->theirs.flags & OFFER_MAY_GUESS) &&
+           guess_book_enter(&n->guesses, seen);
 }
 
 static void config_fill(struct punching *g, struct punch_config *c, const struct addr *seen)
@@ -201,32 +258,42 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
                                  CANDIDATE_UDP, &g->theirs.candidates[i].addr);
     if (seen->len && addr_port(seen)) {
         c->peer_seen = *seen;
-        (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
+        if (!is_offered(&c->remote, seen))
+            (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
     }
-    c->own = g->remote->peerd->net.gathering.result.nat;
+    /* Both sides plan by the same words. */
+    c->own = g->remote->offerings[g->role].nat;
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
+    if (g->theirs.filtering < NAT_FILTERING_END)
+        c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
+    c->ports_spent = guess_spent(&g->remote->peerd->net.guesses_spent, clock_now_us());
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 
-void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us)
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
+                    enum technique hint)
 {
     struct punching *g = &r->punchings[role];
-    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON};
+    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON, .hint = hint};
     if (!g->known)
         return;
+    loop_untimer(&g->timer);
     machine_end(g);
+    sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     config_fill(g, &c, seen);
+    if (hint != TECHNIQUE_UNKNOWN)
+        trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
     c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
-    c.may_guess = seen->len && guess_book_enter(&r->peerd->net.guesses, seen);
+    c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = punch_new(&c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
-    loop_timer(&r->peerd->loop, &g->tcp,
-               wait_us / 1000 + (net_udp_blocked(&r->peerd->net) ? 0 : TCP_AFTER_MS));
+    tcpways_connect(r, role, &g->theirs, wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     if (!g->machine)
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
               c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    attempt_checks(r, role);
     run(g);
 }
 
@@ -234,43 +301,13 @@ bool punching_input(struct remote *r, unsigned role, unsigned number, const stru
                     const void *bytes, size_t n)
 {
     struct punching *g = &r->punchings[role];
+    /* Where a fresh one stands for the usual socket, nothing was asked by that. */
+    if (number == PUNCHING_USUAL && socket_of(g, 0, from))
+        return false;
+    number = number == PUNCHING_USUAL ? 0 : number;
     if (!g->machine || !probe_looks(bytes, n) ||
         punch_input(g->machine, number, from, (struct str){bytes, n}, clock_now_us()) < 0)
         return false;
     run(g);
-    return true;
-}
-
-/* Greetings ------------------------------------------------------------------------------------ */
-
-void punching_greet(struct remote *r, unsigned role, const struct probe *as,
-                    uint8_t ret[PROBE_SIZE])
-{
-    struct punching *g = &r->punchings[role];
-    struct probe p = {.type = as->type,
-                      .from_caller = role == PUNCHING_CALLER,
-                      .attempt = g->call,
-                      .sequence = as->sequence ? as->sequence : GREETING | ++g->greeting};
-    if (probe_encode(&p, ret, PROBE_SIZE) == PROBE_SIZE)
-        mac(g->theirs.secret, ret, PROBE_SIGNED, ret + PROBE_SIGNED);
-}
-
-bool punching_greeted(struct remote *r, unsigned role, const uint8_t bytes[PROBE_SIZE],
-                      struct probe *ret_probe)
-{
-    struct punching *g = &r->punchings[role];
-    uint8_t tag[PROBE_TAG];
-    struct probe p;
-    if (probe_decode(&p, bytes, PROBE_SIZE) < 0 || !g->known || p.attempt != g->call ||
-        p.from_caller == (role == PUNCHING_CALLER) || !(p.sequence & GREETING) ||
-        clock_now_ms() >= g->end_ms)
-        return false;
-    mac(g->secret, bytes, PROBE_SIGNED, tag);
-    if (sodium_memcmp(tag, p.tag, sizeof tag) != 0 ||
-        (p.type == PROBE_PING && p.sequence <= g->greeted))
-        return false;
-    if (p.type == PROBE_PING)
-        g->greeted = p.sequence;
-    *ret_probe = p;
     return true;
 }

@@ -4,10 +4,14 @@
  * it. */
 
 #include "loop/loop.h"
+#include "peerd/greetings.h"
 #include "punch/punch.h"
 #include "wire/offer.h"
 
 enum { PUNCHING_CALLER, PUNCHING_CALLEE, PUNCHING_ROLES };
+
+/* The number of the one UDP socket for everything. */
+#define PUNCHING_USUAL UINT32_MAX
 
 struct remote;
 
@@ -23,27 +27,23 @@ struct punching {
     unsigned role;
     enum punch_reason reason;   /* why it failed last */
     struct addr guessing_at;    /* where nobody else may guess now; len 0: nowhere */
-    struct timer tcp;           /* when the other side's TCP addresses are tried */
-    uint32_t greeted, greeting; /* the last greeting over TCP that was heard, and that was made */
+    struct greetings greetings; /* over TCP, of this call */
 };
 
 void punchings_init(struct remote *r);
 void punchings_done(struct remote *r);
+/* Failures were those of another network. */
+void punchings_forget(struct remote *r);
 /* Our own offer's secret for a call, and the other side's offer. */
 void punching_own(struct remote *r, unsigned role, uint64_t call,
                   const uint8_t secret[OFFER_SECRET]);
 void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o);
-/* To be fired so long from now; the other side is seen there (len 0: not known). */
-void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us);
-/* A datagram that came to the socket of this number (0: the usual one). Says whether it was a check
- * of this peer's. */
+/* To be fired so long from now; the other side is seen there (len 0: not known). The hint is the
+ * server's, of what worked between such NATs. */
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
+                    enum technique hint);
+/* The checks of this call have proven a path by this technique: the server learns it. */
+void punching_worked(struct remote *r, unsigned role, enum technique technique);
+/* A datagram that came to the socket of this number. Says whether it was a check of this peer's. */
 bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
                     const void *bytes, size_t n);
-
-/* Greetings over TCP are checks, too, but none that came over UDP is good for one, and each ping is
- * good once. Makes one; a ping of ours has the sequence 0, which stands for the next. */
-void punching_greet(struct remote *r, unsigned role, const struct probe *as,
-                    uint8_t ret[PROBE_SIZE]);
-/* Whether it is the other side's, of this type, for an attempt that goes on. */
-bool punching_greeted(struct remote *r, unsigned role, const uint8_t bytes[PROBE_SIZE],
-                      struct probe *ret_probe);

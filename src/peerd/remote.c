@@ -2,7 +2,6 @@
  * allowed, and gives each session to the peer that it belongs to. */
 #include "peerd/remote.h"
 
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -62,6 +61,7 @@ static struct remote *remote_new(struct peerd *p, const struct key *key)
     path_init(r);
     nearby_init(r);
     punchings_init(r);
+    offerings_init(r);
     name_find(p, r);
     list_append(&p->remotes, &r->link);
     p->remote_count++;
@@ -103,7 +103,9 @@ void remote_free(struct remote *r)
         if (session_user(s) == r)
             session_set_user(s, NULL);
     channels_close(r);
+    offerings_done(r);
     punchings_done(r);
+    attempts_done(&r->attempts);
     path_done(r);
     nearby_done(r);
     list_remove(&r->link);
@@ -113,32 +115,36 @@ void remote_free(struct remote *r)
 
 /* Calling -------------------------------------------------------------------------------------- */
 
-static void offer_fill(struct remote *r, struct offer *o)
+static void call(struct remote *r)
 {
-    *o = (struct offer){.call = 0};
-    o->candidate_count = net_candidates(&r->peerd->net, o->candidates);
-    randombytes_buf(o->secret, sizeof o->secret);
-    const struct nat *nat = &r->peerd->net.gathering.result.nat;
-    o->mapping = (uint8_t)nat->mapping;
-    o->allocation = (uint8_t)nat->allocation;
-    o->delta = nat->delta;
+    call_forget(r);
+    r->calling = true;
+    offering_call(r);
 }
 
-static int call(struct remote *r)
+static void call_not_made(struct remote *r, int err)
+{
+    r->calling = false;
+    if (r->session)
+        log_warn("not called err=%s", strerror(-err));
+    else if (!nearby_holds(r, err, strerror(-err)))
+        dials_fail(r, err, strerror(-err));
+}
+
+void remote_offered(struct remote *r, const struct offer *o)
 {
     struct net *n = &r->peerd->net;
-    struct offer o;
-    call_forget(r);
-    offer_fill(r, &o);
-    int result = presence_call(n->presence, &r->key, 0, &o, r, &r->call);
-    if (result < 0)
-        return result;
-    r->calling = true;
-    punching_own(r, PUNCHING_CALLER, r->call, o.secret);
+    int result =
+        n->presence ? presence_call(n->presence, &r->key, 0, o, r, &r->call) : -EDESTADDRREQ;
+    if (result < 0) {
+        call_not_made(r, result);
+        return;
+    }
+    r->calls++;
+    punching_own(r, PUNCHING_CALLER, r->call, o->secret);
     net_kick(n);
     trail_add(&r->trail, "called through %u server%s", n->server_count,
               n->server_count == 1 ? "" : "s");
-    return 0;
 }
 
 void remote_recall(struct remote *r)
@@ -147,9 +153,7 @@ void remote_recall(struct remote *r)
     r->recall_due = false;
     if (r->calling || !n->presence)
         return;
-    int result = call(r);
-    if (result < 0)
-        log_warn("not called err=%s", strerror(-result));
+    call(r);
 }
 
 void remote_want(struct remote *r)
@@ -163,12 +167,14 @@ void remote_want(struct remote *r)
         return;
     trail_clear(&r->trail);
     r->called_ms = clock_now_ms();
+    r->calls = 0;
+    r->path.first_ms = 0;
     nearby_begin(r);
     static const char nowhere[] = "no rendezvous server is known: --rendezvous HOST:PORT";
-    int result = n->presence ? call(r) : -EDESTADDRREQ;
-    const char *sentence = n->presence ? strerror(-result) : nowhere;
-    if (result < 0 && !nearby_holds(r, result, sentence))
-        dials_fail(r, result, sentence);
+    if (n->presence)
+        call(r);
+    else if (!nearby_holds(r, -EDESTADDRREQ, nowhere))
+        dials_fail(r, -EDESTADDRREQ, nowhere);
 }
 
 static void connect_over(struct remote *r, const struct quic_path *path, const char *words)
@@ -242,7 +248,8 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     if (!r->session && !r->channel && r->path.count > 0) {
         connect_over(r, &r->path.tries[0].path, "directly");
     }
-    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us);
+    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us, a->hint);
+    offering_renew(r);
 }
 
 static void words_for(const struct remote *r, enum rdv_reason reason, char *buf, size_t size)
@@ -294,25 +301,31 @@ bool remote_may_connect(struct peerd *p, const struct key *key)
     return state_may(&p->state, key, STR(""));
 }
 
-static void invite_answer(struct remote *r, const struct presence_invite *i)
+/* The channel may carry packets before the answer is made. */
+static void invite_take(struct remote *r, const struct presence_invite *i)
 {
     struct net *n = &r->peerd->net;
-    struct offer o;
     trail_add(&r->trail, "it calls through %s", n->servers[i->channel.way.server]);
     punching_theirs(r, PUNCHING_CALLEE, i->call, &i->offer);
-    offer_fill(r, &o);
-    punching_own(r, PUNCHING_CALLEE, i->call, o.secret);
     if (!net_channel_add(n, &i->channel, r))
         trail_add(&r->trail, "no place for another relay channel");
-    if (presence_answer(n->presence, i, RDV_OK, &o) < 0)
+    offering_answer(r, i);
+}
+
+void remote_answers(struct remote *r, const struct presence_invite *i, const struct offer *o)
+{
+    struct net *n = &r->peerd->net;
+    punching_own(r, PUNCHING_CALLEE, i->call, o->secret);
+    if (!n->presence || presence_answer(n->presence, i, RDV_OK, o) < 0)
         trail_add(&r->trail, "the call could not be answered");
+    net_kick(n);
 }
 
 void remote_invited(struct peerd *p, const struct presence_invite *i)
 {
     struct remote *r = remote_may_connect(p, &i->caller) ? remote_get(p, &i->caller, "") : NULL;
     if (r)
-        invite_answer(r, i);
+        invite_take(r, i);
     else if (presence_answer(p->net.presence, i, RDV_DECLINED, NULL) < 0)
         log_debug("a call could not be declined");
     net_kick(&p->net);
@@ -473,6 +486,7 @@ void remotes_forget_calls(struct peerd *p)
 {
     list_for_each(r, &p->remotes, struct remote, link)
     {
+        offering_forget(r);
         r->calling = false;
         r->channel = NULL;
         r->recall_due = r->session != NULL;

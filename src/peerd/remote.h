@@ -2,8 +2,10 @@
 /* Another peer: one that is dialled, or that dials us. */
 
 #include "keys/known.h"
+#include "peerd/attempt.h"
 #include "peerd/nearby.h"
 #include "peerd/net.h"
+#include "peerd/offering.h"
 #include "peerd/path.h"
 #include "peerd/punching.h"
 #include "peerd/trail.h"
@@ -24,8 +26,11 @@ struct remote {
     struct path path;
     struct near near; /* ways that need no server */
     struct punching punchings[PUNCHING_ROLES];
+    struct offering offerings[PUNCHING_ROLES];
+    struct attempts attempts;
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
+    unsigned calls;                /* since then */
     uint64_t quiet_ms;             /* since when it has no streams */
     uint64_t heard_ms, packets_in; /* when packets had come, of this session */
 };
@@ -49,6 +54,10 @@ void remotes_forget_calls(struct peerd *p);
 
 /* It may be at this address: found without a server. */
 void remote_near(struct remote *r, const struct addr *at, const char *words);
+
+/* What offering.c has made: of a call, of an answer. */
+void remote_offered(struct remote *r, const struct offer *o);
+void remote_answers(struct remote *r, const struct presence_invite *i, const struct offer *o);
 
 /* Events, of sessions and of presence. */
 bool remote_may_connect(struct peerd *p, const struct key *key);

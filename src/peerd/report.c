@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "peerd/forward.h"
 #include "peerd/peerd.h"
+#include "peerd/report-path.h"
 
 static char *text_of(json_t *j)
 {
@@ -52,6 +53,11 @@ static json_t *session_json(struct remote *r)
                   (int)s.streams, "streams_total", (json_int_t)s.streams_total, "lost",
                   (json_int_t)s.lost, "caller", session_is_client(r->session));
     way_add(&r->peerd->net, j, &s);
+    if (r->called_ms)
+        (void)json_object_set_new(j, "calls", json_integer(r->calls));
+    if (r->called_ms && r->path.first_ms)
+        (void)json_object_set_new(j, "direct_ms",
+                                  json_integer((json_int_t)(r->path.first_ms - r->called_ms)));
     return j;
 }
 
@@ -174,13 +180,19 @@ char *report_status(struct peerd *p)
     char key[KEY_TEXT_MAX];
     endpoint_stat(p->net.endpoint, &s);
     return text_of(json_pack(
-        "{s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I, s:I, s:I, s:I}}", "pid",
+        "{s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I, s:I, s:I, s:I}}", "pid",
         (int)getpid(), "key", key_format(&p->id.key, key), "port", (int)p->net.udp.port,
         "uptime_ms", (json_int_t)(clock_now_ms() - p->started_ms), "servers", servers_json(&p->net),
-        "forwards", forwards_json(p), "tcp", tcp_json(&p->net.tcpways), "keeping",
-        keeping_json(&p->net.keeping), "sessions", "count", (int)s.sessions, "streams",
+        "forwards", forwards_json(p), "here", report_here(p), "tcp", tcp_json(&p->net.tcpways),
+        "keeping", keeping_json(&p->net.keeping), "sessions", "count", (int)s.sessions, "streams",
         (int)s.streams, "held", (json_int_t)s.held, "dialled", (json_int_t)s.dialled, "opened",
         (json_int_t)s.opened, "refused", (json_int_t)s.refused));
+}
+
+char *report_network(struct peerd *p)
+{
+    return text_of(json_pack("{s:o, s:o, s:o}", "servers", servers_json(&p->net), "here",
+                             report_here(p), "advice", report_advice(p, NULL)));
 }
 
 static json_t *trail_json(const struct trail *t, uint64_t begun_ms)
@@ -214,9 +226,16 @@ char *report_why(struct peerd *p, const struct dial *d, int err, const char *sen
     json_t *j = json_pack("{s:b, s:s, s:s, s:s, s:o, s:o}", "works", err == 0, "sentence", sentence,
                           "name", d->target.name, "service", d->target.service, "servers",
                           servers_json(&p->net), "steps", trail_json(&d->trail, d->begun_ms));
+    (void)json_object_set_new(j, "here", report_here(p));
     struct remote *r = remote_find(p, &d->target.key);
+    if (r)
+        (void)json_object_set_new(j, "attempts", report_attempts(r));
+    (void)json_object_set_new(j, "advice", report_advice(p, r));
     if (!r)
         return text_of(j);
+    json_t *there = report_there(r);
+    if (there)
+        (void)json_object_set_new(j, "there", there);
     (void)json_object_set_new(j, "key", json_string(key_format(&r->key, key)));
     (void)json_object_set_new(j, "peer", trail_json(&r->trail, d->begun_ms));
     (void)json_object_set_new(j, "tries", tries_json(&r->path));

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "peerd/net.h"
+#include "peerd/offering.h"
 #include "peerd/peerd.h"
 #include "peerd/punching.h"
 
@@ -36,7 +37,9 @@ static void datagram(struct extra *x, const struct addr *from, const uint8_t *by
         (void)gathering_input(&x->net->gathering, bytes, n);
     else if (quic_is_quic(bytes, n))
         endpoint_input(x->net->endpoint, &path, bytes, n, n);
-    else
+    else if (x->role >= PUNCHING_ROLES)
+        offering_input(x->remote, x->role - PUNCHING_ROLES, bytes, n);
+    else if (x->number != SOCKETS_KEPT)
         punching_input(x->remote, x->role, x->number, from, bytes, n);
 }
 
@@ -141,8 +144,21 @@ void sockets_path_send(struct net *n, const struct quic_path *path, struct str b
     }
 }
 
-void sockets_close(struct net *n, const struct remote *r, uint32_t keep_path_id)
+void sockets_close(struct net *n, const struct remote *r, unsigned role, uint32_t keep_path_id)
 {
-    list_for_each(x, &n->sockets.all, struct extra,
-                  link) if (x->remote == r && SOCKETS_PATH + x->slot != keep_path_id) extra_free(x);
+    list_for_each(x, &n->sockets.all, struct extra, link)
+    {
+        if (x->remote != r || x->role != role)
+            continue;
+        if (SOCKETS_PATH + x->slot == keep_path_id)
+            x->number = SOCKETS_KEPT;
+        else
+            extra_free(x);
+    }
+}
+
+void sockets_hand_over(struct net *n, const struct remote *r, unsigned from, unsigned to)
+{
+    list_for_each(x, &n->sockets.all, struct extra, link) if (x->remote == r && x->role == from)
+        x->role = to;
 }

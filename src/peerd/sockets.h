@@ -9,6 +9,7 @@
 #define SOCKETS_PATH     4096
 #define SOCKETS_PATH_END 0xc0000000u /* and end here */
 #define SOCKETS_MAX      1024
+#define SOCKETS_KEPT     UINT16_MAX /* the number of one that only a session uses */
 
 struct net;
 struct remote;
@@ -20,7 +21,7 @@ struct extra {
     int fd;                /* owned */
     struct watch watch;
     uint32_t slot;
-    unsigned role, number; /* of the punching, and its number there */
+    unsigned role, number; /* of the punching, and its number there; or OFFERING_SOCKET() */
 };
 
 struct sockets {
@@ -41,5 +42,8 @@ void sockets_path_send(struct net *n, const struct quic_path *path, struct str b
 struct quic_path sockets_path(const struct extra *x, const struct addr *remote);
 uint16_t sockets_port(const struct extra *x);
 bool sockets_is_path(uint32_t path_id);
-/* Closes those of a peer but the one that carries this path. */
-void sockets_close(struct net *n, const struct remote *r, uint32_t keep_path_id);
+/* Closes those of a peer's punching but the one that carries this path, which has no number there
+ * any more. */
+void sockets_close(struct net *n, const struct remote *r, unsigned role, uint32_t keep_path_id);
+/* From now on it is of this role. */
+void sockets_hand_over(struct net *n, const struct remote *r, unsigned from, unsigned to);

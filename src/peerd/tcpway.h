@@ -1,8 +1,8 @@
 #pragma once
 /* Sessions directly over TCP, where UDP does not get through: a connection carries the packets of a
  * session, each behind a 16-bit length, and is a path of it as any other. Each side listens, and
- * each may connect; the first frame in both directions is a check of the attempt that both were
- * introduced for (docs/RENDEZVOUS.md, "Peers over TCP"). */
+ * each connects from the same port; the first frame in both directions is a check of the attempt
+ * that both were introduced for (docs/RENDEZVOUS.md, "Peers over TCP"). */
 
 #include "loop/loop.h"
 #include "quic/quic.h"
@@ -28,7 +28,8 @@ struct tcpways {
     struct watch watch;
     struct timer pause; /* until connections are accepted again, when there were no descriptors */
     struct list all;
-    size_t count, strange;
+    struct list makings; /* attempts to connect, of all peers */
+    size_t count, strange, making_count;
     uint32_t next_slot;
     uint16_t port;             /* 0: nothing listens */
     uint64_t greeted, refused; /* refused: silent, or with a wrong greeting */
@@ -38,8 +39,11 @@ void tcpways_init(struct tcpways *t, struct net *n);
 /* At this port when it is free, else at any. */
 void tcpways_listen(struct tcpways *t, uint16_t port);
 void tcpways_done(struct tcpways *t);
-/* To all TCP addresses of an offer. */
-void tcpways_connect(struct remote *r, unsigned role, const struct offer *o);
+/* To all TCP addresses of an offer, so long from now, when the other side does the same. */
+void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uint32_t wait_us);
+/* There is a way: nothing more is tried. Connections that stand already stay for now, for the
+ * other side may have chosen one of them. */
+void tcpways_enough(struct remote *r, unsigned role);
 /* All connections of a peer. */
 void tcpways_close(struct remote *r);
 

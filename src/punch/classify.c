@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define ALLOCATION_MIN 4 /* sockets: with fewer any order is chance */
+
 static const char *const mapping_words[] = {"unknown", "none", "eim", "adm", "apdm", "blocked"};
 static const char *const filtering_words[] = {"unknown", "eif", "adf", "apdf"};
 static const char *const allocation_words[] = {"unknown", "keep", "sequence", "random", "block"};
@@ -39,13 +41,28 @@ static enum nat_mapping mapping_of(const struct nat_sample *s, size_t n)
     return found == NAT_MAPPING_ADM && !ports_compared ? NAT_MAPPING_APDM : found;
 }
 
+/* Socket 0 is in use for other things: its mapping may be much older than those of the fresh ones,
+ * so it does not count among enough of them. */
+static bool has_fresh(const struct nat_sample *s, size_t n)
+{
+    unsigned fresh = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool again = s[i].socket == 0;
+        for (size_t j = 0; j < i && !again; j++)
+            again = s[j].socket == s[i].socket;
+        fresh += !again;
+    }
+    return fresh >= ALLOCATION_MIN;
+}
+
 /* The first answer to each socket, in the order of time. */
 static size_t first_samples(const struct nat_sample *s, size_t n,
                             const struct nat_sample **ret_first)
 {
     size_t count = 0;
+    bool fresh = has_fresh(s, n);
     for (size_t i = 0; i < n && count < NAT_SAMPLES_MAX; i++) {
-        bool known = false;
+        bool known = fresh && s[i].socket == 0;
         for (size_t j = 0; j < count; j++)
             known = known || ret_first[j]->socket == s[i].socket;
         if (!known)
@@ -103,7 +120,7 @@ static void block_of(struct nat *nat, unsigned low, unsigned high)
 static void allocation_of(struct nat *nat, const struct nat_sample *const *s, size_t n)
 {
     unsigned low = UINT16_MAX, high = 0;
-    if (n < 4)
+    if (n < ALLOCATION_MIN)
         return;
     for (size_t i = 0; i < n; i++) {
         unsigned port = addr_port(&s[i]->mapped);

@@ -15,11 +15,13 @@ enum nat_mapping {
     NAT_MAPPING_BLOCKED, /* no answer: no UDP */
     NAT_MAPPING_END
 };
+/* Whose packets it lets in. The values are on the wire. */
 enum nat_filtering {
     NAT_FILTERING_UNKNOWN,
     NAT_FILTERING_EIF,
     NAT_FILTERING_ADF,
-    NAT_FILTERING_APDF
+    NAT_FILTERING_APDF,
+    NAT_FILTERING_END
 };
 /* How a new mapping gets its port. The values are on the wire. */
 enum nat_allocation {

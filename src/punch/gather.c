@@ -15,7 +15,7 @@ enum purpose { FOR_SAMPLE, FOR_OTHER_ADDRESS, FOR_OTHER_PORT };
 struct request {
     struct addr to;
     struct nat_sample sample;
-    uint64_t due_us;
+    uint64_t due_us, sent_us;
     unsigned tries, index;
     enum purpose purpose;
     bool answered, refused;
@@ -26,7 +26,8 @@ struct gather {
     struct request requests[REQUESTS_MAX];
     size_t count;
     uint16_t ports[GATHER_FRESH_MAX + 1];
-    bool opened, knows_other, done;
+    uint64_t now_us; /* when it was last told */
+    bool begun, opened, knows_other, done;
 };
 
 static struct request *request_add(struct gather *g, unsigned socket, const struct addr *to,
@@ -42,6 +43,22 @@ static struct request *request_add(struct gather *g, unsigned socket, const stru
     return r;
 }
 
+/* The fresh sockets send in the order of their numbers, so that a counting NAT is seen to count,
+ * and at once, so that a NAT is known soon. */
+static void ask_all(struct gather *g, uint64_t now_us)
+{
+    for (size_t i = 0; i < g->c.server_count && g->c.fresh != 1; i++)
+        (void)request_add(g, 0, &g->c.servers[i], FOR_SAMPLE, now_us);
+    for (unsigned i = 1; i <= g->c.fresh; i++) {
+        struct request *r = request_add(g, i, &g->c.servers[0], FOR_SAMPLE,
+                                        now_us + (uint64_t)(i - 1) * SPACING_US);
+        if (!r)
+            return;
+        r->sample.local = g->c.local;
+        addr_set_port(&r->sample.local, g->ports[i]);
+    }
+}
+
 struct gather *gather_new(const struct gather_config *config)
 {
     if (config->server_count == 0 || config->server_count > GATHER_SERVERS_MAX ||
@@ -51,8 +68,6 @@ struct gather *gather_new(const struct gather_config *config)
     if (!g)
         return NULL;
     g->c = *config;
-    for (size_t i = 0; i < config->server_count; i++)
-        (void)request_add(g, 0, &config->servers[i], FOR_SAMPLE, 0);
     return g;
 }
 
@@ -76,20 +91,6 @@ static void ask_other(struct gather *g, const struct addr *other, uint64_t now_u
     (void)request_add(g, 1, &g->c.servers[0], FOR_OTHER_PORT, now_us + 2 * SPACING_US);
 }
 
-/* The fresh sockets begin when it is known that a server is there. They send in the order of their
- * numbers, so that a counting NAT is seen to count. */
-static void ask_fresh(struct gather *g, uint64_t now_us)
-{
-    for (unsigned i = 1; i <= g->c.fresh; i++) {
-        struct request *r =
-            request_add(g, i, &g->c.servers[0], FOR_SAMPLE, now_us + (uint64_t)i * SPACING_US);
-        if (!r)
-            return;
-        r->sample.local = g->c.local;
-        addr_set_port(&r->sample.local, g->ports[i]);
-    }
-}
-
 static void transaction_of(const struct gather *g, const struct request *r,
                            uint8_t ret_transaction[STUN_TRANSACTION])
 {
@@ -101,10 +102,13 @@ static void transaction_of(const struct gather *g, const struct request *r,
     ret_transaction[0] = (uint8_t)r->index;
 }
 
-/* Silence to a CHANGE-REQUEST is an answer: two of them are enough. */
-static unsigned tries_of(const struct request *r)
+/* Silence to a CHANGE-REQUEST is an answer: two of them are enough. Fresh sockets among many repeat
+ * nothing before it is known that a server is there. */
+static unsigned tries_of(const struct gather *g, const struct request *r)
 {
-    return r->purpose == FOR_SAMPLE ? GATHER_TRIES : 2;
+    if (r->purpose != FOR_SAMPLE)
+        return 2;
+    return r->sample.socket > 0 && g->c.fresh > 1 && !g->knows_other ? 1 : GATHER_TRIES;
 }
 
 static bool request_send(const struct gather *g, struct request *r, uint64_t now_us,
@@ -119,27 +123,29 @@ static bool request_send(const struct gather *g, struct request *r, uint64_t now
     *ret_action =
         (struct gather_action){.type = GATHER_SEND, .socket = r->sample.socket, .to = r->to};
     int n = stun_encode(&s, ret_action->bytes, sizeof ret_action->bytes);
+    r->sent_us = now_us;
     r->due_us = now_us + ((uint64_t)GATHER_RTO_US << r->tries);
     /* The last one is waited for no longer than the first. */
-    if (++r->tries == tries_of(r))
+    if (++r->tries == tries_of(g, r))
         r->due_us = now_us + GATHER_RTO_US;
     ret_action->n = n > 0 ? (size_t)n : 0;
     return n > 0;
 }
 
-static bool request_is_open(const struct request *r)
+static bool request_is_open(const struct gather *g, const struct request *r)
 {
-    return !r->answered && !r->refused && r->tries < tries_of(r);
+    return !r->answered && !r->refused && r->tries < tries_of(g, r);
 }
 
-static bool request_waits(const struct request *r, uint64_t now_us)
+static bool request_waits(const struct gather *g, const struct request *r, uint64_t now_us)
 {
-    return !r->answered && !r->refused && (request_is_open(r) || now_us < r->due_us);
+    return !r->answered && !r->refused && (request_is_open(g, r) || now_us < r->due_us);
 }
 
 bool gather_poll(struct gather *g, uint64_t now_us, struct gather_action *ret_action)
 {
     bool waits = false;
+    g->now_us = now_us;
     if (g->done)
         return false;
     if (!g->opened && g->c.fresh > 0) {
@@ -147,10 +153,14 @@ bool gather_poll(struct gather *g, uint64_t now_us, struct gather_action *ret_ac
         *ret_action = (struct gather_action){.type = GATHER_OPEN, .count = g->c.fresh};
         return true;
     }
+    if (!g->begun) {
+        g->begun = true;
+        ask_all(g, now_us);
+    }
     for (size_t i = 0; i < g->count; i++) {
         struct request *r = &g->requests[i];
-        waits = waits || request_waits(r, now_us);
-        if (request_is_open(r) && r->due_us <= now_us && request_send(g, r, now_us, ret_action))
+        waits = waits || request_waits(g, r, now_us);
+        if (request_is_open(g, r) && r->due_us <= now_us && request_send(g, r, now_us, ret_action))
             return true;
     }
     if (waits)
@@ -166,7 +176,7 @@ uint64_t gather_next(const struct gather *g)
     if (g->done)
         return next_us;
     for (size_t i = 0; i < g->count; i++)
-        if (request_waits(&g->requests[i], 0) && g->requests[i].due_us < next_us)
+        if (request_waits(g, &g->requests[i], 0) && g->requests[i].due_us < next_us)
             next_us = g->requests[i].due_us;
     return next_us == UINT64_MAX ? 0 : next_us;
 }
@@ -181,6 +191,7 @@ int gather_input(struct gather *g, struct str bytes, uint64_t now_us)
 {
     struct stun s;
     uint8_t transaction[STUN_TRANSACTION];
+    g->now_us = now_us;
     if (stun_decode(&s, bytes.p, bytes.n) < 0)
         return -EBADMSG;
     if (s.type != STUN_SUCCESS && s.type != STUN_FAILURE)
@@ -202,7 +213,6 @@ int gather_input(struct gather *g, struct str bytes, uint64_t now_us)
     g->knows_other = true;
     if (s.other.sa.sa_family == g->c.servers[0].sa.sa_family)
         ask_other(g, &s.other, now_us);
-    ask_fresh(g, now_us + 3 * SPACING_US);
     return 0;
 }
 
@@ -210,26 +220,57 @@ static enum nat_heard heard(const struct gather *g, enum purpose purpose)
 {
     for (size_t i = 0; i < g->count; i++)
         if (g->requests[i].purpose == purpose && !g->requests[i].refused)
-            return g->requests[i].answered ? NAT_HEARD : NAT_SILENT;
+            return g->requests[i].answered                        ? NAT_HEARD
+                   : request_waits(g, &g->requests[i], g->now_us) ? NAT_NOT_ASKED
+                                                                  : NAT_SILENT;
     return NAT_NOT_ASKED;
+}
+
+/* A lost sample of an allocation is not waited for: the others tell it as well. */
+bool gather_has_samples(const struct gather *g)
+{
+    unsigned answered = 0, missing = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        const struct request *r = &g->requests[i];
+        bool waits = r->purpose == FOR_SAMPLE && request_waits(g, r, g->now_us);
+        if (waits && r->sample.socket == 0)
+            return false;
+        missing += waits;
+        answered += r->answered;
+    }
+    return answered > 0 && missing <= g->c.fresh / 4;
+}
+
+/* The samples in the order of the requests that brought them: mappings were made in that order. */
+static size_t samples_sort(const struct gather *g, const struct request **ret_requests)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        const struct request *r = &g->requests[i];
+        size_t at = n;
+        if (!r->answered || r->purpose != FOR_SAMPLE)
+            continue;
+        for (; at > 0 && ret_requests[at - 1]->sent_us > r->sent_us; at--)
+            ret_requests[at] = ret_requests[at - 1];
+        ret_requests[at] = r;
+        n++;
+    }
+    return n;
 }
 
 struct gather_result gather_result(const struct gather *g)
 {
+    const struct request *sorted[REQUESTS_MAX];
     struct nat_sample samples[REQUESTS_MAX];
     struct gather_result result = {.seen = {.len = 0}};
-    size_t n = 0;
-    for (size_t i = 0; i < g->count; i++) {
-        const struct request *r = &g->requests[i];
-        if (!r->answered || r->purpose != FOR_SAMPLE)
-            continue;
-        samples[n] = r->sample;
-        if (r->sample.socket == 0)
-            samples[n].local = g->c.local;
-        if (r->sample.socket == 0 && addr_equal(&r->to, &g->c.servers[0]))
-            result.seen = r->sample.mapped;
-        result.newest = r->sample.mapped;
-        n++;
+    size_t n = samples_sort(g, sorted);
+    for (size_t i = 0; i < n; i++) {
+        samples[i] = sorted[i]->sample;
+        if (samples[i].socket == 0)
+            samples[i].local = g->c.local;
+        if (samples[i].socket == 0 && addr_equal(&sorted[i]->to, &g->c.servers[0]))
+            result.seen = samples[i].mapped;
+        result.newest = samples[i].mapped;
     }
     struct nat_filter_test test = {heard(g, FOR_OTHER_ADDRESS), heard(g, FOR_OTHER_PORT)};
     result.nat = nat_classify(samples, n, test);

@@ -16,7 +16,8 @@ struct gather_config {
     struct addr servers[GATHER_SERVERS_MAX]; /* of one family; the first is asked by every socket */
     size_t server_count;
     struct addr local; /* of socket 0, as the kernel would choose its address towards the server */
-    unsigned fresh; /* sockets for the allocation of ports: 8, or 1 to see where a counter stands */
+    unsigned fresh; /* sockets for the allocation of ports: 8; or 1, and then nothing else is asked:
+                       where a counter stands, and where a socket is seen */
     bool filtering; /* ask with CHANGE-REQUEST, too; silence takes its time */
     uint64_t seed;  /* random */
 };
@@ -53,5 +54,7 @@ void gather_opened(struct gather *g, unsigned socket, uint16_t local_port);
 /* -EBADMSG, or -ENOENT for an answer to nothing of ours: whoever shares the socket looks further.
  */
 int gather_input(struct gather *g, struct str bytes, uint64_t now_us) WARN_UNUSED;
-/* After GATHER_DONE. */
+/* Whether all is known that answers tell: mapping and allocation. Only silence is waited for. */
+bool gather_has_samples(const struct gather *g);
+/* Of what has been answered so far; the last word after GATHER_DONE. */
 struct gather_result gather_result(const struct gather *g);

@@ -3,6 +3,9 @@
 
 #define PAUSE_FIRST_US 20000u
 #define PAUSE_LAST_US  320000u
+/* Of a socket of a guess: the middle, and when the guess of 1.25 s is over. */
+#define PAUSE_SOCKET_US      350000u
+#define PAUSE_SOCKET_LAST_US 950000u
 
 struct pair *pairs_add(struct pairs *ps, unsigned socket, enum candidate_kind kind,
                        const struct addr *to)
@@ -12,7 +15,6 @@ struct pair *pairs_add(struct pairs *ps, unsigned socket, enum candidate_kind ki
     struct pair *p = &ps->at[ps->count++];
     *p = (struct pair){.to = *to, .due_us = UINT64_MAX, .socket = (uint16_t)socket};
     p->kind = (uint8_t)kind;
-    p->transport = CANDIDATE_UDP;
     p->limit = PUNCH_PROBES_MAX;
     return p;
 }
@@ -35,20 +37,22 @@ struct pair *pairs_of_socket(struct pairs *ps, unsigned socket)
 
 uint64_t pair_pause_us(const struct pair *p)
 {
-    unsigned doubled = p->sent > 0 ? p->sent - 1u : 0;
+    if (p->limit == PAIR_SOCKET_PROBES)
+        return p->sent == 1 ? PAUSE_SOCKET_US : PAUSE_SOCKET_LAST_US;
+    unsigned since = p->sent - p->before, doubled = since > 0 ? since - 1u : 0;
     uint64_t pause_us = doubled < 8 ? (uint64_t)PAUSE_FIRST_US << doubled : PAUSE_LAST_US;
     return pause_us < PAUSE_LAST_US ? pause_us : PAUSE_LAST_US;
 }
 
-unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_heard)
+unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_answered)
 {
     unsigned sent = 0;
-    *ret_heard = false;
+    *ret_answered = false;
     for (size_t i = 0; i < ps->count; i++) {
         if (!candidate_same_ip(&ps->at[i].to, a))
             continue;
         sent += ps->at[i].sent;
-        *ret_heard = *ret_heard || ps->at[i].heard > 0;
+        *ret_answered = *ret_answered || ps->at[i].state == PAIR_PROVEN;
     }
     return sent;
 }

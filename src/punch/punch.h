@@ -1,6 +1,6 @@
 #pragma once
-/* The connectivity-check machine: finds a path between two peers that were introduced to each
- * other. It has no sockets, no clock and no randomness of its own: time and packets come in,
+/* The connectivity-check machine: finds a path over UDP between two peers that were introduced to
+ * each other. It has no sockets, no clock and no randomness of its own: time and packets come in,
  * actions go out.
  *
  *     punch_new()                     with what the introduction told
@@ -16,18 +16,19 @@
 #include "punch/classify.h"
 #include "punch/guess.h"
 #include "wire/probe.h"
+#include "wire/technique.h"
 
 #define PUNCH_KEY        16
 #define PUNCH_PROBES_MAX 10 /* to one candidate */
 #define PUNCH_PROBES_IP  40 /* to one address that has not answered and that no server has seen */
-#define PUNCH_OPENER_TTL                                                                           \
-    3 /* passes a home NAT and a carrier's, and dies before the other side's                       \
-       */
-#define PUNCH_PEERS_MAX   16 /* addresses that are learned from packets */
-#define PUNCH_SETTLE_US   500000u
-#define PUNCH_PLAIN_US    2500000u
+#define PUNCH_PEERS_MAX  16 /* addresses that are learned from packets */
+#define PUNCH_SETTLE_US  500000u
+/* A first attempt, one that tries again, one of which nothing is hoped (by the hint), and one of
+ * which nothing can be. */
+#define PUNCH_FIRST_US    1500000u
+#define PUNCH_AGAIN_US    2500000u
+#define PUNCH_BRIEF_US    1000000u
 #define PUNCH_HOPELESS_US 700000u
-#define PUNCH_TCP_TRIES   10
 
 /* The tag of a probe: a keyed hash, for instance siphash128() or keyed BLAKE2b of 16 bytes. */
 typedef void punch_mac(const uint8_t key[PUNCH_KEY], const void *bytes, size_t n,
@@ -46,16 +47,19 @@ struct punch_config {
         peer_seen;  /* where a server saw the peer; guesses go nowhere else. AF_UNSPEC: nowhere */
     bool may_guess; /* both peers agree, and nobody else guesses at this address now */
     bool again;     /* a second try, with sockets of its own: it opens more carefully */
-    uint64_t seed;  /* random */
-    uint64_t start_us; /* nothing is sent before */
+    enum technique hint;  /* what has worked between such NATs; chooses what is done first, and
+                             nothing that is possible becomes impossible by it */
+    unsigned ports_spent; /* of the own NAT, by earlier guesses that it has not forgotten yet */
+    uint64_t seed;        /* random */
+    uint64_t start_us;    /* nothing is sent before */
 };
 
 struct punch_path {
     unsigned socket;
-    enum candidate_transport transport;
     enum candidate_kind kind;
     struct addr remote;
     uint32_t rtt_us;
+    enum technique technique; /* by what it was found */
 };
 
 enum punch_reason {
@@ -71,14 +75,12 @@ enum punch_reason {
 const char *punch_reason_sentence(enum punch_reason reason);
 
 enum punch_action_type {
-    PUNCH_SEND, /* bytes from socket to `to`, with ttl unless 0; over TCP: into that connection */
-    PUNCH_OPEN, /* UDP sockets with the numbers socket to socket + count - 1, each of its own port
-                 */
-    PUNCH_CONNECT, /* TCP from the port of socket 0 to `to`; `socket` is its number if it connects
-                    */
-    PUNCH_PROVEN,  /* path works in both directions; the later one is the better */
-    PUNCH_DONE,    /* no better one will come */
-    PUNCH_FAILED   /* reason; the next try needs a fresh socket and a new introduction */
+    PUNCH_SEND,   /* bytes from socket to `to`, with ttl unless 0 */
+    PUNCH_OPEN,   /* UDP sockets with the numbers socket to socket + count - 1, each of its own port
+                   */
+    PUNCH_PROVEN, /* path works in both directions; the later one is the better */
+    PUNCH_DONE,   /* no better one will come */
+    PUNCH_FAILED  /* reason; the next try needs a fresh socket and a new introduction */
 };
 
 struct punch_action {
@@ -104,13 +106,8 @@ uint64_t punch_next(const struct punch *p);
  * (not made by the peer): nothing has changed then. */
 int punch_input(struct punch *p, unsigned socket, const struct addr *from, struct str bytes,
                 uint64_t now_us) WARN_UNUSED;
-/* A socket of PUNCH_OPEN could not be had, a connection of PUNCH_CONNECT was refused or timed out.
- */
-void punch_lost(struct punch *p, unsigned socket, uint64_t now_us);
-/* A connection of PUNCH_CONNECT stands. */
-void punch_connected(struct punch *p, unsigned socket, uint64_t now_us);
-/* Somebody connected to the port of socket 0; the number it has from now on, or -EMFILE. */
-int punch_accepted(struct punch *p, const struct addr *from, uint64_t now_us) WARN_UNUSED;
+/* A socket of PUNCH_OPEN could not be had. */
+void punch_lost(struct punch *p, unsigned socket);
 
 enum guess_plan punch_plan(const struct punch *p);
 const struct punch_path *punch_best(const struct punch *p); /* NULL: none is proven */

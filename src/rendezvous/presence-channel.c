@@ -83,7 +83,7 @@ static void channel_send(struct presence *p, struct channel *c)
     const struct server *s = &p->servers[c->is.way.server];
     bool ours = c->is.way.relay.len == 0;
     struct rdvmsg m = {.type = RDVMSG_OPEN,
-                       .transaction = c->q.transaction,
+                       .transaction = question_transaction(&c->q),
                        .channel = c->is.number,
                        .pad_to = RDVMSG_HELLO_MIN};
     memcpy(m.ticket, c->is.ticket, sizeof m.ticket);
@@ -174,7 +174,7 @@ bool presence_channel_input(struct presence *p, uint32_t server, const struct rd
         if (c->ended || c->is.way.server != server || !question_is(&c->q, m))
             continue;
         if (c->is.way.relay.len == 0)
-            presence_heard(p, server, &c->q);
+            presence_heard(p, server);
         if (m->type == RDVMSG_OPENED && m->channel == c->is.number)
             channel_opened(p, c);
         if (m->type == RDVMSG_COOKIE_IS)

@@ -75,8 +75,9 @@ static void lost(struct presence *p, uint32_t server)
 static void login_send(struct presence *p, uint32_t server)
 {
     struct server *s = &p->servers[server];
-    struct rdvmsg m = {
-        .type = RDVMSG_REGISTER, .transaction = s->q.transaction, .record = presence_own_record(p)};
+    struct rdvmsg m = {.type = RDVMSG_REGISTER,
+                       .transaction = question_transaction(&s->q),
+                       .record = presence_own_record(p)};
     memcpy(m.cookie, s->cookie, sizeof m.cookie);
     s->login_sequence = p->record.sequence;
     if (signed_request_make(p->id, KEY_LOGIN, s->cookie, m.record, m.signature) == 0)
@@ -86,7 +87,7 @@ static void login_send(struct presence *p, uint32_t server)
 static void question_send(struct presence *p, uint32_t server)
 {
     struct server *s = &p->servers[server];
-    struct rdvmsg m = {.transaction = s->q.transaction};
+    struct rdvmsg m = {.transaction = question_transaction(&s->q)};
     switch (s->state) {
     case PRESENCE_HELLO:
         m.type = RDVMSG_HELLO;
@@ -108,7 +109,7 @@ static void allow_send(struct presence *p, uint32_t server)
     struct server *s = &p->servers[server];
     s->allow_sent = p->allow_version;
     struct rdvmsg m = {.type = RDVMSG_ALLOW,
-                       .transaction = s->allow.transaction,
+                       .transaction = question_transaction(&s->allow),
                        .flags = p->anyone ? RDVMSG_ANYONE : 0,
                        .allowed = {(const char *)p->allowed, p->allowed_n}};
     memcpy(m.token, s->token, sizeof m.token);
@@ -320,12 +321,12 @@ bool presence_server_input(struct presence *p, uint32_t server, const struct rdv
 {
     struct server *s = &p->servers[server];
     if (question_is(&s->q, m)) {
-        presence_heard(p, server, &s->q);
+        presence_heard_at_once(p, server, &s->q, m);
         answer(p, server, m);
         return true;
     }
     if (question_is(&s->allow, m)) {
-        presence_heard(p, server, &s->allow);
+        presence_heard_at_once(p, server, &s->allow, m);
         allow_answer(p, server, m);
         return true;
     }

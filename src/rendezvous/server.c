@@ -21,6 +21,7 @@ static const struct {
     [RDVMSG_RELEASE] = {handle_name, true},      [RDVMSG_LIST] = {handle_name, true},
     [RDVMSG_ALLOW] = {handle_allow, false},      [RDVMSG_CALL] = {handle_call, false},
     [RDVMSG_ANSWER] = {handle_answer, false},    [RDVMSG_OPEN] = {handle_open, false},
+    [RDVMSG_WORKED] = {handle_worked, false},
 };
 
 /* Only this thread writes; another reads it for the log. */
@@ -290,6 +291,8 @@ size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG
     const struct rdv_input in = {.from = job->from, .bytes = {"", job->asked}};
     struct request q = {.in = &in, .proven = job->proven};
     r->refused = RDV_OK;
+    if (job->type == RDVMSG_WORKED)
+        return 0;
     if (job->type == RDVMSG_CALL && job->reason == RDV_OK)
         return call_finish(r, job, out);
     enum rdv_reason reason = job_answer(job, &answer);

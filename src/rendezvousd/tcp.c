@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/rd.h"
 #include "base/wr.h"
 #include "rendezvousd/worker.h"
@@ -369,8 +370,14 @@ static void listener_ready(struct tcp *t, struct watch *w)
     for (int i = 0; i < ACCEPTS; i++) {
         struct addr from = {.len = sizeof(struct sockaddr_in6)};
         int fd = accept4(w->fd, &from.sa, &from.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0)
+        if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
             return;
+        if (fd < 0) {
+            /* Without descriptors: who waits in the backlog would wake this thread for ever. */
+            log_warn("no TCP connection accepted err=%s", strerror(errno));
+            loop_unwatch(&t->worker->loop, w);
+            return;
+        }
         from = addr_from(&from.sa, from.len);
         if (!limits_take(t->worker->rdv.limits, LIMIT_ACCEPT, &from, clock_now_ms())) {
             (void)fd_close(fd);
@@ -399,7 +406,9 @@ int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
     if (!t->in)
         return -ENOMEM;
     for (size_t i = 0; i < s->tcp_count; i++) {
-        t->listeners[i] = (struct tcp_listener){{.fd = -EBADF, .ready = listener_event}, t};
+        t->listeners[i] =
+            (struct tcp_listener){{.fd = -EBADF, .ready = listener_event}, t, s->tcp[i]};
+        t->listener_count++;
         int r = loop_watch(&w->loop, &t->listeners[i].watch, s->tcp[i], EPOLLIN);
         if (r < 0)
             return r;
@@ -418,8 +427,19 @@ static void list_sweep(struct list *connections, uint64_t silent_ms)
     }
 }
 
+/* One that cannot be watched now is tried again a second later. */
+static void listeners_resume(struct tcp *t)
+{
+    for (size_t i = 0; i < t->listener_count; i++) {
+        struct tcp_listener *l = &t->listeners[i];
+        if (l->watch.fd < 0 && loop_watch(&t->worker->loop, &l->watch, l->fd, EPOLLIN) < 0)
+            log_debug("still not accepting fd=%d", l->fd);
+    }
+}
+
 void tcp_sweep(struct tcp *t)
 {
     list_sweep(&t->silent, FIRST_MS);
     list_sweep(&t->connections, IDLE_MS);
+    listeners_resume(t);
 }

@@ -89,13 +89,15 @@ struct tcp;
 struct connection;
 
 struct tcp_listener {
-    struct watch watch;
+    struct watch watch; /* not in the loop: there were no descriptors, and accepting rests */
     struct tcp *tcp;
+    int fd; /* borrowed */
 };
 
 struct tcp {
     struct worker *worker;
     struct tcp_listener listeners[LISTENS_MAX];
+    size_t listener_count;
     struct list connections; /* that have said something; the longest silent first */
     struct list silent;      /* that have not, the oldest first */
     struct list dirty;       /* something was added that has not been sent yet */
@@ -107,7 +109,7 @@ struct tcp {
 };
 
 int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s) WARN_UNUSED;
-/* Closes what has been silent for too long. To be called every second. */
+/* Closes what has been silent for too long, and accepts again. To be called every second. */
 void tcp_sweep(struct tcp *t);
 /* An answer that comes later, or a message for this peer; dropped when the connection is gone. */
 void tcp_send(struct tcp *t, uint64_t connection, struct str bytes);

@@ -21,6 +21,8 @@ int offer_encode(const struct offer *o, void *buf, size_t size)
         wr_u8(&w, (uint8_t)o->candidates[i].transport);
         ip_encode(&w, &o->candidates[i].addr);
     }
+    wr_u8(&w, o->filtering);
+    wr_u8(&w, o->flags);
     return wr_ok(&w) ? (int)w.used : -EMSGSIZE;
 }
 
@@ -42,6 +44,15 @@ static void candidates_decode(struct rd *r, struct offer *o)
     o->candidate_count = n;
 }
 
+/* They came later than the rest: who does not say them allows nothing. */
+static void manners_decode(struct rd *r, struct offer *o)
+{
+    if (!rd_ok(r) || r->left == 0)
+        return;
+    o->filtering = rd_u8(r);
+    o->flags = rd_u8(r);
+}
+
 int offer_decode(struct offer *ret_offer, const void *buf, size_t n)
 {
     struct offer o = {.call = 0};
@@ -58,6 +69,7 @@ int offer_decode(struct offer *ret_offer, const void *buf, size_t n)
     o.allocation = rd_u8(&r);
     o.delta = (int16_t)rd_u16(&r);
     candidates_decode(&r, &o);
+    manners_decode(&r, &o);
     if (!rd_ok(&r))
         return -EBADMSG;
     memcpy(o.secret, secret.p, sizeof o.secret);

@@ -113,12 +113,12 @@ class Peer:
         assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
         return done.stderr.decode()
 
-    def start(self, *programs):
-        """berth-peer, and whatever else is named, in the foreground."""
+    def start(self, *programs, options=()):
+        """berth-peer, or whatever else is named, in the foreground."""
         for program in programs or ("berth-peer",):
             number = next(self.world.count)
             log = os.path.join(self.home, f"{program}-{number}.log")
-            argv = [os.path.join(self.world.build, program), "--log", "debug"]
+            argv = [os.path.join(self.world.build, program), "--log", "debug", *options]
             proc = Proc(self.wrap(argv), log, self.env, "/")
             self.daemons[program] = proc
             socket = os.path.join(self.runtime, "peer" if program == "berth-peer" else "control")

@@ -27,9 +27,9 @@ async def main():
     await connection.gather_candidates()
     words = [pack(f"{connection.local_username} {connection.local_password}")]
     words += [pack(c.to_sdp()) for c in connection.local_candidates]
-    print("offer 0 0 0 - ice", *words, flush=True)
+    print("offer 0 0 0 0 - ice", *words, flush=True)
     line = await asyncio.to_thread(sys.stdin.readline)
-    _, _, wait_us, _, _, _, _, _, login, *candidates = line.split()
+    _, _, wait_us, _, _, _, _, _, _, login, *candidates = line.split()
     connection.remote_username, connection.remote_password = unpack(login).split()
     for word in candidates:
         await connection.add_remote_candidate(aioice.Candidate.from_sdp(unpack(word)))

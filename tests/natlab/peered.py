@@ -50,17 +50,17 @@ class Inside:
 class LabWorld(peers.World):
     """A world whose peers are on the hosts of a lab."""
 
-    def __init__(self, build, a, b):  # pylint: disable=super-init-not-called
+    def __init__(self, build, a, b, port=3478, **line):  # pylint: disable=super-init-not-called
         self.build, self.network = build, None
         self.folder = tempfile.mkdtemp(prefix="p", dir="/tmp")
         os.chmod(self.folder, 0o755)
         self.ends, self.count, self.all = [], itertools.count(), []
-        self.lab = Lab(a, b, delay_ms=DELAY_MS)
+        self.lab = Lab(a, b, **{"delay_ms": DELAY_MS, **line})
         self.lab.__enter__()
         first, second = self.lab.server_addresses[:2]
-        self.server_address = f"{first}:3478"
+        self.server_address = f"{first}:{port}"
         try:
-            self.server = peers.Server(self, first, Inside(self.lab.server), port=3478,
+            self.server = peers.Server(self, first, Inside(self.lab.server), port=port,
                                        options=["--stun-other", f"{second}:3479"])
             self.home = self.peer_on("home", self.lab.b)
             self.laptop = self.peer_on("laptop", self.lab.a)

@@ -43,7 +43,7 @@ class Puncher:
     """One side."""
 
     def __init__(self, host, role, transport):
-        words = [built("tests/natlab/puncher"), role, SERVER] + (["tcp"] if transport == "tcp" else [])
+        words = [built("tests/natlab/puncher"), role, SERVER]
         if transport == "ice":
             words = [sys.executable, pathlib.Path(__file__).with_name("ice_peer.py"), role, SERVER]
         self.process = host.popen(words, stdin=subprocess.PIPE,
@@ -75,8 +75,8 @@ class Puncher:
         return None
 
     def go(self, attempt, offer, again):
-        mapping, allocation, delta, seen, _print, *candidates = offer.split()[1:]
-        self.process.stdin.write(f"go {attempt} {WAIT_US} {int(again)} {mapping} {allocation} {delta} {seen} "
+        mapping, filtering, allocation, delta, seen, _print, *candidates = offer.split()[1:]
+        self.process.stdin.write(f"go {attempt} {WAIT_US} {int(again)} {mapping} {filtering} {allocation} {delta} {seen} "
                                  f"{' '.join(candidates)}\n")
         self.process.stdin.flush()
 

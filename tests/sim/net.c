@@ -62,6 +62,7 @@ static void nat_init(struct sim_nat *nat, const char *text)
     nat->is.block_first = 20480;
     nat->open_input = strstr(text, "open") != NULL;
     nat->next_port = 20000;
+    nat->depth = 1;
 }
 
 struct sim *sim_new(const char *nat_a, const char *nat_b, uint64_t seed)
@@ -72,6 +73,8 @@ struct sim *sim_new(const char *nat_a, const char *nat_b, uint64_t seed)
     s->random = (seed + 1) * 0x9e3779b97f4a7c15ull;
     s->now_us = 1000 * MS;
     s->delay_us = 20 * MS;
+    s->hops = 5;
+    s->introduced_us = 50 * MS;
     s->a.inside = ip4("10.0.1.2", 0);
     s->b.inside = ip4("10.0.2.2", 0);
     s->a.outside = ip4("11.1.0.10", 0);
@@ -120,10 +123,19 @@ static bool port_is_taken(const struct sim_nat *nat, uint16_t port, const struct
     return false;
 }
 
+/* Ports that others have taken since the last time. */
+static void take_for_others(struct sim *s, struct sim_nat *nat)
+{
+    for (; nat->busy_us + MS <= s->now_us; nat->busy_us += MS)
+        if (sim_random(s, 80) < nat->busy)
+            nat->next_port = (uint16_t)(nat->next_port + nat->is.delta);
+}
+
 static uint16_t port_pick(struct sim *s, struct sim_nat *nat, uint16_t local, const struct addr *to)
 {
     uint16_t port = local;
     if (nat->is.allocation == NAT_ALLOCATION_SEQUENCE) {
+        take_for_others(s, nat);
         nat->next_port = (uint16_t)(nat->next_port + nat->is.delta);
         return nat->next_port;
     }
@@ -152,6 +164,9 @@ static struct addr translate_out(struct sim *s, struct sim_host *h, uint16_t loc
     struct addr key = key_of(nat, to);
     if (nat->is.mapping == NAT_MAPPING_NONE)
         return with_port(h->outside, local);
+    for (size_t i = 0; local == h->ports[0] && i < nat->through_count; i++)
+        if (addr_equal(&nat->through[i], &to))
+            return with_port(h->outside, nat->mapped);
     if (nat->permitted_count < SIM_MAPPINGS) {
         nat->permitted[nat->permitted_count].local = local;
         nat->permitted[nat->permitted_count++].to = to;
@@ -190,6 +205,10 @@ static uint16_t translate_in(struct sim_host *h, const struct addr *to, const st
     struct sim_nat *nat = &h->nat;
     if (nat->is.mapping == NAT_MAPPING_NONE)
         return addr_port(to);
+    if (nat->mapped != 0 && nat->mapped == addr_port(to) && nat->through_count < 64) {
+        nat->through[nat->through_count++] = *from;
+        return h->ports[0];
+    }
     for (size_t i = 0; i < nat->mapping_count; i++) {
         struct sim_mapping *m = &nat->mappings[i];
         struct addr key = key_of(nat, *from);
@@ -242,6 +261,9 @@ static void gather(struct sim *s, struct sim_host *h, struct candidates *ret_lis
         seen = sim_seen(s, h, SIM_SOCKETS - 1, ip4("11.0.0.1", 3478));
     (void)candidates_add(ret_list, CANDIDATE_HOST, CANDIDATE_UDP, &host);
     (void)candidates_add(ret_list, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, &seen);
+    struct addr mapped = with_port(h->outside, h->nat.mapped);
+    if (h->nat.mapped != 0)
+        (void)candidates_add(ret_list, CANDIDATE_MAPPED, CANDIDATE_UDP, &mapped);
 }
 
 static void machine_new(struct sim *s, struct sim_host *h, struct punch_config *c)
@@ -249,6 +271,8 @@ static void machine_new(struct sim *s, struct sim_host *h, struct punch_config *
     c->mac = sim_mac;
     c->attempt = 0x1122334455667788;
     c->may_guess = true;
+    c->again = s->again;
+    c->hint = s->hint;
     c->seed = (uint64_t)sim_random(s, 1u << 30) << 32 | sim_random(s, 1u << 30);
     memset(c->own_key, c->caller ? 'a' : 'b', PUNCH_KEY);
     memset(c->peer_key, c->caller ? 'b' : 'a', PUNCH_KEY);
@@ -261,8 +285,8 @@ static void machine_new(struct sim *s, struct sim_host *h, struct punch_config *
 
 void sim_introduce(struct sim *s, uint64_t late_us)
 {
-    struct punch_config a = {.caller = true, .start_us = s->now_us + 50 * MS};
-    struct punch_config b = {.start_us = s->now_us + 50 * MS + late_us};
+    struct punch_config a = {.caller = true, .start_us = s->now_us + s->introduced_us};
+    struct punch_config b = {.start_us = s->now_us + s->introduced_us + late_us};
     a.own = sim_classify(s, &s->a);
     b.own = sim_classify(s, &s->b);
     gather(s, &s->a, &a.local, &b.peer_seen);
@@ -271,8 +295,21 @@ void sim_introduce(struct sim *s, uint64_t late_us)
     b.remote = a.local;
     a.peer = nat_from_wire(b.own.mapping, b.own.allocation, b.own.delta, &a.peer_seen);
     b.peer = nat_from_wire(a.own.mapping, a.own.allocation, a.own.delta, &b.peer_seen);
+    a.peer.filtering = b.own.filtering;
+    b.peer.filtering = a.own.filtering;
     machine_new(s, &s->a, &a);
     machine_new(s, &s->b, &b);
+}
+
+void sim_again(struct sim *s, uint64_t late_us)
+{
+    for (struct sim_host *h = &s->a; h; h = h == &s->a ? &s->b : NULL) {
+        memset(h->ports, 0, sizeof h->ports);
+        h->sent = h->opened = 0;
+    }
+    s->packet_count = 0;
+    s->again = true;
+    sim_introduce(s, late_us);
 }
 
 void sim_rebind(struct sim *s)
@@ -289,7 +326,7 @@ static void fly(struct sim *s, struct addr from, const struct punch_action *a)
         if (s->packet_count == SIM_PACKETS)
             abort();
         struct sim_packet *p = &s->packets[s->packet_count++];
-        *p = (struct sim_packet){.from = from, .to = a->to, .order = s->order++};
+        *p = (struct sim_packet){.from = from, .to = a->to, .order = s->order++, .ttl = a->ttl};
         p->due_us = s->now_us + s->delay_us;
         if (s->jitter_us > 0)
             p->due_us += sim_random(s, (uint32_t)s->jitter_us);
@@ -307,8 +344,10 @@ static void send_out(struct sim *s, struct sim_host *h, const struct punch_actio
     bool inner = !candidate_is_public(&a->to);
     if (inner && s->same_lan)
         return fly(s, with_port(h->inside, local), a);
+    if (a->ttl > 0 && a->ttl <= h->nat.depth)
+        return;
     struct addr from = translate_out(s, h, local, a->to);
-    if (!inner && (a->ttl == 0 || a->ttl > 4))
+    if (!inner && (a->ttl == 0 || a->ttl >= s->hops))
         fly(s, from, a);
 }
 
@@ -319,9 +358,6 @@ static void act(struct sim *s, struct sim_host *h, const struct punch_action *a)
         return send_out(s, h, a);
     case PUNCH_OPEN:
         h->opened += a->count;
-        return;
-    case PUNCH_CONNECT:
-        punch_lost(h->machine, a->socket, s->now_us);
         return;
     case PUNCH_PROVEN:
         if (!h->proven)
@@ -345,7 +381,9 @@ static void arrive(struct sim *s, struct sim_packet p)
         uint16_t local = 0;
         if (candidate_same_ip(&h->outside, &p.to))
             local = translate_in(h, &p.to, &p.from);
-        else if (s->same_lan && candidate_same_ip(&h->inside, &p.to))
+        if (p.ttl > 0 && p.ttl <= s->hops)
+            local = 0; /* that was the last router */
+        if (s->same_lan && candidate_same_ip(&h->inside, &p.to))
             local = addr_port(&p.to);
         for (unsigned i = 0; local != 0 && i < SIM_SOCKETS; i++)
             if (h->ports[i] == local)

@@ -17,6 +17,9 @@ struct sim_mapping {
 struct sim_nat {
     struct nat is;   /* what it does */
     bool open_input; /* a router that accepts what nobody asked for */
+    unsigned depth;  /* routers on the way out, the NAT included */
+    unsigned busy;   /* ports that others take of a sequence in 40 ms: none to so many */
+    uint64_t busy_us;
     struct sim_mapping mappings[SIM_MAPPINGS];
     size_t mapping_count;
     struct {
@@ -30,6 +33,11 @@ struct sim_nat {
     } taken[64]; /* flows that open_input has let the router have for itself */
     size_t taken_count;
     uint16_t next_port;
+    /* A port that the router maps because it was asked to: to socket 0, for everybody; and who came
+     * through it. 0: none. */
+    uint16_t mapped;
+    struct addr through[64];
+    size_t through_count;
 };
 
 struct sim_host {
@@ -58,6 +66,10 @@ struct sim {
     struct sim_host a, b;
     uint64_t now_us, delay_us, jitter_us, order, random;
     unsigned loss, doubled; /* of 100 */
+    unsigned hops;          /* routers between the two, the other one's NAT included */
+    uint64_t introduced_us; /* from the samples to the start */
+    bool again;             /* what the machines are told */
+    enum technique hint;
     bool same_lan;
     struct sim_packet packets[SIM_PACKETS];
     size_t packet_count;
@@ -75,6 +87,8 @@ struct addr sim_seen(struct sim *s, struct sim_host *h, unsigned socket, struct 
 struct nat sim_classify(struct sim *s, struct sim_host *h);
 /* Both hosts gather, tell each other, and start. b starts `late_us` after a. */
 void sim_introduce(struct sim *s, uint64_t late_us);
+/* The same, after an attempt: both sockets are fresh. */
+void sim_again(struct sim *s, uint64_t late_us);
 /* Both NATs forget everything. */
 void sim_rebind(struct sim *s);
 /* Until both are proven (and done) or failed, or the clock stands at until_us. */

@@ -99,6 +99,32 @@ static const char *fingerprint(const char *nat, struct world *w, char text[NAT_T
     return nat_format(&r.nat, text);
 }
 
+/* How long it took until the samples were there, and what was known then. */
+static uint64_t first_word(const char *nat, char text[NAT_TEXT_MAX])
+{
+    struct gather_action a;
+    struct world w = {.knows_other = true, .sim = sim_new(nat, "none/eif/keep", 5)};
+    struct gather_config c = config(&w);
+    uint64_t begun_us = w.sim->now_us;
+    w.gather = gather_new(&c);
+    while (!gather_has_samples(w.gather) && w.sim->now_us < 60000 * MS) {
+        while (gather_poll(w.gather, w.sim->now_us, &a)) {
+            if (a.type == GATHER_SEND)
+                serve(&w, &a);
+            for (unsigned i = 1; a.type == GATHER_OPEN && i <= a.count; i++)
+                gather_opened(w.gather, i, 0);
+        }
+        uint64_t next_us = gather_next(w.gather);
+        w.sim->now_us = next_us > w.sim->now_us ? next_us : w.sim->now_us + 1;
+    }
+    struct gather_result r = gather_result(w.gather);
+    uint64_t taken_us = w.sim->now_us - begun_us;
+    gather_free(w.gather);
+    sim_free(w.sim);
+    (void)nat_format(&r.nat, text);
+    return taken_us;
+}
+
 static const char *const kinds[] = {"none/eif/keep",        "eim/eif/random",    "eim/adf/random",
                                     "eim/apdf/keep",        "adm/adf/random",    "apdm/apdf/random",
                                     "apdm/apdf/sequence+2", "apdm/apdf/block512"};
@@ -115,6 +141,34 @@ TEST("each kind of NAT is recognised, also when requests are lost")
     }
 }
 
+TEST("mapping and allocation are known before silence has told of the filtering")
+{
+    char text[NAT_TEXT_MAX];
+    CHECK(first_word("apdm/apdf/sequence+2", text) < 50 * MS);
+    CHECK_TEXT(text, "apdm/unknown/sequence+2");
+    CHECK(first_word("eim/apdf/random", text) < 50 * MS);
+    CHECK_TEXT(text, "eim/unknown/random");
+}
+
+TEST("one fresh socket is asked alone, and its answer is all that is wanted")
+{
+    struct gather_action a;
+    struct world w = {.knows_other = true,
+                      .sim = sim_new("apdm/apdf/sequence+2", "none/eif/keep", 5)};
+    struct gather_config c = config(&w);
+    c.fresh = 1;
+    c.filtering = false;
+    w.gather = gather_new(&c);
+    while (gather_poll(w.gather, w.sim->now_us, &a))
+        if (a.type == GATHER_SEND)
+            serve(&w, &a);
+    CHECK_INT(w.sent, 1);
+    CHECK(gather_has_samples(w.gather));
+    CHECK(gather_result(w.gather).newest.len > 0);
+    gather_free(w.gather);
+    sim_free(w.sim);
+}
+
 TEST("a server with one address tells little, and is not asked again for what it refuses")
 {
     char text[NAT_TEXT_MAX];
@@ -123,12 +177,12 @@ TEST("a server with one address tells little, and is not asked again for what it
     CHECK_INT(w.sent, 9);
 }
 
-TEST("a network without answers is blocked, after four requests")
+TEST("a network without answers is blocked, after four requests and one by each fresh socket")
 {
     char text[NAT_TEXT_MAX];
     struct world w = {.lost = 1000};
     CHECK_TEXT(fingerprint("eim/apdf/random", &w, text), "blocked/unknown/unknown");
-    CHECK_INT(w.sent, GATHER_TRIES);
+    CHECK_INT(w.sent, GATHER_TRIES + 8);
 }
 
 TEST("somebody else's answers are left to somebody else")

@@ -22,6 +22,7 @@ struct rig {
     struct tls_server *server;
     struct tls *tls;
     bool udp_answers, lost;
+    bool tls_waits; /* who connects gets no answer, and the loop ends */
     unsigned messages, data, moves, udp_got, tls_got, accepted;
     uint32_t channel;
     char text[64], known[128];
@@ -181,6 +182,10 @@ static void listener_ready(struct watch *w, uint32_t events)
     g->conn_fd = accept4(g->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     g->accepted++;
     g->tls = tls_new(g->server, g->conn_fd);
+    if (g->tls_waits) {
+        loop_stop(&g->loop);
+        return;
+    }
     CHECK_INT(loop_watch(&g->loop, &g->conn, g->conn_fd, EPOLLIN), 0);
 }
 
@@ -329,6 +334,26 @@ TEST("where UDP is not answered, TLS is used, and UDP again when it is")
     hello(&g);
     run_until(&g, 1, 0);
     CHECK_INT(g.tls_got, 2);
+    rig_close(&g);
+}
+
+TEST("TLS that is begun beside a slow UDP is given up when that answers")
+{
+    struct rig g;
+    rig_open(&g);
+    g.udp_answers = false;
+    g.tls_waits = true;
+    link_start(&g, NULL, false);
+    hello(&g);
+    run_until(&g, 1, 0);
+    CHECK_INT(g.accepted, 1);
+    CHECK_INT(transport(&g), LINK_NONE);
+    g.udp_answers = true;
+    hello(&g);
+    run_until(&g, 1, 0);
+    CHECK_INT(transport(&g), LINK_UDP);
+    CHECK_INT(g.moves, 0);
+    CHECK_INT(g.tls_got, 0);
     rig_close(&g);
 }
 

@@ -14,6 +14,8 @@ static struct offer sample(void)
                       .mapping = 2,
                       .allocation = 3,
                       .delta = -2,
+                      .filtering = 3,
+                      .flags = OFFER_MAY_GUESS | OFFER_MAPS,
                       .candidate_count = 2};
     o.candidates[0] = (struct record_candidate){.kind = RECORD_HOST, .transport = RECORD_UDP};
     o.candidates[1] = (struct record_candidate){.kind = RECORD_REFLEXIVE, .transport = RECORD_TCP};
@@ -27,13 +29,15 @@ TEST("an offer survives the wire")
     uint8_t buf[OFFER_MAX];
     struct offer want = sample(), o;
     int n = offer_encode(&want, buf, sizeof buf);
-    CHECK_INT(n, 1 + 8 + 8 + 16 + 1 + 1 + 2 + 1 + 9 + 21);
+    CHECK_INT(n, 1 + 8 + 8 + 16 + 1 + 1 + 2 + 1 + 9 + 21 + 2);
     CHECK_INT(offer_decode(&o, buf, (size_t)n), 0);
     CHECK(o.call == want.call && o.unix_ms == want.unix_ms);
     CHECK_INT(memcmp(o.secret, want.secret, sizeof o.secret), 0);
     CHECK_INT(o.mapping, 2);
     CHECK_INT(o.allocation, 3);
     CHECK_INT(o.delta, -2);
+    CHECK_INT(o.filtering, 3);
+    CHECK_INT(o.flags, OFFER_MAY_GUESS | OFFER_MAPS);
     CHECK_INT(o.candidate_count, 2);
     CHECK_INT(o.candidates[1].kind, RECORD_REFLEXIVE);
     CHECK_INT(o.candidates[1].transport, RECORD_TCP);
@@ -48,12 +52,24 @@ TEST("no truncated offer is taken or read past its end")
     int n = offer_encode(&want, buf, sizeof buf);
     for (int i = 0; i <= n; i++) {
         const void *at = guard_copy(buf, (size_t)i);
-        CHECK_INT(offer_decode(&o, at, (size_t)i), i < n ? -EBADMSG : 0);
+        bool whole = i == n || i == n - 2;
+        CHECK_INT(offer_decode(&o, at, (size_t)i), whole ? 0 : -EBADMSG);
         guard_free(at, (size_t)i);
     }
 }
 
-TEST("bytes behind the candidates are passed over, up to a limit")
+TEST("whoever says nothing of filtering and guessing allows no guess")
+{
+    uint8_t buf[OFFER_MAX];
+    struct offer want = sample(), o;
+    int n = offer_encode(&want, buf, sizeof buf);
+    CHECK_INT(offer_decode(&o, buf, (size_t)n - 2), 0);
+    CHECK_INT(o.filtering, 0);
+    CHECK_INT(o.flags, 0);
+    CHECK_INT(o.candidate_count, 2);
+}
+
+TEST("bytes behind the flags are passed over, up to a limit")
 {
     uint8_t buf[OFFER_MAX + 1] = {0};
     struct offer want = sample(), o;

@@ -27,6 +27,21 @@ TEST("a peer is registered after two round trips, and its round trip is known")
     rig_free(g);
 }
 
+TEST("the round trip is known where each question is asked again before its answer comes")
+{
+    struct rig *g = rig_new(2);
+    struct presence_server s;
+    g->servers[0].rtt_us = 900 * RIG_MS;
+    g->loss = 30;
+    rig_run(g, 60 * RIG_S);
+    presence_server(g->peers[HOME].presence, 0, &s);
+    CHECK_INT(s.state, PRESENCE_REGISTERED);
+    CHECK_INT(s.rtt_us, 900 * RIG_MS);
+    presence_server(g->peers[HOME].presence, 1, &s);
+    CHECK_INT(s.rtt_us, 40 * RIG_MS);
+    rig_free(g);
+}
+
 TEST("a lease is kept by refreshes, not by logins")
 {
     struct rig *g = rig_new(1);

@@ -51,6 +51,7 @@ static void rig_open(struct rig *g, uint32_t signatures)
     g->shared.names = names_new(1000);
     const struct relay_limits limits = {.pairs = 100, .pairs_key = 10};
     g->shared.relay = relay_new(&limits);
+    g->shared.learned = learned_new();
     CHECK_INT(names_store_open(folder, g->shared.names, &g->shared.store, trouble, sizeof trouble),
               0);
     randombytes_buf(g->shared.master, sizeof g->shared.master);
@@ -67,6 +68,7 @@ static void rig_close(struct rig *g)
     registry_free(g->shared.registry);
     names_free(g->shared.names);
     relay_free(g->shared.relay);
+    learned_free(g->shared.learned);
 }
 
 static size_t send_bytes(struct rig *g, const void *bytes, size_t n)

@@ -1,0 +1,162 @@
+"""A caller who lies, and who is not the server: how much home's real berth-peer sends to whom because of it."""
+
+import re
+import socket
+import struct
+import time
+
+import pytest
+
+import peered  # it knows the way to the following
+from harness import wait_until
+from rdv_peer import ANSWERED, FOUND, INVITE, START, Asker, Peer, lookup, message, sealed_offer
+from tap import Tap
+
+# PUNCH_PROBES_IP of src/punch/punch.h
+PROBES_MAX = 40
+# The checks of one call are over by then, and whoever is silent so long has ended.
+QUIET_SECONDS, LIFE_SECONDS = 1.5, 15
+HOST, REFLEXIVE, MAPPED = 1, 2, 3
+UDP, TCP = 1, 2
+APDM, RANDOM = 4, 3  # as src/punch/classify.h has it
+
+
+class Caller(Peer):
+    """A peer in the protocol's own words, on a host of the lab."""
+
+    def __init__(self, host, server):
+        asker = Asker.__new__(Asker)
+        asker.tcp = False
+        asker.socket = asker.stream = host.socket()
+        asker.socket.settimeout(10)
+        asker.socket.connect(server)
+        super().__init__(asker)
+        self.register()
+
+    def port(self):
+        return self.asker.socket.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def world():
+    """home lets anyone in; who calls is on a public host, the victim beside the server."""
+    made = peered.LabWorld(peered.built_folder(), "pub", "pub", port=443)
+    try:
+        made.home.start("berthd", "berth-peer")
+        made.home.publish("data", "127.0.0.1:9", "--allow", "anyone")
+        made.server_at = (made.lab.server_addresses[0], 443)
+        made.victim = made.lab.server_addresses[2]
+        made.caller = Caller(made.lab.a, made.server_at)
+        made.home_key = _key_of(made)
+        yield made
+    finally:
+        made.close()
+
+
+def _key_of(world):
+    """The key as bytes: the server has it under its name."""
+    cookie = world.caller.asker.cookie()
+    answer = world.caller.ask(lookup(cookie, name="home"), FOUND)
+    return answer[12:44]
+
+
+def _lies(victim, kinds=(HOST, REFLEXIVE, MAPPED), transports=(UDP,)):
+    """As many candidates at the victim's address as an offer may hold."""
+    return [(kinds[i % len(kinds)], transports[i % len(transports)], (victim, 5000 + i)) for i in range(16)]
+
+
+def _wait_quiet(tap, *hosts):
+    """Until nothing has gone to these for a while: what they got in all."""
+    seen, since, end = 0, time.monotonic(), time.monotonic() + LIFE_SECONDS
+
+    def quiet():
+        nonlocal seen, since
+        now = sum(len(tap.to(host, True)) for host in hosts)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > QUIET_SECONDS or time.monotonic() > end
+
+    wait_until(quiet, LIFE_SECONDS + 5, "quiet")
+    return [p for host in hosts for p in tap.to(host, True)]
+
+
+@pytest.fixture
+def tap(world):
+    made = Tap(world.lab.b, "eth0")
+    yield made
+    made.close()
+
+
+def _call(world, number, candidates, nat=(0, 0, 0)):
+    offer = sealed_offer(world.caller.identity, world.home_key, number, candidates, nat)
+    calling = world.caller.call(world.home_key, number, offer)
+    assert not isinstance(calling, bytes), calling
+    world.caller.next(ANSWERED)
+    return calling
+
+
+@pytest.mark.parametrize("nat", [(0, 0, 0), (APDM, RANDOM, 0)], ids=["plain", "with ports to guess"])
+def test_a_victim_that_a_caller_lists_gets_few_probes(world, tap, nat):
+    _call(world, 1000 + nat[0], _lies(world.victim), nat)
+    packets = _wait_quiet(tap, world.victim)
+    print(f"the victim got {len(packets)} packets")
+    assert 0 < len(packets) <= PROBES_MAX
+
+
+def test_a_victim_that_a_caller_lists_for_tcp_gets_few_packets(world, tap):
+    _call(world, 2000, _lies(world.victim, transports=(TCP, UDP)))
+    packets = _wait_quiet(tap, world.victim)
+    tcp = [p for p in packets if p.protocol == socket.IPPROTO_TCP]
+    print(f"the victim got {len(packets)} packets, {len(tcp)} of them over TCP")
+    assert len(packets) - len(tcp) <= PROBES_MAX
+    assert len(tcp) <= PROBES_MAX
+
+
+def _invitation(world, number, offer, sender):
+    """INVITE in a stranger's own name: of the right form, but not from the server."""
+    body = struct.pack(">Q32sI16s", number, world.caller.key, 7, bytes(16)) + b"\0"
+    body += struct.pack(">BH4s", 4, sender.getsockname()[1], socket.inet_aton(world.lab.a.address))
+    return message(INVITE, body + struct.pack(">H", len(offer)) + offer)
+
+
+def _home_port(world):
+    """The UDP port of home's berth-peer."""
+    return int(re.search(r"ready port=(\d+)", world.home.daemons["berth-peer"].output())[1])
+
+
+def test_introductions_from_another_address_are_ignored(world, tap):
+    number = 3000
+    _call(world, number, [])  # the numbers are right: only the sender is not
+    before = len(_wait_quiet(tap, world.victim, world.lab.a.address))
+    offer = sealed_offer(world.caller.identity, world.home_key, number + 1, _lies(world.victim))
+    seen = struct.pack(">BH4s", 4, 5000, socket.inet_aton(world.victim))
+    with world.lab.a.socket() as stranger:
+        stranger.bind((world.lab.a.address, 0))
+        for forged in (_invitation(world, number + 1, offer, stranger),
+                       message(START, struct.pack(">QI", number, 0) + seen),
+                       message(ANSWERED, struct.pack(">Q32sBI", number, world.caller.key, 0, 0) + seen +
+                               struct.pack(">H", len(offer)) + offer)):
+            stranger.sendto(forged, (world.lab.b.address, _home_port(world)))
+        source = (world.lab.a.address, stranger.getsockname()[1])
+        wait_until(lambda: sum(p.source == source for p in tap.look()) == 3, 10, "what was forged")
+        after = len(_wait_quiet(tap, world.victim, world.lab.a.address))
+    assert after == before
+
+
+@pytest.mark.parametrize("what", ["not in a box", "for another call", "of another", "a bit of it changed"])
+def test_an_offer_in_a_bad_box_moves_nothing(world, tap, what):
+    number = 4000 + len(what)
+    offer = sealed_offer(world.caller.identity, world.home_key, number, _lies(world.victim))
+    if what == "not in a box":
+        offer = offer[:24] + bytes(len(offer) - 24)
+    elif what == "for another call":
+        offer = sealed_offer(world.caller.identity, world.home_key, number + 1, _lies(world.victim))
+    elif what == "of another":
+        offer = sealed_offer(Caller(world.lab.a, world.server_at).identity, world.home_key, number, _lies(world.victim))
+    else:
+        offer = offer[:-1] + bytes([offer[-1] ^ 1])
+    begun = len(tap.to(world.lab.b.address))
+    calling = world.caller.call(world.home_key, number, offer)
+    assert not isinstance(calling, bytes), calling
+    wait_until(lambda: len(tap.to(world.lab.b.address)) > begun, 10, "the invitation")
+    assert not _wait_quiet(tap, world.victim, world.lab.a.address)
