@@ -74,9 +74,11 @@ static json_t *peer_json(const struct known_peer *p, const json_t *live)
     json_t *j = json_pack("{s:s?, s:s, s:I, s:I}", "name", *p->name ? p->name : NULL, "key",
                           key_format(&p->key, key), "since", (json_int_t)p->since, "sequence",
                           (json_int_t)p->sequence);
-    json_t *session = json_object_get(live_of(live, key), "session");
-    if (session)
-        (void)json_object_set(j, "session", session);
+    static const char *const of_now[] = {"session", "moves", "falls"};
+    const json_t *now = live_of(live, key);
+    for (size_t i = 0; i < sizeof of_now / sizeof *of_now; i++)
+        if (json_object_get(now, of_now[i]))
+            (void)json_object_set(j, of_now[i], json_object_get(now, of_now[i]));
     return j;
 }
 
@@ -159,7 +161,8 @@ static int list(bool as_json)
         return status;
     json_t *live = live_get(), *all = all_json(&k, live);
     if (as_json) {
-        json_t *j = json_pack("{s:O}", "peers", all);
+        json_t *j =
+            json_pack("{s:O, s:O*}", "peers", all, "keeping", json_object_get(live, "keeping"));
         if (json_dumpf(j, stdout, JSON_INDENT(2)) == 0)
             (void)putchar('\n');
         json_decref(j);

@@ -21,6 +21,7 @@ struct options {
 static const char help_text[] =
     "usage: berth why [--json|--brief] PORT|ADDRESS|URL|PID\n"
     "       berth why [--json] PEER[/SERVICE]\n"
+    "       berth why [--json]\n"
     "\n"
     "Says who holds a TCP port, what a bind would answer and why, and the command that mends it.\n"
     "\n"
@@ -30,6 +31,7 @@ static const char help_text[] =
     "  PID        pid:4711, or a number above 65535: what that process listens on\n"
     "\n"
     "  PEER       home/web, home, or a key: how it is reached, and why not better\n"
+    "  nothing    this network, as berth-peer knows it: the NAT, and ports that the router maps\n"
     "\n"
     "  --brief    the verdict and the command only\n"
     "  --json     everything, for programs\n"
@@ -70,8 +72,8 @@ static int options_read(int argc, char **argv, struct options *ret_options)
     }
     if (!o->subject && optind < argc)
         o->subject = argv[optind++];
-    if (!o->help && (!o->subject || optind < argc))
-        return cli_usage("why", "%s", o->subject ? "one question at a time" : "which port?");
+    if (!o->help && o->subject && optind < argc)
+        return cli_usage("why", "one question at a time");
     return CLI_OK;
 }
 
@@ -254,6 +256,8 @@ int cmd_why(int argc, char **argv)
         (void)fputs(help_text, stdout);
         return CLI_OK;
     }
+    if (!o.subject)
+        return why_network(o.json);
     if (why_is_peer(o.subject))
         return why_peer(o.subject, o.json);
     if (why_target_parse(o.subject, &target, reason) < 0)

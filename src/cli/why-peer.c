@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/daemon.h"
 #include "cli/found.h"
 #include "cli/peerd.h"
 
@@ -62,6 +63,109 @@ static void servers_print(const json_t *servers)
             (void)printf(" (%s)", word(s, "trouble"));
         (void)putchar('\n');
     }
+}
+
+/* NATs, and the router ------------------------------------------------------------------------- */
+
+static void nat_print(const char *where, const json_t *nat)
+{
+    (void)printf("  %-6s %s%s%s: %s\n", where, cli_style(stdout, STYLE_BOLD),
+                 word(nat, "fingerprint"), cli_style(stdout, STYLE_NONE), word(nat, "words"));
+}
+
+static const char *mapping_words(const char *state)
+{
+    static const struct {
+        const char *state, *words;
+    } all[] = {{"off", "not asked for (--no-port-mapping)"},
+               {"waiting", "not asked for: no server has seen this machine yet"},
+               {"no-nat", "not needed: servers see this machine at its own address"},
+               {"no-gateway", "not asked for: there is no default route of IPv4"},
+               {"asking", "is being asked for"},
+               {"mapped", "mapped"},
+               {"useless", "mapped to an address that is itself behind a NAT: of no use"},
+               {"refused", "refused"},
+               {"silent", "nothing answers to PCP, NAT-PMP or UPnP"}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(all[i].state, state) == 0)
+            return all[i].words;
+    return state;
+}
+
+static void mapping_port_print(const char *name, const json_t *port)
+{
+    if (*word(port, "address"))
+        (void)printf("         %s %s by %s\n", name, word(port, "address"), word(port, "by"));
+}
+
+static void mapping_print(const json_t *m)
+{
+    (void)printf("  port mapping%s%s: %s\n", *word(m, "router") ? " at " : "", word(m, "router"),
+                 mapping_words(word(m, "state")));
+    mapping_port_print("UDP", json_object_get(m, "udp"));
+    mapping_port_print("TCP", json_object_get(m, "tcp"));
+}
+
+static void nats_print(const json_t *j)
+{
+    const json_t *here = json_object_get(j, "here"), *there = json_object_get(j, "there");
+    if (!here)
+        return;
+    (void)printf("\nNATs\n");
+    nat_print("here", json_object_get(here, "nat"));
+    if (there)
+        nat_print("there", json_object_get(there, "nat"));
+    mapping_print(json_object_get(here, "port_mapping"));
+    if (json_is_true(json_object_get(there, "mapped")))
+        (void)printf("  the other side's router has mapped its port\n");
+}
+
+/* What was tried ------------------------------------------------------------------------------- */
+
+static void pairs_print(const json_t *pairs)
+{
+    size_t i;
+    const json_t *p;
+    json_array_foreach(pairs, i, p)
+    {
+        bool tcp = strcmp(word(p, "transport"), "tcp") == 0;
+        (void)printf("    %s %-44s %-17s %lld %s, %lld came back%s%s%s\n", tcp ? "TCP" : "UDP",
+                     word(p, "address"), word(p, "kind"),
+                     (long long)json_integer_value(json_object_get(p, "sent")),
+                     tcp ? "tried" : "sent",
+                     (long long)json_integer_value(json_object_get(p, "heard")),
+                     json_is_true(json_object_get(p, "proven")) ? ": works" : "",
+                     *word(p, "error") ? ": " : "", word(p, "error"));
+    }
+}
+
+static void attempts_print(const json_t *attempts)
+{
+    size_t i;
+    const json_t *a;
+    if (json_array_size(attempts) > 0)
+        (void)printf("\nattempts, the newest first\n");
+    json_array_foreach(attempts, i, a)
+    {
+        json_int_t guesses = json_integer_value(json_object_get(a, "guesses"));
+        (void)printf("  %s%.1f s ago%s, %s: %s%s%s%s%s\n", cli_style(stdout, STYLE_DIM),
+                     (double)json_integer_value(json_object_get(a, "age_ms")) / 1000,
+                     cli_style(stdout, STYLE_NONE), word(a, "doing"), word(a, "result"),
+                     *word(a, "technique") ? " by " : "", word(a, "technique"),
+                     *word(a, "reason") ? ": " : "", word(a, "reason"));
+        if (guesses)
+            (void)printf("    %lld ports guessed\n", (long long)guesses);
+        pairs_print(json_object_get(a, "pairs"));
+    }
+}
+
+static void advice_print(const json_t *advice)
+{
+    size_t i;
+    const json_t *a;
+    if (json_array_size(advice) > 0)
+        (void)printf("\nwhat would help\n");
+    json_array_foreach(advice, i, a)(void) printf("  - %s\n", word(a, "text"));
 }
 
 static void tries_print(const json_t *tries)
@@ -130,8 +234,11 @@ static void print(const char *subject, const json_t *j)
     (void)printf("\nwhat was done\n");
     steps_print(json_object_get(j, "peer"));
     steps_print(json_object_get(j, "steps"));
+    nats_print(j);
+    attempts_print(json_object_get(j, "attempts"));
     tries_print(json_object_get(j, "tries"));
     path_print(j);
+    advice_print(json_object_get(j, "advice"));
 }
 
 int why_peer(const char *subject, bool as_json)
@@ -154,6 +261,34 @@ int why_peer(const char *subject, bool as_json)
     }
     if (status == CLI_OK && !json_is_true(json_object_get(j, "works")))
         status = CLI_TROUBLE;
+    json_decref(j);
+    free(text);
+    peerd_end(&a);
+    return status;
+}
+
+int why_network(bool as_json)
+{
+    struct peerd_ask a;
+    char *text = NULL;
+    CLEANUP_FD int fd = daemon_peer_connect(false);
+    if (fd < 0)
+        return cli_usage("why", "which port? (without one, and while berth-peer runs, it tells of "
+                                "this network)");
+    peerd_begin(&a, "network");
+    int status = peerd_send(&a, fd, -EBADF, &text) == 0
+                     ? CLI_OK
+                     : cli_fail("why", "%s", a.reason ? a.reason : "berth-peer does not answer");
+    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    if (j && as_json) {
+        (void)json_dumpf(j, stdout, JSON_INDENT(2));
+        (void)putchar('\n');
+    } else if (j) {
+        (void)printf("servers\n");
+        servers_print(json_object_get(j, "servers"));
+        nats_print(j);
+        advice_print(json_object_get(j, "advice"));
+    }
     json_decref(j);
     free(text);
     peerd_end(&a);

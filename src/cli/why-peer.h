@@ -7,3 +7,5 @@
 bool why_is_peer(const char *subject);
 /* Connects, and tells how. The exit status: 0 when it works. */
 int why_peer(const char *subject, bool as_json);
+/* Of this network: the own NAT, and what the router does for it. */
+int why_network(bool as_json);

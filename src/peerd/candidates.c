@@ -1,5 +1,5 @@
-/* What is offered to another peer: our own addresses with the ports of the UDP socket and of the
- * TCP listener, and where servers see us. */
+/* What is offered to another peer: where servers see us, ports that the router has mapped, and our
+ * own addresses with the ports of the UDP socket and of the TCP listener. */
 #include <ifaddrs.h>
 #include <net/if.h>
 
@@ -47,6 +47,27 @@ static size_t hosts_add(struct net *n, struct record_candidate *c, size_t count,
     return count;
 }
 
+/* A port that the router keeps open may be one at which a server sees us: then it is known once, as
+ * what it is. */
+static size_t mapped_add(const struct net *n, struct record_candidate *c, size_t count,
+                         enum record_transport transport)
+{
+    struct record_candidate mapped[2 * MAPPING_PORTS];
+    size_t found = mapping_candidates(&n->mapping, mapped, 2 * MAPPING_PORTS);
+    for (size_t i = 0; i < found; i++) {
+        if (mapped[i].transport != transport)
+            continue;
+        size_t at = 0;
+        while (at < count &&
+               !(c[at].transport == transport && addr_equal(&c[at].addr, &mapped[i].addr)))
+            at++;
+        if (at < NET_ADDRS_MAX)
+            c[at] = mapped[i];
+        count += at == count && at < NET_ADDRS_MAX;
+    }
+    return count;
+}
+
 static bool server_seen(const struct net *n, uint32_t i, struct addr *ret_seen)
 {
     struct presence_server s;
@@ -74,10 +95,10 @@ static size_t tcp_add_one(struct record_candidate *c, size_t udp, size_t count,
 
 /* Where servers see the port that is listened at. One that is connected from another port shows the
  * address at least: a NAT that translates addresses, but not ports, has it open. */
-static size_t tcp_seen_add(const struct net *n, struct record_candidate *c, size_t udp)
+static size_t tcp_seen_add(const struct net *n, struct record_candidate *c, size_t udp,
+                           size_t count)
 {
     const struct addr *seen = tcpseen_now(&n->tcpseen);
-    size_t count = udp;
     if (seen->len)
         count = tcp_add_one(c, udp, count, RECORD_REFLEXIVE, seen);
     for (uint32_t i = 0; n->presence && i < n->server_count; i++) {
@@ -97,13 +118,14 @@ static size_t tcp_add(const struct net *n, struct record_candidate *c, size_t ud
 {
     if (n->tcpways.port == 0)
         return udp;
-    size_t count = tcp_seen_add(n, c, udp);
-    bool seen = count > udp;
+    size_t mapped = mapped_add(n, c, udp, RECORD_TCP), count = tcp_seen_add(n, c, udp, mapped);
+    bool seen = count > mapped;
     for (size_t i = 0; i < udp; i++) {
         struct addr a = c[i].addr;
+        enum record_kind kind = c[i].kind == RECORD_MAPPED ? RECORD_REFLEXIVE : c[i].kind;
         addr_set_port(&a, n->tcpways.port);
-        if (c[i].kind == RECORD_HOST || !seen)
-            count = tcp_add_one(c, udp, count, c[i].kind, &a);
+        if (kind == RECORD_HOST || !seen)
+            count = tcp_add_one(c, udp, count, kind, &a);
     }
     return count;
 }
@@ -130,6 +152,7 @@ size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX])
         ret[count++] = (struct record_candidate){
             .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = seen};
     }
+    count = mapped_add(n, ret, count, RECORD_UDP);
     if (net_is_local(n))
         count = hosts_add(n, ret, count, true);
     return tcp_add(n, ret, hosts_add(n, ret, count, false));

@@ -425,6 +425,11 @@ static void peers(struct ask *ask)
     ask_done_consume(ask, report_peers(ask->peerd));
 }
 
+static void network(struct ask *ask)
+{
+    ask_done_consume(ask, report_network(ask->peerd));
+}
+
 static void status(struct ask *ask)
 {
     ask_done_consume(ask, report_status(ask->peerd));
@@ -473,6 +478,7 @@ static const struct command commands[] = {
     {"dial", dial},
     {"forward", forward},
     {"halt", halt},
+    {"network", network},
     {"peers", peers},
     {"publish", publish},
     {"published", published},

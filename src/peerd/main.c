@@ -29,7 +29,7 @@
 #define SWEEP_MS 2000
 
 struct options {
-    bool daemon, automatic;
+    bool daemon, automatic, no_mapping, no_guessing;
     uint16_t port;
     const char *key;
     const char *servers[PRESENCE_SERVERS_MAX];
@@ -45,6 +45,8 @@ static const char usage[] =
     "  --rendezvous HOST:PORT  a server to register at and to ask; may be given several times\n"
     "  --key FILE              the identity (default: $BERTH_KEY, or ~/.config/berth/key)\n"
     "  --listen PORT           the UDP and TCP port (default: that of the last time, else any)\n"
+    "  --no-port-mapping       ask no router for ports\n"
+    "  --no-guessing           let nobody guess ports at our address, and guess at nobody's\n"
     "  --daemon                go to the background when ready\n"
     "  --auto                  end when nothing is published, forwarded or connected\n"
     "  --log LEVEL             error, warn, info or debug (default info)\n"
@@ -52,11 +54,24 @@ static const char usage[] =
     "\n"
     "Sockets are in $BERTH_RUNTIME_DIR, /run/berth (root) or $XDG_RUNTIME_DIR/berth.\n";
 
-enum { OPT_SERVER = 1, OPT_KEY, OPT_LISTEN, OPT_DAEMON, OPT_AUTO, OPT_LOG, OPT_HELP, OPT_VERSION };
+enum {
+    OPT_SERVER = 1,
+    OPT_KEY,
+    OPT_LISTEN,
+    OPT_NO_MAPPING,
+    OPT_NO_GUESSING,
+    OPT_DAEMON,
+    OPT_AUTO,
+    OPT_LOG,
+    OPT_HELP,
+    OPT_VERSION
+};
 
 static const struct option long_options[] = {{"rendezvous", required_argument, NULL, OPT_SERVER},
                                              {"key", required_argument, NULL, OPT_KEY},
                                              {"listen", required_argument, NULL, OPT_LISTEN},
+                                             {"no-port-mapping", no_argument, NULL, OPT_NO_MAPPING},
+                                             {"no-guessing", no_argument, NULL, OPT_NO_GUESSING},
                                              {"daemon", no_argument, NULL, OPT_DAEMON},
                                              {"auto", no_argument, NULL, OPT_AUTO},
                                              {"log", required_argument, NULL, OPT_LOG},
@@ -105,6 +120,12 @@ static int option_take(struct options *o, int c, const char *value)
         return 0;
     case OPT_LISTEN:
         return port_read(value, &o->port);
+    case OPT_NO_GUESSING:
+        o->no_guessing = true;
+        return 0;
+    case OPT_NO_MAPPING:
+        o->no_mapping = true;
+        return 0;
     case OPT_DAEMON:
         o->daemon = true;
         return 0;
@@ -156,6 +177,7 @@ void peerd_idle_check(struct peerd *p)
 static void minute_fired(struct timer *t)
 {
     struct peerd *p = container_of(t, struct peerd, minute);
+    keeping_look(&p->net.keeping);
     remotes_sweep(p);
     peerd_idle_check(p);
     loop_timer(&p->loop, &p->minute, SWEEP_MS);
@@ -309,6 +331,9 @@ static void sandbox_enter_peer(const struct peerd *p)
 static int serve(struct peerd *p, const struct options *o, int ready)
 {
     struct signals signals = {.peerd = p};
+    p->net.peerd = p;
+    p->net.no_guessing = o->no_guessing;
+    mapping_init(&p->net.mapping, &p->net, !o->no_mapping);
     int r = signals_watch(&signals);
     if (r == 0)
         r = start(p, o);

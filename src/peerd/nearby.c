@@ -108,6 +108,8 @@ static void network_changed(struct netwatch *w)
     tcpseen_network_changed(&p->net.tcpseen);
     if (p->net.link)
         link_network_changed(p->net.link);
+    mapping_network_changed(&p->net.mapping);
+    keeping_network_changed(&p->net.keeping);
     list_for_each(r, &p->remotes, struct remote, link) path_network_changed(r);
 }
 

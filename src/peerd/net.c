@@ -291,6 +291,8 @@ static void presence_state_changed(void *ctx, uint32_t server)
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
+    if (s.state == PRESENCE_REGISTERED && s.seen.len)
+        mapping_look(&n->mapping, &l.addr, &s.seen);
     if (s.state == PRESENCE_REGISTERED && l.transport == LINK_UDP && s.seen.len) {
         gathering_seen(&n->gathering, &l.addr, &s.seen);
         tcpseen_look(&n->tcpseen, &l.addr, &s.seen);
@@ -333,7 +335,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
     struct net *n = ctx;
     struct remote *r = remote_find(n->peerd, &s->caller);
     if (r)
-        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us);
+        punching_start(r, PUNCHING_CALLEE, &s->seen, s->wait_us, s->hint);
 }
 
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)
@@ -437,6 +439,7 @@ static int presence_start(struct net *n)
     if (!n->presence)
         return -ENOMEM;
     net_publish(n);
+    keeping_servers_changed(&n->keeping);
     return 0;
 }
 
@@ -524,6 +527,7 @@ int net_start(struct net *n, struct peerd *p)
     sockets_init(&n->sockets);
     gathering_init(&n->gathering, n);
     tcpseen_init(&n->tcpseen, n);
+    keeping_init(&n->keeping, n);
     int r = socket_open(n);
     tcpways_init(&n->tcpways, n);
     if (r == 0)
@@ -544,6 +548,8 @@ void net_stop(struct net *n)
     presence_stop(n);
     gathering_done(&n->gathering);
     tcpseen_done(&n->tcpseen);
+    mapping_done(&n->mapping);
+    keeping_done(&n->keeping);
     tcpways_done(&n->tcpways);
     alarm_done(&n->alarm);
     udp_close(&n->udp);

@@ -4,7 +4,9 @@
  * are paths of sessions here. */
 
 #include "peerd/gathering.h"
+#include "peerd/keeping.h"
 #include "peerd/link.h"
+#include "peerd/mapping.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
 #include "peerd/tcpseen.h"
@@ -50,8 +52,11 @@ struct net {
     struct tcpways tcpways;
     struct tcpseen tcpseen;
     struct gathering gathering;
-    bool no_guessing;          /* nobody may guess ports at our address, and we guess at nobody's */
-    struct guess_book guesses; /* addresses at which ports are being guessed */
+    struct mapping mapping;
+    bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
+    struct keeping keeping;
+    struct guess_book guesses;        /* addresses at which ports are being guessed */
+    struct guess_spent guesses_spent; /* ports of our own NAT */
 };
 
 int net_start(struct net *n, struct peerd *p) WARN_UNUSED;

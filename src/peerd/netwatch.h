@@ -10,8 +10,9 @@ struct netwatch {
     struct timer settle;
     struct loop *loop;
     int fd;        /* owned */
-    bool lost;     /* an address has gone since */
-    uint64_t seen; /* a hash of the addresses that there were */
+    bool lost;     /* an address, a default route or the carrier has gone since */
+    uint64_t seen; /* a hash of the addresses that there were, and of the way to the Internet */
+    int links[2];  /* of that way */
     void (*changed)(struct netwatch *w);
 };
 

@@ -35,7 +35,7 @@ static struct servers servers_look(const struct net *n)
     for (uint32_t i = 0; n->presence && i < n->server_count; i++) {
         struct presence_server s;
         presence_server(n->presence, i, &s);
-        all.asked |= s.state != PRESENCE_WAITING && !s.silent;
+        all.asked |= s.reason == RDV_OK && !s.silent;
         if (s.state != PRESENCE_REGISTERED)
             continue;
         all.registered = true;
@@ -106,10 +106,31 @@ static void candidates_fill(struct offering *g, struct offer *o)
         candidate_first(o, &sample);
 }
 
+static uint8_t log2_of(unsigned n)
+{
+    uint8_t log2 = 0;
+    for (; n > 1; n >>= 1)
+        log2++;
+    return log2;
+}
+
+/* For the server, which cannot read the offer. */
+static struct nat_print print_of(const struct nat *nat)
+{
+    struct nat_print p = {(uint8_t)nat->mapping, (uint8_t)nat->filtering, (uint8_t)nat->allocation,
+                          0};
+    if (nat->allocation == NAT_ALLOCATION_SEQUENCE)
+        p.step = (uint8_t)nat->delta;
+    if (nat->allocation == NAT_ALLOCATION_BLOCK)
+        p.step = log2_of((unsigned)nat->delta);
+    return p;
+}
+
 static void offer_fill(struct offering *g, struct offer *o)
 {
-    const struct net *n = net_of(g);
+    struct net *n = net_of(g);
     *o = (struct offer){.flags = n->no_guessing ? 0 : OFFER_MAY_GUESS};
+    o->flags |= mapping_is_there(&n->mapping) ? OFFER_MAPS : 0;
     g->nat = gathering_nat(&n->gathering);
     candidates_fill(g, o);
     randombytes_buf(o->secret, sizeof o->secret);
@@ -117,6 +138,9 @@ static void offer_fill(struct offering *g, struct offer *o)
     o->allocation = (uint8_t)g->nat.allocation;
     o->delta = g->nat.delta;
     o->filtering = (uint8_t)g->nat.filtering;
+    const struct nat_print print = print_of(&g->nat);
+    if (n->presence)
+        presence_nat(n->presence, &print);
 }
 
 /* Asking --------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
-/* Chooses between the relay and direct addresses. An address counts only when QUIC's own path
- * validation has proven it; while that runs the session stays where it is. What the checks of
- * punching.c have found is tried first; loopback addresses, which they pass over, and what has
- * answered before are tried without. */
+/* Chooses between the relay and direct addresses. What the checks of punching.c have just proven is
+ * gone to at once, and left again when QUIC's own path validation does not prove it soon, too.
+ * Other addresses, of loopback and where the peer has answered before, count only when QUIC has
+ * proven them; while that runs the session stays where it is. */
 #include "peerd/path.h"
 
 #include "base/clock.h"
@@ -10,22 +10,49 @@
 #include "peerd/remote.h"
 
 /* A path over which nothing comes for so long is dead: with streams, which have answers or pings
- * every two seconds, and without, when there is a ping every 15 seconds. What it carried must go on
- * over the relay within 7 seconds in all. */
+ * every two seconds, and without, when there is a ping as often as our NAT wants one. What it
+ * carried must go on over the relay within 7 seconds in all. */
 #define DEAD_MS      3500
-#define IDLE_DEAD_MS 20000
+#define IDLE_LATE_MS 5000
 #define LOOK_MS      500
+/* What checks have proven: for so long it is gone to at once; and so long, with some round trips
+ * more, it has to show that QUIC gets there. */
+#define PROOF_MS 1500
+#define SHOW_MS  300
+#define SHOW_RTT 4
+/* What only receives asks so often whether it is heard. */
+#define ASK_MS 1500
 /* The same just after a change of the network. */
 #define CHANGED_DEAD_MS 1000
+#define CHANGED_PING_MS 100
 #define AGAIN_MS        1100
 #define FALL_AGAIN_MS   200
-/* After checks that found nothing, the first few times; after a direct path has died, doubled each
- * time, but not when it had lasted. */
+/* After a direct path has died, doubled each time, but not when it had lasted. */
 #define SOON_MS     1000
-#define SOON_MAX    3
 #define REST_MS     60000
 #define LASTS_MS    60000
 #define DOUBLED_MAX 6
+
+/* After checks that found nothing: the first failure is mended by a fresh socket more often than by
+ * time. The last one is for good. */
+static const struct {
+    unsigned first_ms, then_s, doubled_s, last_s;
+} pauses[PATH_HOPES] = {
+    [PATH_HOPE] = {10, 2, 300, 3600},
+    [PATH_LITTLE_HOPE] = {10, 15, 300, 3600},
+    [PATH_NO_HOPE] = {60000, 300, 300, 3600},
+};
+
+static uint64_t pause_ms(enum path_hope hope, unsigned failures)
+{
+    uint64_t s = pauses[hope].then_s;
+    if (failures == 0)
+        return pauses[hope].first_ms;
+    for (unsigned i = 1; i < failures && s <= pauses[hope].doubled_s; i++)
+        s = s < pauses[hope].doubled_s && 2 * s > pauses[hope].doubled_s ? pauses[hope].doubled_s
+                                                                         : 2 * s;
+    return 1000 * (s <= pauses[hope].doubled_s ? s : pauses[hope].last_s);
+}
 
 const char *path_result_word(enum path_result result)
 {
@@ -52,7 +79,7 @@ static bool goes_over_tcp(const struct remote *r)
 /* A session that was made on the local network never was elsewhere. */
 bool path_is_direct(const struct remote *r)
 {
-    return r->path.stage == PATH_DIRECT ||
+    return r->path.stage == PATH_DIRECT || r->path.stage == PATH_MOVED ||
            (r->path.stage == PATH_NONE && r->session && goes_directly(r));
 }
 
@@ -80,10 +107,21 @@ static void settle(struct remote *r)
     if (!r->path.first_ms)
         r->path.first_ms = clock_now_ms();
     r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
+    r->path.answered_ms = r->path.pinged_ms = r->path.since_ms;
+    r->path.unanswered = 0;
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
     if (s.quic.path.id == NET_PATH_UDP)
         nearby_note(r, &s.quic.path.remote);
+}
+
+static void moved(struct remote *r, const struct path_try *t)
+{
+    r->path.stage = PATH_MOVED;
+    r->path.since_ms = clock_now_ms();
+    if (!r->path.first_ms)
+        r->path.first_ms = r->path.since_ms;
+    timer_set(r, SHOW_MS + (uint64_t)SHOW_RTT * t->rtt_us / 1000);
 }
 
 /* One address after the other: the next when this one has not answered. */
@@ -103,13 +141,17 @@ static void step(struct remote *r)
         return;
     }
     struct path_try *t = &p->tries[p->at];
-    int result = session_move(r->session, &t->path, false);
+    bool at_once = !p->doubted && t->proven_ms > 0 && clock_now_ms() - t->proven_ms < PROOF_MS;
+    int result = session_move(r->session, &t->path, at_once);
     p->stage = PATH_TRYING;
     if (result == -EAGAIN) {
         timer_set(r, AGAIN_MS);
     } else if (result == -EALREADY) {
         t->result = PATH_PROVEN;
         settle(r);
+    } else if (result == 0 && at_once) {
+        t->result = PATH_ASKED;
+        moved(r, t);
     } else if (result == 0) {
         t->result = PATH_ASKED;
     } else {
@@ -165,6 +207,26 @@ static void direct_died(struct remote *r)
     fall(r);
 }
 
+static uint64_t patience_ms(const struct remote *r)
+{
+    return r->path.busy ? DEAD_MS : keeping_interval_ms(&r->peerd->net.keeping) + IDLE_LATE_MS;
+}
+
+/* Packets may come while none of ours arrives: one direction alone is dead. Timeouts that no
+ * acknowledgement ends tell of that, if there is something to be acknowledged. */
+static bool is_unheard(struct remote *r, const struct quic_stats *q, uint64_t now)
+{
+    struct path *p = &r->path;
+    if (q->unanswered == 0 || q->unanswered < p->unanswered)
+        p->answered_ms = now;
+    p->unanswered = q->unanswered;
+    if (p->busy && q->in_flight == 0 && now - p->pinged_ms >= ASK_MS) {
+        p->pinged_ms = now;
+        session_ping(r->session);
+    }
+    return now - p->answered_ms > DEAD_MS;
+}
+
 /* Where nothing was asked silence means nothing, until there has been a ping. */
 static void look(struct remote *r)
 {
@@ -176,12 +238,14 @@ static void look(struct remote *r)
         return;
     }
     session_stat(r->session, &s);
-    if (s.quic.packets_in != p->packets_in || (s.streams > 0 && !p->busy)) {
+    p->busy = s.streams > 0;
+    uint64_t patience = patience_ms(r);
+    if (s.quic.packets_in != p->packets_in || patience < p->patience_ms) {
         p->packets_in = s.quic.packets_in;
         p->heard_ms = now;
     }
-    p->busy = s.streams > 0;
-    if (now - p->heard_ms > (p->busy ? DEAD_MS : IDLE_DEAD_MS)) {
+    p->patience_ms = patience;
+    if (now - p->heard_ms > patience || is_unheard(r, &s.quic, now)) {
         direct_died(r);
         return;
     }
@@ -203,12 +267,30 @@ void path_lost(struct remote *r, uint32_t path_id)
         direct_died(r);
 }
 
+/* Checks got there and QUIC does not: nothing was lost but the time. */
+static void not_shown(struct remote *r)
+{
+    char text[ADDR_TEXT_MAX];
+    struct path_try *t = &r->path.tries[r->path.at];
+    t->result = PATH_SILENT;
+    if (r->path.first_ms == r->path.since_ms)
+        r->path.first_ms = 0;
+    r->path.doubted = true;
+    trail_add(&r->trail, "%s did not answer: back to the relay",
+              addr_format(&t->path.remote, text));
+    r->path.falls++;
+    r->path.deaths++;
+    fall(r);
+}
+
 static void timer_fired(struct timer *t)
 {
     struct path *p = container_of(t, struct path, timer);
     struct remote *r = container_of(p, struct remote, path);
     if (p->stage == PATH_DIRECT)
         look(r);
+    else if (p->stage == PATH_MOVED)
+        not_shown(r);
     else if (p->stage == PATH_FALLING)
         fall(r);
     else if (p->stage == PATH_TRYING)
@@ -246,7 +328,7 @@ static int try_add(struct path *p, const struct quic_path *path, enum record_kin
 void path_offer(struct remote *r, const struct offer *o)
 {
     struct path *p = &r->path;
-    if (p->stage == PATH_DIRECT)
+    if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED)
         return;
     p->count = p->at = 0;
     for (size_t i = 0; i < o->candidate_count; i++) {
@@ -258,10 +340,12 @@ void path_offer(struct remote *r, const struct offer *o)
     path_up(r);
 }
 
-void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind)
+static void found(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
+                  uint32_t proven_rtt_us)
 {
     struct path *p = &r->path;
-    bool tcp = tcpway_is_path(path->id), busy = tcp && p->stage == PATH_TRYING;
+    bool tcp = tcpway_is_path(path->id);
+    bool busy = tcp && (p->stage == PATH_TRYING || p->stage == PATH_MOVED);
     if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
@@ -269,10 +353,36 @@ void path_found(struct remote *r, const struct quic_path *path, enum candidate_k
     p->failures = 0;
     int i = try_add(p, path,
                     kind < CANDIDATE_PEER_REFLEXIVE ? (enum record_kind)kind : RECORD_REFLEXIVE);
-    if (i < 0 || busy || !may_move(r))
+    if (i < 0)
+        return;
+    if (proven_rtt_us > 0) {
+        p->tries[i].proven_ms = clock_now_ms();
+        p->tries[i].rtt_us = proven_rtt_us;
+    }
+    if (busy || !may_move(r))
         return;
     p->at = (size_t)i;
     step(r);
+}
+
+void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind)
+{
+    found(r, path, kind, 0);
+}
+
+void path_checked(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
+                  uint32_t rtt_us)
+{
+    found(r, path, kind, rtt_us + 1);
+}
+
+static size_t latest_proven(const struct path *p)
+{
+    size_t latest = 0;
+    for (size_t i = 1; i < p->count; i++)
+        if (p->tries[i].proven_ms > p->tries[latest].proven_ms)
+            latest = i;
+    return latest;
 }
 
 void path_up(struct remote *r)
@@ -280,7 +390,7 @@ void path_up(struct remote *r)
     struct path *p = &r->path;
     loop_untimer(&p->timer);
     p->stage = PATH_NONE;
-    p->at = 0;
+    p->at = latest_proven(p);
     if (!may_move(r))
         return;
     if (goes_directly(r)) {
@@ -294,20 +404,21 @@ void path_up(struct remote *r)
 }
 
 /* Soon again, by other sockets and with what is known of the NATs by then; later more rarely. */
-void path_not_found(struct remote *r, bool hopeless)
+void path_not_found(struct remote *r, enum path_hope hope)
 {
     struct path *p = &r->path;
-    if (p->stage == PATH_DIRECT || !may_move(r))
+    if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED || !may_move(r))
         return;
     p->stage = PATH_RESTING;
-    timer_set(r, hopeless || p->failures++ >= SOON_MAX ? REST_MS : SOON_MS);
+    timer_set(r, pause_ms(hope, p->failures++));
 }
 
 /* A new introduction, with whatever the networks are now. */
 void path_retry(struct remote *r)
 {
     bool direct = r->path.stage == PATH_DIRECT && !goes_over_tcp(r);
-    if (direct || r->path.stage == PATH_TRYING || r->path.stage == PATH_FALLING)
+    if (direct || r->path.stage == PATH_TRYING || r->path.stage == PATH_MOVED ||
+        r->path.stage == PATH_FALLING)
         return;
     if (may_move(r))
         remote_recall(r);
@@ -324,12 +435,25 @@ void path_asked(struct remote *r)
 void path_network_changed(struct remote *r)
 {
     struct path *p = &r->path;
+    p->failures = 0;
+    p->doubted = false;
+    punchings_forget(r);
     path_retry(r);
     if (p->stage != PATH_DIRECT)
         return;
-    uint64_t heard = clock_now_ms() - (p->busy ? DEAD_MS : IDLE_DEAD_MS) + CHANGED_DEAD_MS;
-    if (heard < p->heard_ms)
-        p->heard_ms = heard;
+    uint64_t until = clock_now_ms() + CHANGED_DEAD_MS;
+    p->patience_ms = patience_ms(r);
+    if (!p->busy || until < p->heard_ms + p->patience_ms)
+        p->heard_ms = until > p->patience_ms ? until - p->patience_ms : 0;
+    /* One that is idle is asked. */
+    if (r->session)
+        session_keep_alive(r->session, CHANGED_PING_MS);
+}
+
+static bool path_is_at(const struct path *p, const struct quic_path *path)
+{
+    return p->at < p->count && p->tries[p->at].path.id == path->id &&
+           addr_equal(&p->tries[p->at].path.remote, &path->remote);
 }
 
 void path_answered(struct remote *r, const struct quic_path *path, bool ok)
@@ -341,6 +465,10 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok)
     for (size_t i = 0; i < p->count; i++)
         if (p->tries[i].path.id == path->id && addr_equal(&p->tries[i].path.remote, &path->remote))
             p->tries[i].result = ok ? PATH_PROVEN : PATH_SILENT;
+    if (!ok && p->stage == PATH_MOVED && path_is_at(p, path)) {
+        not_shown(r);
+        return;
+    }
     trail_add(&r->trail, "%s %s", addr_format(&path->remote, text),
               ok ? "answered: packets go there now" : "did not answer");
     if (ok) {

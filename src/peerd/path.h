@@ -15,6 +15,7 @@ struct peerd;
 enum path_stage {
     PATH_NONE,    /* nothing is known to try */
     PATH_TRYING,  /* an address is being validated */
+    PATH_MOVED,   /* packets go to one that checks have proven, while QUIC validates it */
     PATH_DIRECT,  /* and has answered */
     PATH_FALLING, /* it has died, and the way back is not open yet */
     PATH_RESTING, /* none answered; later again */
@@ -26,6 +27,8 @@ struct path_try {
     struct quic_path path;
     enum record_kind kind;
     enum path_result result;
+    uint64_t proven_ms; /* when checks have proven it in both directions; 0: they have not */
+    uint32_t rtt_us;    /* by these checks */
 };
 
 struct path {
@@ -33,15 +36,20 @@ struct path {
     struct path_try tries[PATH_TRIES_MAX];
     size_t count, at;
     struct timer timer;
-    uint64_t packets_in; /* when last looked at */
-    uint64_t heard_ms;   /* when that had changed, or something was asked */
-    uint64_t since_ms;   /* when it went directly */
-    uint64_t first_ms;   /* when it did so first since it was dialled; 0: never */
+    uint64_t packets_in;  /* when last looked at */
+    uint64_t heard_ms;    /* when that had changed, or something was asked */
+    uint64_t patience_ms; /* when last looked at: for how long it may be silent */
+    uint64_t since_ms;    /* when it went directly */
+    uint64_t first_ms;    /* when it did so first since it was dialled; 0: never */
+    uint64_t answered_ms; /* when nothing waited for an acknowledgement in vain */
+    uint64_t pinged_ms;
+    unsigned unanswered; /* when last looked at */
     bool busy;           /* had streams when last looked at */
     uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;
     unsigned deaths;   /* of direct paths that had not lasted, in a row */
     unsigned failures; /* of checks, since the last that found something */
+    bool doubted; /* what checks had proven was silent to QUIC: it is asked first from then on */
 };
 
 void path_init(struct remote *r);
@@ -50,10 +58,16 @@ void path_done(struct remote *r);
 void path_offer(struct remote *r, const struct offer *o);
 /* Checks have found a way: the session goes there when QUIC has validated it, too. */
 void path_found(struct remote *r, const struct quic_path *path, enum candidate_kind kind);
+/* Checks have proven it just now, in both directions: the session goes there at once, and comes
+ * back when QUIC hears nothing there. */
+void path_checked(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
+                  uint32_t rtt_us);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
-/* Checks have found nothing. */
-void path_not_found(struct remote *r, bool hopeless);
+/* Checks have found nothing: again by themselves, with guesses, which wear out what others need,
+ * too, or never unless something changes. */
+enum path_hope { PATH_HOPE, PATH_LITTLE_HOPE, PATH_NO_HOPE, PATH_HOPES };
+void path_not_found(struct remote *r, enum path_hope hope);
 /* Somebody asks for a better path: what has rested is tried again now, unless checks run. */
 void path_asked(struct remote *r);
 /* The same, whatever runs. */

@@ -15,6 +15,8 @@
 
 /* The machine answers checks so long: the other side may be later. */
 #define LIFE_MS 12000
+/* When checks have failed and nothing has come of it by then, there is only the relay. */
+#define IN_VAIN_MS 3000
 /* A server that says more is not believed: no two peers are so far apart. */
 #define WAIT_MAX_US 2000000u
 
@@ -29,7 +31,8 @@ static void machine_end(struct punching *g)
     struct session_stats s = {.streams = 0};
     if (!g->machine)
         return;
-    loop_untimer(&g->timer);
+    attempt_end(g->remote, g->role);
+    alarm_done(&g->alarm);
     if (g->guessing_at.len)
         guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
     punch_free(g->machine);
@@ -59,9 +62,17 @@ static void send_out(struct punching *g, const struct punch_action *a)
 
 static void open_some(struct punching *g, const struct punch_action *a)
 {
+    guess_spend(&g->remote->peerd->net.guesses_spent, a->count, clock_now_us());
     for (unsigned i = a->socket; i < a->socket + a->count; i++)
         if (sockets_open(&g->remote->peerd->net, g->remote, g->role, i) < 0)
-            punch_lost(g->machine, i, clock_now_us());
+            punch_lost(g->machine, i);
+}
+
+void punching_worked(struct remote *r, unsigned role, enum technique technique)
+{
+    struct presence *presence = r->peerd->net.presence;
+    if (role == PUNCHING_CALLER && presence)
+        presence_worked(presence, r->punchings[role].call, technique);
 }
 
 static void proven(struct punching *g, const struct punch_path *p)
@@ -74,8 +85,9 @@ static void proven(struct punching *g, const struct punch_path *p)
               candidate_kind_word(p->kind));
     if (x)
         path = sockets_path(x, &p->remote);
-    if (p->transport == CANDIDATE_UDP && (x || p->socket == 0))
-        path_found(g->remote, &path, p->kind);
+    punching_worked(g->remote, g->role, p->technique);
+    if (x || p->socket == 0)
+        path_checked(g->remote, &path, p->kind, p->rtt_us);
 }
 
 static void failed(struct punching *g, enum punch_reason reason)
@@ -90,9 +102,24 @@ static void failed(struct punching *g, enum punch_reason reason)
     trail_add(&g->remote->trail, "no direct path: %s", punch_reason_sentence(reason));
 }
 
+static enum path_hope hope_after(const struct punching *g, enum punch_reason reason)
+{
+    enum guess_plan plan = punch_plan(g->machine);
+    if (reason == PUNCH_BOTH_SYMMETRIC)
+        return PATH_NO_HOPE;
+    return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
+}
+
+/* Whoever made the session moves it, also when the other side has called since. */
+static bool chooses(const struct remote *r)
+{
+    return r->session && session_is_client(r->session);
+}
+
 /* False when the machine has ended. */
 static bool act(struct punching *g, const struct punch_action *a)
 {
+    enum path_hope hope;
     switch (a->type) {
     case PUNCH_SEND:
         send_out(g, a);
@@ -100,21 +127,20 @@ static bool act(struct punching *g, const struct punch_action *a)
     case PUNCH_OPEN:
         open_some(g, a);
         return true;
-    case PUNCH_CONNECT:
-        punch_lost(g->machine, a->socket, clock_now_us());
-        return true;
     case PUNCH_PROVEN:
         tcpways_enough(g->remote, g->role);
-        if (g->role == PUNCHING_CALLER)
+        if (g->role == PUNCHING_CALLER || chooses(g->remote))
             proven(g, &a->path);
         return true;
     case PUNCH_DONE:
         return true;
     case PUNCH_FAILED:
         failed(g, a->reason);
+        hope = hope_after(g, a->reason);
         machine_end(g);
+        loop_timer(&g->remote->peerd->loop, &g->timer, IN_VAIN_MS);
         if (g->role == PUNCHING_CALLER)
-            path_not_found(g->remote, a->reason == PUNCH_BOTH_SYMMETRIC);
+            path_not_found(g->remote, hope);
         return false;
     }
     return true;
@@ -128,33 +154,52 @@ static void run(struct punching *g)
             return;
     if (!g->machine)
         return;
-    uint64_t now = clock_now_us(), next = punch_next(g->machine), ms = clock_now_ms();
-    if (ms >= g->end_ms) {
+    uint64_t end_us = g->end_ms * 1000, next_us = punch_next(g->machine);
+    if (clock_now_us() >= end_us)
         machine_end(g);
-        return;
-    }
-    uint64_t wait = next == UINT64_MAX ? g->end_ms - ms : next > now ? (next - now) / 1000 : 0;
-    loop_timer(&g->remote->peerd->loop, &g->timer, wait < g->end_ms - ms ? wait : g->end_ms - ms);
+    else
+        alarm_set(&g->alarm, 1000 * (next_us < end_us ? next_us : end_us));
+}
+
+static void alarm_rings(struct alarm *a)
+{
+    run(container_of(a, struct punching, alarm));
+}
+
+/* Nothing by TCP either, and nothing more is tried for now. */
+static void in_vain(const struct punching *g)
+{
+    if (g->remote->session && !path_is_direct(g->remote))
+        punching_worked(g->remote, g->role, TECHNIQUE_RELAY);
 }
 
 static void timer_fired(struct timer *t)
 {
-    run(container_of(t, struct punching, timer));
+    in_vain(container_of(t, struct punching, timer));
 }
 
 void punchings_init(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
-        r->punchings[i] = (struct punching){.remote = r, .role = i, .timer.fire = timer_fired};
+        r->punchings[i] = (struct punching){
+            .remote = r, .role = i, .alarm.fd = -EBADF, .timer.fire = timer_fired};
 }
 
 void punchings_done(struct remote *r)
 {
-    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++) {
         machine_end(&r->punchings[i]);
+        loop_untimer(&r->punchings[i].timer);
+    }
     tcpways_close(r);
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         sockets_close(&r->peerd->net, r, i, 0);
+}
+
+void punchings_forget(struct remote *r)
+{
+    for (unsigned i = 0; i < PUNCHING_ROLES; i++)
+        r->punchings[i].reason = PUNCH_NO_REASON;
 }
 
 void punching_own(struct remote *r, unsigned role, uint64_t call,
@@ -221,28 +266,43 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
     if (g->theirs.filtering < NAT_FILTERING_END)
         c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
+    c->ports_spent = guess_spent(&g->remote->peerd->net.guesses_spent, clock_now_us());
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 
-void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us)
+static struct punch *machine_new(struct punching *g, const struct punch_config *c)
+{
+    struct punch *machine = punch_new(c);
+    if (machine && alarm_init(&g->alarm, &g->remote->peerd->loop, alarm_rings) == 0)
+        return machine;
+    punch_free(machine);
+    return NULL;
+}
+
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
+                    enum technique hint)
 {
     struct punching *g = &r->punchings[role];
-    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON};
+    struct punch_config c = {.again = g->reason != PUNCH_NO_REASON, .hint = hint};
     if (!g->known)
         return;
+    loop_untimer(&g->timer);
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     config_fill(g, &c, seen);
+    if (hint != TECHNIQUE_UNKNOWN)
+        trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
     c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
-    g->machine = punch_new(&c);
+    g->machine = machine_new(g, &c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
     tcpways_connect(r, role, &g->theirs, wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     if (!g->machine)
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
               c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    attempt_checks(r, role);
     run(g);
 }
 

@@ -6,6 +6,7 @@
 #include "loop/loop.h"
 #include "peerd/greetings.h"
 #include "punch/punch.h"
+#include "session/alarm.h"
 #include "wire/offer.h"
 
 enum { PUNCHING_CALLER, PUNCHING_CALLEE, PUNCHING_ROLES };
@@ -21,8 +22,9 @@ struct punching {
     uint8_t secret[OFFER_SECRET]; /* of our offer for this call */
     struct offer theirs;          /* the other side's */
     bool known;                   /* it has come */
-    struct timer timer;
-    uint64_t end_ms; /* when it is over for good */
+    struct alarm alarm;           /* with the machine: both sides are to fire at once */
+    struct timer timer;           /* after the machine: until nothing more can come of it */
+    uint64_t end_ms;              /* when it is over for good */
     struct remote *remote;
     unsigned role;
     enum punch_reason reason;   /* why it failed last */
@@ -32,12 +34,18 @@ struct punching {
 
 void punchings_init(struct remote *r);
 void punchings_done(struct remote *r);
+/* Failures were those of another network. */
+void punchings_forget(struct remote *r);
 /* Our own offer's secret for a call, and the other side's offer. */
 void punching_own(struct remote *r, unsigned role, uint64_t call,
                   const uint8_t secret[OFFER_SECRET]);
 void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o);
-/* To be fired so long from now; the other side is seen there (len 0: not known). */
-void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us);
+/* To be fired so long from now; the other side is seen there (len 0: not known). The hint is the
+ * server's, of what worked between such NATs. */
+void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
+                    enum technique hint);
+/* The checks of this call have proven a path by this technique: the server learns it. */
+void punching_worked(struct remote *r, unsigned role, enum technique technique);
 /* A datagram that came to the socket of this number. Says whether it was a check of this peer's. */
 bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
                     const void *bytes, size_t n);

@@ -18,7 +18,6 @@
 #define PING_MS  2000
 #define STALL_MS 4000
 #define GONE_MS  10000
-#define CALM_MS  15000
 
 struct remote *remote_find(struct peerd *p, const struct key *key)
 {
@@ -106,6 +105,7 @@ void remote_free(struct remote *r)
     channels_close(r);
     offerings_done(r);
     punchings_done(r);
+    attempts_done(&r->attempts);
     path_done(r);
     nearby_done(r);
     list_remove(&r->link);
@@ -248,7 +248,7 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     if (!r->session && !r->channel && r->path.count > 0) {
         connect_over(r, &r->path.tries[0].path, "directly");
     }
-    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us);
+    punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us, a->hint);
     offering_renew(r);
 }
 
@@ -447,7 +447,8 @@ static bool is_gone(struct remote *r, const struct session_stats *s, uint64_t no
         r->packets_in = s->quic.packets_in;
         r->heard_ms = now;
     }
-    session_keep_alive(r->session, s->streams > 0 ? PING_MS : CALM_MS);
+    session_keep_alive(r->session,
+                       s->streams > 0 ? PING_MS : keeping_interval_ms(&r->peerd->net.keeping));
     /* Its relay may be what is gone: another one, perhaps of another server. */
     if (now - r->heard_ms > STALL_MS && session_is_client(r->session) && !path_is_direct(r))
         remote_recall(r);

@@ -2,6 +2,7 @@
 /* Another peer: one that is dialled, or that dials us. */
 
 #include "keys/known.h"
+#include "peerd/attempt.h"
 #include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/offering.h"
@@ -26,6 +27,7 @@ struct remote {
     struct near near; /* ways that need no server */
     struct punching punchings[PUNCHING_ROLES];
     struct offering offerings[PUNCHING_ROLES];
+    struct attempts attempts;
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
     unsigned calls;                /* since then */

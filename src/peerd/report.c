@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "peerd/forward.h"
 #include "peerd/peerd.h"
+#include "peerd/report-path.h"
 
 static char *text_of(json_t *j)
 {
@@ -70,12 +71,21 @@ static json_t *remote_json(struct remote *r)
     return j;
 }
 
+static json_t *keeping_json(const struct keeping *k)
+{
+    return json_pack("{s:s, s:i, s:i, s:s, s:i}", "state", keeping_word(k), "alive_ms",
+                     (int)k->result.alive_ms, "dead_ms", (int)k->result.dead_ms, "inbound",
+                     lifetime_inbound_word(k->result.inbound), "interval_ms",
+                     (int)keeping_interval_ms(k));
+}
+
 char *report_peers(struct peerd *p)
 {
     json_t *list = json_array();
     list_for_each(r, &p->remotes, struct remote, link)(void)
         json_array_append_new(list, remote_json(r));
-    return text_of(json_pack("{s:o}", "peers", list));
+    return text_of(
+        json_pack("{s:o, s:o}", "peers", list, "keeping", keeping_json(&p->net.keeping)));
 }
 
 static json_t *allowed_json(const struct state *s, const char *service)
@@ -170,12 +180,19 @@ char *report_status(struct peerd *p)
     char key[KEY_TEXT_MAX];
     endpoint_stat(p->net.endpoint, &s);
     return text_of(json_pack(
-        "{s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:{s:i, s:i, s:I, s:I, s:I, s:I}}", "pid",
+        "{s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I, s:I, s:I, s:I}}", "pid",
         (int)getpid(), "key", key_format(&p->id.key, key), "port", (int)p->net.udp.port,
         "uptime_ms", (json_int_t)(clock_now_ms() - p->started_ms), "servers", servers_json(&p->net),
-        "forwards", forwards_json(p), "tcp", tcp_json(&p->net.tcpways), "sessions", "count",
-        (int)s.sessions, "streams", (int)s.streams, "held", (json_int_t)s.held, "dialled",
-        (json_int_t)s.dialled, "opened", (json_int_t)s.opened, "refused", (json_int_t)s.refused));
+        "forwards", forwards_json(p), "here", report_here(p), "tcp", tcp_json(&p->net.tcpways),
+        "keeping", keeping_json(&p->net.keeping), "sessions", "count", (int)s.sessions, "streams",
+        (int)s.streams, "held", (json_int_t)s.held, "dialled", (json_int_t)s.dialled, "opened",
+        (json_int_t)s.opened, "refused", (json_int_t)s.refused));
+}
+
+char *report_network(struct peerd *p)
+{
+    return text_of(json_pack("{s:o, s:o, s:o}", "servers", servers_json(&p->net), "here",
+                             report_here(p), "advice", report_advice(p, NULL)));
 }
 
 static json_t *trail_json(const struct trail *t, uint64_t begun_ms)
@@ -209,9 +226,16 @@ char *report_why(struct peerd *p, const struct dial *d, int err, const char *sen
     json_t *j = json_pack("{s:b, s:s, s:s, s:s, s:o, s:o}", "works", err == 0, "sentence", sentence,
                           "name", d->target.name, "service", d->target.service, "servers",
                           servers_json(&p->net), "steps", trail_json(&d->trail, d->begun_ms));
+    (void)json_object_set_new(j, "here", report_here(p));
     struct remote *r = remote_find(p, &d->target.key);
+    if (r)
+        (void)json_object_set_new(j, "attempts", report_attempts(r));
+    (void)json_object_set_new(j, "advice", report_advice(p, r));
     if (!r)
         return text_of(j);
+    json_t *there = report_there(r);
+    if (there)
+        (void)json_object_set_new(j, "there", there);
     (void)json_object_set_new(j, "key", json_string(key_format(&r->key, key)));
     (void)json_object_set_new(j, "peer", trail_json(&r->trail, d->begun_ms));
     (void)json_object_set_new(j, "tries", tries_json(&r->path));

@@ -210,3 +210,16 @@ void udp_send_ttl(struct udp *u, const struct addr *to, const void *bytes, size_
     if (ttl)
         option(u->fd, IPPROTO_IP, IP_TTL, -1);
 }
+
+int udp_own_address(const struct addr *to, struct addr *ret_own)
+{
+    struct sockaddr_in6 name;
+    socklen_t len = sizeof name;
+    CLEANUP_FD int fd = socket(to->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, &to->sa, to->len) < 0 ||
+        getsockname(fd, (struct sockaddr *)&name, &len) < 0)
+        return -errno;
+    *ret_own = addr_from((struct sockaddr *)&name, len);
+    addr_set_port(ret_own, 0);
+    return 0;
+}

@@ -27,6 +27,8 @@ struct udp {
 /* Port 0: any. With input, ctx and loop set. */
 int udp_open(struct udp *u, uint16_t port) WARN_UNUSED;
 void udp_close(struct udp *u);
+/* The address that the kernel would use on the way there; port 0. */
+int udp_own_address(const struct addr *to, struct addr *ret_own) WARN_UNUSED;
 /* n bytes in datagrams of `segment` bytes; segment >= n: one. What the kernel does not take at once
  * is lost, as datagrams are. */
 void udp_send(struct udp *u, const struct addr *to, const void *bytes, size_t n, size_t segment);

@@ -10,8 +10,6 @@ static bool is_better(const struct punch *p, const struct pair *pair)
 {
     if (!p->has_best)
         return true;
-    if (pair->transport != p->best.transport)
-        return pair->transport == CANDIDATE_UDP;
     if (pair->rtt_us < p->best.rtt_us - p->best.rtt_us / 5)
         return true;
     return pair->priority > p->best_priority && pair->rtt_us <= p->best.rtt_us + p->best.rtt_us / 5;
@@ -20,9 +18,8 @@ static bool is_better(const struct punch *p, const struct pair *pair)
 /* What the peer guesses at our address counts as much as what we do at its. */
 static enum technique technique_of(const struct punch *p, const struct pair *pair)
 {
-    if (pair->transport == CANDIDATE_TCP)
-        return TECHNIQUE_TCP;
-    if (pair->kind == CANDIDATE_MAPPED)
+    bool came = pair->kind == CANDIDATE_PEER_REFLEXIVE && p->plan == GUESS_HOPELESS;
+    if (pair->kind == CANDIDATE_MAPPED || (came && machine_has_mapped(&p->c.local)))
         return TECHNIQUE_MAPPED;
     bool seen = candidate_same_ip(&pair->to, &p->c.peer_seen);
     bool opened = p->plan == GUESS_SOCKETS && p->next_socket > 1;
@@ -48,8 +45,8 @@ static void pair_proven(struct punch *p, struct pair *pair, uint64_t now_us, uin
     }
     p->has_best = true;
     p->best_priority = pair->priority;
-    p->best = (struct punch_path){pair->socket, pair->transport, pair->kind,
-                                  pair->to,     pair->rtt_us,    technique_of(p, pair)};
+    p->best = (struct punch_path){pair->socket, pair->kind, pair->to, pair->rtt_us,
+                                  technique_of(p, pair)};
     struct punch_action *a = machine_queue(p, PUNCH_PROVEN);
     if (a)
         a->path = p->best;
@@ -123,6 +120,13 @@ static bool tag_is_right(const struct punch *p, const void *bytes, const struct 
     for (size_t i = 0; i < PROBE_TAG; i++)
         differs |= tag[i] ^ probe->tag[i];
     return differs == 0;
+}
+
+void punch_lost(struct punch *p, unsigned socket)
+{
+    struct pair *pair = pairs_of_socket(&p->pairs, socket);
+    if (pair && socket > 0)
+        pair->state = PAIR_LOST;
 }
 
 int punch_input(struct punch *p, unsigned socket, const struct addr *from, struct str bytes,

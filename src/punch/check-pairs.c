@@ -3,7 +3,6 @@
 #include "punch/machine.h"
 
 #define LOCKSTEP_HOLD_US 150000u /* other pairs would take ports out of the sequence */
-#define TCP_PROBES       4
 
 static uint64_t pair_priority(const struct punch *p, enum candidate_kind kind,
                               const struct addr *to, uint32_t theirs)
@@ -33,11 +32,10 @@ struct pair *machine_learn(struct punch *p, unsigned socket, const struct addr *
     return machine_pair(p, socket, CANDIDATE_PEER_REFLEXIVE, from);
 }
 
-static bool has_family(const struct candidates *list, int family,
-                       enum candidate_transport transport)
+static bool has_family(const struct candidates *list, int family)
 {
     for (size_t i = 0; i < list->count; i++)
-        if (list->at[i].addr.sa.sa_family == family && list->at[i].transport == transport)
+        if (list->at[i].addr.sa.sa_family == family && list->at[i].transport == CANDIDATE_UDP)
             return true;
     return false;
 }
@@ -46,18 +44,11 @@ static bool has_family(const struct candidates *list, int family,
  * reflexive candidate to its base), so there is a pair for each of the peer's candidates. */
 static void pair_with_remote(struct punch *p, const struct candidate *c)
 {
-    if (!has_family(&p->c.local, c->addr.sa.sa_family, c->transport))
+    if (c->transport != CANDIDATE_UDP || !has_family(&p->c.local, c->addr.sa.sa_family))
         return;
-    bool tcp = c->transport == CANDIDATE_TCP;
-    if (!tcp && p->c.own.mapping == NAT_MAPPING_BLOCKED)
-        return;
-    struct pair *pair = pairs_add(&p->pairs, tcp ? p->next_socket++ : 0, c->kind, &c->addr);
-    if (!pair)
-        return;
-    pair->priority = pair_priority(p, c->kind, &c->addr, c->priority);
-    pair->transport = (uint8_t)c->transport;
-    pair->state = tcp ? PAIR_CONNECTING : PAIR_TRYING;
-    pair->limit = tcp ? TCP_PROBES : PUNCH_PROBES_MAX;
+    struct pair *pair = pairs_add(&p->pairs, 0, c->kind, &c->addr);
+    if (pair)
+        pair->priority = pair_priority(p, c->kind, &c->addr, c->priority);
 }
 
 /* What is public goes first: those two sides have to send at the same moment, and a counting NAT
@@ -104,7 +95,8 @@ void machine_pair_all(struct punch *p)
     if (p->plan == GUESS_PREDICT || p->plan == GUESS_LOCKSTEP)
         pair_with_predictions(p);
     size_t predicted = p->pairs.count;
-    pair_with_candidates(p);
+    if (p->c.own.mapping != NAT_MAPPING_BLOCKED)
+        pair_with_candidates(p);
     for (size_t i = 0; i < p->pairs.count; i++) {
         struct pair *pair = &p->pairs.at[i];
         bool hold = p->plan == GUESS_LOCKSTEP && i >= predicted && pair->to.sa.sa_family == AF_INET;

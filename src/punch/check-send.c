@@ -126,9 +126,9 @@ static unsigned opener_ttl(const struct punch *p, const struct pair *pair)
 /* Whoever lists somebody else's address as its own makes us send little there. */
 static bool address_is_spent(const struct punch *p, const struct pair *pair)
 {
-    bool heard;
-    unsigned sent = pairs_sent_to_ip(&p->pairs, &pair->to, &heard);
-    return sent >= PUNCH_PROBES_IP && !heard && !candidate_same_ip(&pair->to, &p->c.peer_seen);
+    bool answered;
+    unsigned sent = pairs_sent_to_ip(&p->pairs, &pair->to, &answered);
+    return sent >= PUNCH_PROBES_IP && !answered && !candidate_same_ip(&pair->to, &p->c.peer_seen);
 }
 
 static uint64_t pause_us(const struct punch *p, const struct pair *pair, unsigned ttl)
@@ -141,13 +141,6 @@ static uint64_t pause_us(const struct punch *p, const struct pair *pair, unsigne
 bool machine_probe(struct punch *p, struct pair *pair, uint64_t now_us,
                    struct punch_action *ret_action)
 {
-    if (pair->state == PAIR_CONNECTING) {
-        *ret_action = (struct punch_action){.type = PUNCH_CONNECT, .socket = pair->socket};
-        ret_action->to = pair->to;
-        pair->due_us = UINT64_MAX;
-        pair->tries++;
-        return true;
-    }
     if (address_is_spent(p, pair)) {
         pair->state = PAIR_LOST;
         return false;

@@ -38,9 +38,20 @@ static bool is_hopeless(const struct punch *p)
            !has_open_way(&p->c.remote);
 }
 
+/* Either side's port that a router keeps open needs no guess at the other's. */
+bool machine_has_mapped(const struct candidates *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->at[i].kind == CANDIDATE_MAPPED && list->at[i].transport == CANDIDATE_UDP)
+            return true;
+    return false;
+}
+
 /* Two peers that have heard the same take the same time for what needs no guess. */
 static uint64_t guess_delay_us(const struct punch *p)
 {
+    if (machine_has_mapped(&p->c.local) || machine_has_mapped(&p->c.remote))
+        return GUESS_DELAY_LONG_US;
     if (p->c.again || p->c.hint == TECHNIQUE_GUESSED)
         return 0;
     bool needless = p->c.hint == TECHNIQUE_PLAIN || p->c.hint == TECHNIQUE_CAREFUL ||
@@ -225,7 +236,7 @@ size_t punch_tried(const struct punch *p, struct punch_tried *ret_tried, size_t 
         const struct pair *pair = &p->pairs.at[i];
         if (pair->kind == CANDIDATE_GUESSED && pair->state != PAIR_PROVEN)
             continue;
-        struct candidate c = {pair->kind, pair->transport, pair->to,
+        struct candidate c = {pair->kind, CANDIDATE_UDP, pair->to,
                               (uint32_t)(pair->priority >> 32)};
         ret_tried[count++] =
             (struct punch_tried){c, pair->sent, pair->heard, pair->state == PAIR_PROVEN};

@@ -56,6 +56,9 @@ bool machine_probe(struct punch *p, struct pair *pair, uint64_t now_us,
 /* A probe to the next port that is guessed. */
 void machine_guess(struct punch *p, uint64_t now_us, struct punch_action *ret_action);
 
+/* check.c: a UDP port that a router was asked to map. */
+bool machine_has_mapped(const struct candidates *list);
+
 /* It opens more carefully than others, and looks farther ahead. */
 bool machine_is_careful(const struct punch *p);
 

@@ -15,7 +15,6 @@ struct pair *pairs_add(struct pairs *ps, unsigned socket, enum candidate_kind ki
     struct pair *p = &ps->at[ps->count++];
     *p = (struct pair){.to = *to, .due_us = UINT64_MAX, .socket = (uint16_t)socket};
     p->kind = (uint8_t)kind;
-    p->transport = CANDIDATE_UDP;
     p->limit = PUNCH_PROBES_MAX;
     return p;
 }
@@ -45,15 +44,15 @@ uint64_t pair_pause_us(const struct pair *p)
     return pause_us < PAUSE_LAST_US ? pause_us : PAUSE_LAST_US;
 }
 
-unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_heard)
+unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_answered)
 {
     unsigned sent = 0;
-    *ret_heard = false;
+    *ret_answered = false;
     for (size_t i = 0; i < ps->count; i++) {
         if (!candidate_same_ip(&ps->at[i].to, a))
             continue;
         sent += ps->at[i].sent;
-        *ret_heard = *ret_heard || ps->at[i].heard > 0;
+        *ret_answered = *ret_answered || ps->at[i].state == PAIR_PROVEN;
     }
     return sent;
 }

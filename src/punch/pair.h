@@ -10,12 +10,7 @@
  * middle, and when it has. */
 #define PAIR_SOCKET_PROBES 3
 
-enum pair_state {
-    PAIR_TRYING,
-    PAIR_CONNECTING, /* TCP */
-    PAIR_PROVEN,
-    PAIR_LOST
-};
+enum pair_state { PAIR_TRYING, PAIR_PROVEN, PAIR_LOST };
 
 struct pair {
     struct addr to;
@@ -24,9 +19,9 @@ struct pair {
     uint32_t rtt_us;
     uint16_t socket;
     uint16_t heard;
-    uint8_t sent, limit, tries;
-    uint8_t before;                 /* of `sent`: until the peer was heard */
-    uint8_t kind, transport, state; /* enum candidate_kind, candidate_transport, pair_state */
+    uint8_t sent, limit;
+    uint8_t before;      /* of `sent`: until the peer was heard */
+    uint8_t kind, state; /* enum candidate_kind, pair_state */
 };
 
 struct pairs {
@@ -44,6 +39,7 @@ struct pair *pairs_of_socket(struct pairs *ps, unsigned socket);
  * again when the peer is heard for the first time. */
 uint64_t pair_pause_us(const struct pair *p);
 
-/* Probes that went to this address, whatever the port, and whether anything authentic came back. */
-unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_heard);
+/* Probes that went to this address, whatever the port, and whether any of them was answered. What
+ * only comes from there may have been sent by somebody else. */
+unsigned pairs_sent_to_ip(const struct pairs *ps, const struct addr *a, bool *ret_answered);
 size_t pairs_count_kind(const struct pairs *ps, enum candidate_kind kind);

@@ -164,6 +164,12 @@ int portmap_input(struct portmap *m, struct str bytes, uint64_t now_us)
     return 0;
 }
 
+void portmap_renew(struct portmap *m, uint64_t now_us)
+{
+    if (m->tries == 0 && !m->closing)
+        ask_anew(m, m->version, now_us);
+}
+
 void portmap_close(struct portmap *m, uint64_t now_us)
 {
     bool has = m->state == PORTMAP_MAPPED || m->state == PORTMAP_USELESS;

@@ -47,6 +47,9 @@ uint64_t portmap_next(const struct portmap *m);
 /* What came from the gateway's address, and from nowhere else. -EBADMSG, -ENOENT: not about this.
  */
 int portmap_input(struct portmap *m, struct str bytes, uint64_t now_us) WARN_UNUSED;
+/* Asks again soon: the router may have forgotten it. What is mapped stays until it says otherwise.
+ */
+void portmap_renew(struct portmap *m, uint64_t now_us);
 /* Gives the mapping back: one more packet. */
 void portmap_close(struct portmap *m, uint64_t now_us);
 

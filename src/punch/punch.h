@@ -1,6 +1,6 @@
 #pragma once
-/* The connectivity-check machine: finds a path between two peers that were introduced to each
- * other. It has no sockets, no clock and no randomness of its own: time and packets come in,
+/* The connectivity-check machine: finds a path over UDP between two peers that were introduced to
+ * each other. It has no sockets, no clock and no randomness of its own: time and packets come in,
  * actions go out.
  *
  *     punch_new()                     with what the introduction told
@@ -29,7 +29,6 @@
 #define PUNCH_AGAIN_US    2500000u
 #define PUNCH_BRIEF_US    1000000u
 #define PUNCH_HOPELESS_US 700000u
-#define PUNCH_TCP_TRIES   10
 
 /* The tag of a probe: a keyed hash, for instance siphash128() or keyed BLAKE2b of 16 bytes. */
 typedef void punch_mac(const uint8_t key[PUNCH_KEY], const void *bytes, size_t n,
@@ -57,7 +56,6 @@ struct punch_config {
 
 struct punch_path {
     unsigned socket;
-    enum candidate_transport transport;
     enum candidate_kind kind;
     struct addr remote;
     uint32_t rtt_us;
@@ -77,14 +75,12 @@ enum punch_reason {
 const char *punch_reason_sentence(enum punch_reason reason);
 
 enum punch_action_type {
-    PUNCH_SEND, /* bytes from socket to `to`, with ttl unless 0; over TCP: into that connection */
-    PUNCH_OPEN, /* UDP sockets with the numbers socket to socket + count - 1, each of its own port
-                 */
-    PUNCH_CONNECT, /* TCP from the port of socket 0 to `to`; `socket` is its number if it connects
-                    */
-    PUNCH_PROVEN,  /* path works in both directions; the later one is the better */
-    PUNCH_DONE,    /* no better one will come */
-    PUNCH_FAILED   /* reason; the next try needs a fresh socket and a new introduction */
+    PUNCH_SEND,   /* bytes from socket to `to`, with ttl unless 0 */
+    PUNCH_OPEN,   /* UDP sockets with the numbers socket to socket + count - 1, each of its own port
+                   */
+    PUNCH_PROVEN, /* path works in both directions; the later one is the better */
+    PUNCH_DONE,   /* no better one will come */
+    PUNCH_FAILED  /* reason; the next try needs a fresh socket and a new introduction */
 };
 
 struct punch_action {
@@ -110,13 +106,8 @@ uint64_t punch_next(const struct punch *p);
  * (not made by the peer): nothing has changed then. */
 int punch_input(struct punch *p, unsigned socket, const struct addr *from, struct str bytes,
                 uint64_t now_us) WARN_UNUSED;
-/* A socket of PUNCH_OPEN could not be had, a connection of PUNCH_CONNECT was refused or timed out.
- */
-void punch_lost(struct punch *p, unsigned socket, uint64_t now_us);
-/* A connection of PUNCH_CONNECT stands. */
-void punch_connected(struct punch *p, unsigned socket, uint64_t now_us);
-/* Somebody connected to the port of socket 0; the number it has from now on, or -EMFILE. */
-int punch_accepted(struct punch *p, const struct addr *from, uint64_t now_us) WARN_UNUSED;
+/* A socket of PUNCH_OPEN could not be had. */
+void punch_lost(struct punch *p, unsigned socket);
 
 enum guess_plan punch_plan(const struct punch *p);
 const struct punch_path *punch_best(const struct punch *p); /* NULL: none is proven */

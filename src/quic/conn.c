@@ -12,6 +12,9 @@
 #define CONN_WINDOW       (1u << 20)
 #define CONN_WINDOW_MAX   (24u << 20)
 #define SHAKE_MS          10000
+/* RFC 9002 6.2.2: 333 ms when nothing is known. Peers are not that far apart, and a lost first
+ * packet would cost a second. */
+#define FIRST_RTT_MS 100
 /* Connection IDs that the peer may have to its choice: one for each path that is tried. */
 #define SPARE_CIDS 8
 
@@ -26,6 +29,7 @@ void conn_settings(struct quic_conn *c, ngtcp2_settings *ret_settings,
     s->max_tx_udp_payload_size = QUIC_PACKET_MAX;
     s->max_window = CONN_WINDOW_MAX;
     s->max_stream_window = STREAM_WINDOW_MAX;
+    s->initial_rtt = FIRST_RTT_MS * NGTCP2_MILLISECONDS;
     s->handshake_timeout = SHAKE_MS * NGTCP2_MILLISECONDS;
     ngtcp2_transport_params_default(p);
     p->initial_max_streams_bidi = QUIC_STREAMS_MAX;
@@ -311,6 +315,14 @@ void quic_keep_alive(struct quic_conn *c, uint64_t after_ms)
     quic_write(c);
 }
 
+void quic_ping(struct quic_conn *c)
+{
+    if (!c->lib || !c->confirmed || c->phase == CONN_DOOMED)
+        return;
+    c->ping_due = true;
+    quic_write(c);
+}
+
 static int move_now(struct quic_conn *c, const struct quic_path *path, bool at_once)
 {
     ngtcp2_path_storage lib_path;
@@ -359,5 +371,6 @@ void quic_stat(const struct quic_conn *c, struct quic_stats *ret_stats)
     ret_stats->min_rtt_us = sampled ? stat.min_rtt / 1000 : 0;
     ret_stats->cwnd = stat.cwnd;
     ret_stats->in_flight = stat.bytes_in_flight;
+    ret_stats->unanswered = (unsigned)stat.pto_count;
     ret_stats->packet_size = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->lib);
 }

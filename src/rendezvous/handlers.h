@@ -21,6 +21,7 @@ enum rdv_reason handle_name(struct rdv *r, struct request *q, struct rdvmsg *ans
 enum rdv_reason handle_allow(struct rdv *r, struct request *q, struct rdvmsg *answer);
 enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *answer);
 enum rdv_reason handle_answer(struct rdv *r, struct request *q, struct rdvmsg *answer);
+enum rdv_reason handle_worked(struct rdv *r, struct request *q, struct rdvmsg *answer);
 enum rdv_reason handle_open(struct rdv *r, struct request *q, struct rdvmsg *answer);
 
 /* Answers with a cookie instead. */

@@ -1,15 +1,23 @@
-/* ALLOW, CALL, ANSWER and OPEN: how two peers that are registered get to know of each other. Each
- * message has its answer, and CALL and ANSWER send another one to the other peer. The server keeps
- * no timers for calls: a caller that hears nothing calls again, and that invites again.
+/* ALLOW, CALL, ANSWER, OPEN and WORKED: how two peers that are registered get to know of each
+ * other. Each message has its answer, and CALL and ANSWER send another one to the other peer. The
+ * server keeps no timers for calls: a caller that hears nothing calls again, and that invites
+ * again.
  *
  * Whoever shows a token has proven its key and its address. A callee hears of nobody whom it has
  * not allowed. */
 #include "rendezvous/handlers.h"
+#include "rendezvous/instant.h"
 
-/* Both are to fire at once, this long after the slower one has heard of it. */
-#define SLACK_US 20000
-/* Two peers that say that they are further from here are not waited for. */
-#define RTT_MAX_US 2000000
+static void count(uint64_t *counter)
+{
+    __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+/* Of another server, for a peer of its own. */
+static bool is_elsewhere(const struct request *q)
+{
+    return q->in->via.thread == PLACE_ELSEWHERE;
+}
 
 static enum rdv_reason token_check(const struct rdv *r, struct request *q)
 {
@@ -24,7 +32,7 @@ static enum rdv_reason token_check(const struct rdv *r, struct request *q)
  * asks for its peer it has checked. */
 static enum rdv_reason call_check(struct rdv *r, struct request *q)
 {
-    if (q->in->via.thread == PLACE_ELSEWHERE)
+    if (is_elsewhere(q))
         return RDV_OK;
     enum rdv_reason reason = token_check(r, q);
     if (reason != RDV_OK)
@@ -67,8 +75,7 @@ static void push(struct rdv *r, const struct place *to, const uint8_t key[RDVMSG
         r->push.to = *to;
         r->push.n = (size_t)n;
     }
-    __atomic_store_n(&r->counters.pushed[m->type], r->counters.pushed[m->type] + 1,
-                     __ATOMIC_RELAXED);
+    count(&r->counters.pushed[m->type]);
 }
 
 enum rdv_reason handle_allow(struct rdv *r, struct request *q, struct rdvmsg *answer)
@@ -116,13 +123,13 @@ enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *ans
                            .callee = m->peer,
                            .call = m->call,
                            .from = place_make(&q->in->from, &q->in->via),
-                           .rtt_us = m->rtt_us};
+                           .rtt_us = m->rtt_us,
+                           .print = m->print};
     struct relay_ends ends;
-    bool from_elsewhere = place_is_elsewhere(&c.from);
     enum rdv_reason reason = call_check(r, q);
     if (reason == RDV_OK)
         reason = access_check(r, q, &c.to);
-    if (reason == RDV_NOT_REGISTERED && r->redis && !from_elsewhere)
+    if (reason == RDV_NOT_REGISTERED && r->redis && !is_elsewhere(q))
         return job_post(r, q);
     if (reason == RDV_OK)
         reason = relay_call(r->shared->relay, &c, q->now_s, &ends);
@@ -133,42 +140,81 @@ enum rdv_reason handle_call(struct rdv *r, struct request *q, struct rdvmsg *ans
     answer->call = m->call;
     answer->channel = ends.channel[RELAY_CALLER];
     memcpy(answer->ticket, ends.ticket[RELAY_CALLER], sizeof answer->ticket);
-    answer->relay = from_elsewhere ? r->shared->relay_addr : (struct addr){.len = 0};
+    answer->relay = is_elsewhere(q) ? r->shared->relay_addr : (struct addr){.len = 0};
     return RDV_OK;
 }
 
-static uint32_t rtt_cut(uint32_t rtt_us)
+/* The caller hears of it through another server: what it said of its round trip has that one's way
+ * to Redis in it, and ours comes in here. */
+static struct instant instant_of(const struct rdv *r, const struct relay_asked *caller,
+                                 const struct rdvmsg *m)
 {
-    return rtt_us < RTT_MAX_US ? rtt_us : RTT_MAX_US;
+    uint32_t rtt_us = caller->rtt_us;
+    if (place_is_elsewhere(&caller->at))
+        rtt_us = instant_through(rtt_us, redis_hop_us(r->redis));
+    return instant_pick(rtt_us, m->rtt_us);
+}
+
+static enum technique hint_of(const struct rdv *r, const struct relay_asked *caller,
+                              const struct request *q)
+{
+    const struct nat_print prints[RELAY_SIDES] = {caller->print, q->m->print};
+    return learned_hint(r->shared->learned, prints, q->m->call, q->now_s);
 }
 
 enum rdv_reason handle_answer(struct rdv *r, struct request *q, struct rdvmsg *answer)
 {
     const struct rdvmsg *m = q->m;
-    const struct relay_call c = {.caller = m->peer, .callee = m->key, .call = m->call};
-    struct place caller, here = place_make(&q->in->from, &q->in->via);
-    uint32_t caller_us = 0;
+    const struct relay_call c = {
+        .caller = m->peer, .callee = m->key, .call = m->call, .print = m->print};
+    struct place here = place_make(&q->in->from, &q->in->via);
+    struct relay_asked caller;
     enum rdv_reason reason = call_check(r, q);
     if (reason == RDV_OK)
-        reason = relay_answer(r->shared->relay, &c, m->reason, &caller, &caller_us);
+        reason = relay_answer(r->shared->relay, &c, m->reason, &caller);
     if (reason != RDV_OK)
         return reason;
-    caller_us = rtt_cut(caller_us);
-    uint32_t callee_us = rtt_cut(m->rtt_us);
-    uint32_t fire_us = (caller_us > callee_us ? caller_us : callee_us) / 2 + SLACK_US;
+    struct instant at = instant_of(r, &caller, m);
+    uint8_t hint = m->reason == RDV_OK ? (uint8_t)hint_of(r, &caller, q) : TECHNIQUE_UNKNOWN;
     struct rdvmsg to_caller = {.type = RDVMSG_ANSWERED,
                                .transaction = m->transaction,
                                .call = m->call,
                                .reason = m->reason,
-                               .wait_us = fire_us - caller_us / 2,
+                               .wait_us = at.caller_wait_us,
+                               .technique = hint,
                                .addr = seen_at(&here),
                                .offer = m->offer};
     memcpy(to_caller.peer, m->key, sizeof to_caller.peer);
-    push(r, &caller, c.caller, &to_caller);
+    push(r, &caller.at, c.caller, &to_caller);
     answer->type = RDVMSG_START;
     answer->call = m->call;
-    answer->wait_us = fire_us - callee_us / 2;
-    answer->addr = seen_at(&caller);
+    answer->wait_us = at.callee_wait_us;
+    answer->technique = hint;
+    answer->addr = seen_at(&caller.at);
+    return RDV_OK;
+}
+
+/* Has no answer but an error: it is not sent twice. A caller can say it once for each of its calls
+ * and techniques. */
+enum rdv_reason handle_worked(struct rdv *r, struct request *q, struct rdvmsg *answer)
+{
+    const struct rdvmsg *m = q->m;
+    const struct relay_call c = {.caller = m->key, .callee = m->peer, .call = m->call};
+    struct relay_worked w;
+    (void)answer;
+    if (m->technique == TECHNIQUE_UNKNOWN || m->technique >= TECHNIQUE_END)
+        return RDV_BAD_MESSAGE;
+    enum rdv_reason reason = call_check(r, q);
+    if (reason == RDV_OK)
+        reason = relay_worked(r->shared->relay, &c, m->technique, &w);
+    if (reason == RDV_UNKNOWN_CALL && r->redis && !is_elsewhere(q))
+        return job_post(r, q);
+    if (reason != RDV_OK || w.again)
+        return reason;
+    const struct learned_report report = {
+        {w.prints[0], w.prints[1]}, m->call, m->technique, &q->in->from};
+    (void)learned_count(r->shared->learned, &report, q->now_s);
+    count(&r->counters.worked[m->technique]);
     return RDV_OK;
 }
 

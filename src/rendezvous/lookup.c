@@ -3,14 +3,22 @@
 #include <stdlib.h>
 
 #include "rendezvous/handlers.h"
+#include "rendezvous/instant.h"
 #include "rendezvous/signed.h"
 
-/* The token is nobody else's business. */
-static void call_copy(struct names_job *job, struct str bytes)
+static bool is_of_call(const struct rdvmsg *m)
 {
-    memcpy(job->message, bytes.p, bytes.n);
-    memset(job->message + RDVMSG_HEAD, 0, RDVMSG_COOKIE);
-    job->message_n = (uint16_t)bytes.n;
+    return m->type == RDVMSG_CALL || m->type == RDVMSG_WORKED;
+}
+
+/* The token is nobody else's business, and from there the caller is further away. */
+static void call_copy(const struct rdv *r, const struct request *q, struct names_job *job)
+{
+    struct rdvmsg m = *q->m;
+    memset(m.token, 0, sizeof m.token);
+    m.rtt_us = m.type == RDVMSG_CALL ? instant_through(m.rtt_us, redis_hop_us(r->redis)) : 0;
+    int n = rdvmsg_encode(&m, job->message, sizeof job->message);
+    job->message_n = (uint16_t)(n > 0 ? n : 0);
 }
 
 static struct names_job *job_new(struct rdv *r, const struct request *q)
@@ -27,10 +35,10 @@ static struct names_job *job_new(struct rdv *r, const struct request *q)
     job->proven = q->proven;
     job->asked = (uint16_t)q->in->bytes.n;
     job->name_n = (uint8_t)q->m->name.n;
-    memcpy(job->key, q->m->type == RDVMSG_CALL ? q->m->peer : q->m->key, RDVMSG_KEY);
+    memcpy(job->key, is_of_call(q->m) ? q->m->peer : q->m->key, RDVMSG_KEY);
     memcpy(job->name, q->m->name.p, q->m->name.n);
-    if (q->m->type == RDVMSG_CALL)
-        call_copy(job, q->in->bytes);
+    if (is_of_call(q->m))
+        call_copy(r, q, job);
     return job;
 }
 

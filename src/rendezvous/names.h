@@ -44,7 +44,7 @@ struct names_job *names_outbox_take(struct names_outbox *o);
 struct names_job {
     struct list link;
     struct names_outbox *outbox;
-    enum rdvmsg_type type; /* CLAIM, RELEASE, LIST: signed, and checked; LOOKUP; CALL */
+    enum rdvmsg_type type; /* CLAIM, RELEASE, LIST: signed, and checked; LOOKUP; CALL, WORKED */
     uint64_t transaction;
     struct addr from;
     struct rdv_via via;
@@ -68,7 +68,7 @@ struct names_job {
             uint16_t record_n;
             uint32_t age_s;
         };
-        struct { /* CALL: as it came, then as it is to be answered */
+        struct { /* CALL, WORKED: as it came, then as it is to be answered */
             uint8_t message[RDVMSG_MAX];
             uint16_t message_n;
         };

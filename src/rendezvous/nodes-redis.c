@@ -101,8 +101,8 @@ static void there(struct redis_call *c, const struct redisReply *reply)
 {
     struct redis_ask *a = container_of(c, struct redis_ask, call);
     a->is_sent = true;
-    if (!reply || reply->type != REDIS_REPLY_INTEGER)
-        wait_end(a, RDV_STORAGE);
+    if (!reply || reply->type != REDIS_REPLY_INTEGER || a->job->type == RDVMSG_WORKED)
+        wait_end(a, RDV_STORAGE); /* WORKED has no answer */
     else if (reply->integer == 0 && !a->is_search)
         search(a);
     else if (a->is_answered)
@@ -164,6 +164,29 @@ static void replied(struct redis *r, const struct nodemsg *m)
 
 /* Listening ------------------------------------------------------------------------------------ */
 
+/* As RFC 6298 2.3 has it. */
+static void alive_heard(struct redis *r)
+{
+    if (!r->alive_us)
+        return;
+    uint64_t hop_us = clock_now_us() - r->alive_us;
+    r->alive_us = 0;
+    r->hop_us = (uint32_t)(r->hop_us ? (7 * (uint64_t)r->hop_us + hop_us) / 8 : hop_us);
+}
+
+/* When the last one was not heard there is no knowing which one comes next. */
+static void alive_say(struct redis *r)
+{
+    const struct nodemsg alive = {.type = NODEMSG_ALIVE};
+    r->alive_us = r->alive_us ? 0 : clock_now_us();
+    redis_send(r, r->node, &alive);
+}
+
+uint32_t redis_hop_us(const struct redis *r)
+{
+    return r->hop_us;
+}
+
 static void pushed(struct redis_link *l, struct str bytes)
 {
     struct redis *r = container_of(l, struct redis, pushes);
@@ -173,7 +196,9 @@ static void pushed(struct redis_link *l, struct str bytes)
     r->heard_ms = clock_now_ms();
     if (m.type == NODEMSG_REPLY)
         replied(r, &m);
-    else if (m.type != NODEMSG_ALIVE && r->host->message)
+    else if (m.type == NODEMSG_ALIVE)
+        alive_heard(r);
+    else if (r->host->message)
         r->host->message(r->host, &m);
 }
 
@@ -200,7 +225,6 @@ static void waiting_check(struct redis *r, uint64_t now)
 static void check(struct timer *t)
 {
     struct redis *r = container_of(t, struct redis, check);
-    const struct nodemsg alive = {.type = NODEMSG_ALIVE};
     uint64_t now = clock_now_ms();
     waiting_check(r, now);
     if (!r->link.up)
@@ -208,7 +232,7 @@ static void check(struct timer *t)
     else if (r->pushes.up && now - r->heard_ms > DEAF_MS)
         redis_link_renew(&r->pushes, "hears nothing");
     if (++r->checks % ALIVE_CHECKS == 0)
-        redis_send(r, r->node, &alive);
+        alive_say(r);
     loop_timer(r->host->loop, &r->check, CHECK_MS);
 }
 

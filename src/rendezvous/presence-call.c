@@ -108,9 +108,10 @@ static void call_send(struct presence *p, struct call *c)
 {
     const struct server *s = &p->servers[c->server];
     struct rdvmsg m = {.type = RDVMSG_CALL,
-                       .transaction = c->q.transaction,
+                       .transaction = question_transaction(&c->q),
                        .call = c->number,
                        .rtt_us = s->rtt_us,
+                       .print = p->print,
                        .offer = {(const char *)c->offer, c->offer_n}};
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, c->callee.b, sizeof m.peer);
@@ -200,6 +201,33 @@ static void call_calling(struct presence *p, struct call *c, const struct presen
     p->host.calling(p->ctx, user, &e);
 }
 
+/* Remembered for longer than the call, which ends when its answer has come. */
+static void call_made(struct presence *p, const struct call *c, uint32_t server)
+{
+    size_t i = p->made_next++ % PRESENCE_CALLS_MAX;
+    p->made[i].number = c->number;
+    p->made[i].callee = c->callee;
+    p->made[i].server = server;
+    p->made[i].told = 0;
+}
+
+void presence_worked(struct presence *p, uint64_t call, enum technique technique)
+{
+    for (size_t i = 0; i < PRESENCE_CALLS_MAX && i < p->made_next; i++) {
+        if (p->made[i].number != call || p->made[i].told & 1u << technique)
+            continue;
+        p->made[i].told |= (uint8_t)(1u << technique);
+        struct rdvmsg m = {.type = RDVMSG_WORKED,
+                           .transaction = presence_random(),
+                           .call = call,
+                           .technique = (uint8_t)technique};
+        memcpy(m.token, p->servers[p->made[i].server].token, sizeof m.token);
+        memcpy(m.peer, p->made[i].callee.b, sizeof m.peer);
+        presence_send_to(p, p->made[i].server, &m);
+        return;
+    }
+}
+
 static void call_answered(struct presence *p, struct call *c, const struct presence_way *way,
                           const struct rdvmsg *m)
 {
@@ -207,6 +235,7 @@ static void call_answered(struct presence *p, struct call *c, const struct prese
                                   .callee = c->callee,
                                   .server = way->server,
                                   .wait_us = m->wait_us,
+                                  .hint = technique_from(m->technique),
                                   .seen = m->addr};
     if (m->reason != RDV_OK) {
         c->reason = m->reason;
@@ -218,6 +247,7 @@ static void call_answered(struct presence *p, struct call *c, const struct prese
         return;
     void *user = c->user;
     c->answered = true;
+    call_made(p, c, way->server);
     if (c->calling)
         call_end(p, c);
     p->host.answered(p->ctx, user, &e);
@@ -252,7 +282,7 @@ bool presence_call_input(struct presence *p, const struct presence_way *way, con
             call_answered(p, c, way, m);
             return true;
         }
-        presence_heard(p, way->server, &c->q);
+        presence_heard(p, way->server);
         if (m->type == RDVMSG_CALLING)
             call_calling(p, c, way, m);
         if (m->type == RDVMSG_ERROR)

@@ -5,9 +5,11 @@
 
 #include "rendezvous/presence-internal.h"
 
-/* A relay forgets a pair after 60 s; a NAT may forget a mapping after 30. */
-#define KEEP_US    (20 * S)
-#define ROUNDS_MAX 3
+/* A relay forgets a pair after 60 s; a NAT of which nothing is known may forget a mapping after 30.
+ */
+#define KEEP_US      (20 * S)
+#define KEEP_MOST_US (40 * S)
+#define ROUNDS_MAX   3
 
 static bool is_same(const struct presence_channel *a, const struct presence_channel *b)
 {
@@ -81,7 +83,7 @@ static void channel_send(struct presence *p, struct channel *c)
     const struct server *s = &p->servers[c->is.way.server];
     bool ours = c->is.way.relay.len == 0;
     struct rdvmsg m = {.type = RDVMSG_OPEN,
-                       .transaction = c->q.transaction,
+                       .transaction = question_transaction(&c->q),
                        .channel = c->is.number,
                        .pad_to = RDVMSG_HELLO_MIN};
     memcpy(m.ticket, c->is.ticket, sizeof m.ticket);
@@ -126,13 +128,18 @@ uint64_t presence_channels_run(struct presence *p)
     return next;
 }
 
+static uint64_t keep_us(const struct presence *p)
+{
+    return presence_keep_us(p, p->keep_us ? KEEP_MOST_US : KEEP_US);
+}
+
 static void channel_opened(struct presence *p, struct channel *c)
 {
     bool news = !c->open;
     const struct presence_channel is = c->is;
     c->open = true;
     c->rounds = 0;
-    c->next_us = p->now_us + presence_jitter(KEEP_US);
+    c->next_us = p->now_us + presence_jitter(keep_us(p));
     question_stop(&c->q);
     if (news)
         p->host.channel(p->ctx, &is, true);
@@ -167,7 +174,7 @@ bool presence_channel_input(struct presence *p, uint32_t server, const struct rd
         if (c->ended || c->is.way.server != server || !question_is(&c->q, m))
             continue;
         if (c->is.way.relay.len == 0)
-            presence_heard(p, server, &c->q);
+            presence_heard(p, server);
         if (m->type == RDVMSG_OPENED && m->channel == c->is.number)
             channel_opened(p, c);
         if (m->type == RDVMSG_COOKIE_IS)
@@ -177,6 +184,13 @@ bool presence_channel_input(struct presence *p, uint32_t server, const struct rd
         return true;
     }
     return false;
+}
+
+void presence_channels_hurry(struct presence *p)
+{
+    list_for_each(c, &p->channels, struct channel,
+                  link) if (!question_open(&c->q) && c->next_us > p->now_us + keep_us(p))
+        c->next_us = p->now_us + presence_jitter(keep_us(p));
 }
 
 void presence_channels_free(struct presence *p)

@@ -14,11 +14,15 @@
 #define QUESTION_FIRST_US (250 * MS)
 #define QUESTION_MOST_US  (2 * S)
 
-/* One question that is under way, with one transaction number for all its copies. */
+#define RTTS 4
+
+/* One question that is under way. Each copy has a transaction number of its own, so that the round
+ * trip is known whichever of them is answered: the first copy's and as many more as were sent
+ * before. */
 struct question {
     uint64_t transaction;
-    uint64_t sent_us; /* the last copy */
-    uint64_t at_us;   /* when the next copy is due; PRESENCE_NEVER: no question is under way */
+    uint64_t sent_us[QUESTION_TRIES];
+    uint64_t at_us; /* when the next copy is due; PRESENCE_NEVER: no question is under way */
     unsigned sent;
 };
 
@@ -36,7 +40,9 @@ struct server {
     uint64_t login_sequence; /* of the record that was shown last */
     uint64_t login_us;       /* when it was taken */
     uint64_t registered_us, heard_us;
-    uint32_t rtt_us;
+    uint32_t rtts_us[RTTS]; /* the last ones, from one network */
+    unsigned rtt_count;
+    uint32_t rtt_us;        /* the least of them: what is more was waiting somewhere */
     uint32_t allow_sent;    /* version of the list that was told last */
     uint32_t allow_version; /* of the list that is there; 0: none */
     uint16_t lease_s, refresh_s;
@@ -124,19 +130,32 @@ struct presence {
     size_t allowed_n; /* bytes */
     bool anyone;
     uint32_t allow_version; /* 0: none was ever given */
+    uint64_t keep_us;       /* 0: not known */
     struct list lookups, calls, invites, channels;
     unsigned lookup_count, call_count, invite_count, channel_count;
+    struct nat_print print; /* of our NAT */
+    struct {
+        uint64_t number;
+        struct key callee;
+        uint32_t server;
+        uint8_t told;           /* a bit for each technique */
+    } made[PRESENCE_CALLS_MAX]; /* the last calls of ours, for what worked */
+    unsigned made_next;
     uint64_t invites_us; /* when the budget of invitations was counted last */
     unsigned invites_left;
 };
 
 /* presence.c */
 uint64_t presence_random(void);
+/* The shorter of this and what the NAT allows. */
+uint64_t presence_keep_us(const struct presence *p, uint64_t us);
 /* Between `us` and three quarters of it, so that many peers do not come at once. */
 uint64_t presence_jitter(uint64_t us);
 void question_start(struct question *q, uint64_t now_us);
 void question_stop(struct question *q);
 bool question_open(const struct question *q);
+/* Of the copy that is sent now. */
+uint64_t question_transaction(const struct question *q);
 /* Counts the copy that is to be sent now. After QUESTION_LOST the question is stopped. */
 enum question_step question_due(struct question *q, uint64_t now_us);
 bool question_is(const struct question *q, const struct rdvmsg *m);
@@ -144,9 +163,11 @@ void presence_send(struct presence *p, const struct presence_way *way, struct rd
 void presence_send_to(struct presence *p, uint32_t server, struct rdvmsg *m);
 /* "Try again after": between a second and two minutes. */
 uint64_t presence_again_us(const struct rdvmsg *m);
-/* An answer came to a question: its server lives, and the round trip is known if the question was
- * sent only once. */
-void presence_heard(struct presence *p, uint32_t server, const struct question *q);
+/* An answer came to a question: its server lives. */
+void presence_heard(struct presence *p, uint32_t server);
+/* The same, from what the server has in memory: so the round trip is known. */
+void presence_heard_at_once(struct presence *p, uint32_t server, const struct question *q,
+                            const struct rdvmsg *m);
 
 /* presence-record.c: 0 or negative errno. */
 int presence_sign(struct presence *p);
@@ -158,6 +179,8 @@ uint64_t presence_server_run(struct presence *p, uint32_t server);
 bool presence_server_input(struct presence *p, uint32_t server, const struct rdvmsg *m);
 /* BadToken in answer to anything: logs in anew. */
 void presence_token_bad(struct presence *p, uint32_t server);
+/* What is due later than the NAT allows is due when it does. */
+void presence_servers_hurry(struct presence *p);
 void presence_cookie(struct presence *p, uint32_t server, const struct rdvmsg *m);
 void presence_server_again(struct presence *p, uint32_t server);
 
@@ -186,4 +209,5 @@ void presence_channel_keep(struct presence *p, const struct presence_channel *c)
 void presence_channel_unknown(struct presence *p, uint32_t server, uint32_t number);
 /* Opens all channels of this server anew. */
 void presence_channels_again(struct presence *p, uint32_t server);
+void presence_channels_hurry(struct presence *p);
 void presence_channels_free(struct presence *p);

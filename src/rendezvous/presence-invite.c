@@ -53,6 +53,7 @@ static void answer_send(struct presence *p, struct invite *i)
                        .call = i->number,
                        .reason = i->reason,
                        .rtt_us = s->rtt_us,
+                       .print = p->print,
                        .offer = {(const char *)i->offer, i->offer_n}};
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, i->caller.b, sizeof m.peer);
@@ -150,6 +151,7 @@ void presence_start_input(struct presence *p, uint32_t server, const struct rdvm
                                      .caller = i->caller,
                                      .server = server,
                                      .wait_us = m->wait_us,
+                                     .hint = technique_from(m->technique),
                                      .seen = m->addr};
     p->host.start(p->ctx, &e);
 }

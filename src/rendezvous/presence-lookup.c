@@ -57,7 +57,7 @@ static void lookup_send(struct presence *p, struct lookup *l, uint32_t server)
 {
     const struct server *s = &p->servers[server];
     struct rdvmsg m = {.type = RDVMSG_LOOKUP,
-                       .transaction = l->at[server].q.transaction,
+                       .transaction = question_transaction(&l->at[server].q),
                        .name = {l->name, l->name_n}};
     memcpy(m.key, l->key.b, sizeof m.key);
     if (s->cookie_known)
@@ -191,7 +191,7 @@ static void lookup_answer(struct presence *p, struct lookup *l, uint32_t server,
                           const struct rdvmsg *m)
 {
     struct asked *a = &l->at[server];
-    presence_heard(p, server, &a->q);
+    presence_heard(p, server);
     if (m->type == RDVMSG_FOUND)
         lookup_found(p, l, server, m);
     if (m->type == RDVMSG_ERROR)

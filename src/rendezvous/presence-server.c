@@ -75,8 +75,9 @@ static void lost(struct presence *p, uint32_t server)
 static void login_send(struct presence *p, uint32_t server)
 {
     struct server *s = &p->servers[server];
-    struct rdvmsg m = {
-        .type = RDVMSG_REGISTER, .transaction = s->q.transaction, .record = presence_own_record(p)};
+    struct rdvmsg m = {.type = RDVMSG_REGISTER,
+                       .transaction = question_transaction(&s->q),
+                       .record = presence_own_record(p)};
     memcpy(m.cookie, s->cookie, sizeof m.cookie);
     s->login_sequence = p->record.sequence;
     if (signed_request_make(p->id, KEY_LOGIN, s->cookie, m.record, m.signature) == 0)
@@ -86,7 +87,7 @@ static void login_send(struct presence *p, uint32_t server)
 static void question_send(struct presence *p, uint32_t server)
 {
     struct server *s = &p->servers[server];
-    struct rdvmsg m = {.transaction = s->q.transaction};
+    struct rdvmsg m = {.transaction = question_transaction(&s->q)};
     switch (s->state) {
     case PRESENCE_HELLO:
         m.type = RDVMSG_HELLO;
@@ -108,7 +109,7 @@ static void allow_send(struct presence *p, uint32_t server)
     struct server *s = &p->servers[server];
     s->allow_sent = p->allow_version;
     struct rdvmsg m = {.type = RDVMSG_ALLOW,
-                       .transaction = s->allow.transaction,
+                       .transaction = question_transaction(&s->allow),
                        .flags = p->anyone ? RDVMSG_ANYONE : 0,
                        .allowed = {(const char *)p->allowed, p->allowed_n}};
     memcpy(m.token, s->token, sizeof m.token);
@@ -169,6 +170,7 @@ void presence_server_again(struct presence *p, uint32_t server)
     s->failures = 0;
     s->rounds = 0;
     s->rtt_us = 0;
+    s->rtt_count = 0;
     enter(p, s, PRESENCE_HELLO);
     changed(p, server);
 }
@@ -186,6 +188,15 @@ void presence_token_bad(struct presence *p, uint32_t server)
     /* A cookie that is no longer good is answered with the next one. */
     enter(p, s, s->cookie_known ? PRESENCE_LOGIN : PRESENCE_HELLO);
     changed(p, server);
+}
+
+void presence_servers_hurry(struct presence *p)
+{
+    for (uint32_t i = 0; i < p->server_count; i++) {
+        struct server *s = &p->servers[i];
+        if (s->state == PRESENCE_REGISTERED && s->next_us > p->now_us + p->keep_us)
+            s->next_us = p->now_us + presence_jitter(p->keep_us);
+    }
 }
 
 void presence_cookie(struct presence *p, uint32_t server, const struct rdvmsg *m)
@@ -215,7 +226,7 @@ static void registered(struct presence *p, uint32_t server, const struct rdvmsg 
     s->failures = s->rounds = 0;
     s->reason = RDV_OK;
     s->registered_us = s->registered_us ? s->registered_us : p->now_us;
-    s->next_us = p->now_us + presence_jitter(refresh_s * S);
+    s->next_us = p->now_us + presence_jitter(presence_keep_us(p, refresh_s * S));
     /* What was there before a login may be gone with the lease. */
     if (m->type == RDVMSG_REGISTERED) {
         s->login_us = p->now_us;
@@ -311,12 +322,12 @@ bool presence_server_input(struct presence *p, uint32_t server, const struct rdv
 {
     struct server *s = &p->servers[server];
     if (question_is(&s->q, m)) {
-        presence_heard(p, server, &s->q);
+        presence_heard_at_once(p, server, &s->q, m);
         answer(p, server, m);
         return true;
     }
     if (question_is(&s->allow, m)) {
-        presence_heard(p, server, &s->allow);
+        presence_heard_at_once(p, server, &s->allow, m);
         allow_answer(p, server, m);
         return true;
     }

@@ -44,15 +44,19 @@ enum question_step question_due(struct question *q, uint64_t now_us)
         return QUESTION_LOST;
     }
     uint64_t wait_us = QUESTION_FIRST_US << q->sent;
-    q->sent++;
-    q->sent_us = now_us;
+    q->sent_us[q->sent++] = now_us;
     q->at_us = now_us + (wait_us < QUESTION_MOST_US ? wait_us : QUESTION_MOST_US);
     return QUESTION_SEND;
 }
 
+uint64_t question_transaction(const struct question *q)
+{
+    return q->transaction + q->sent - 1;
+}
+
 bool question_is(const struct question *q, const struct rdvmsg *m)
 {
-    return question_open(q) && q->sent > 0 && q->transaction == m->transaction;
+    return question_open(q) && m->transaction - q->transaction < q->sent;
 }
 
 void presence_send(struct presence *p, const struct presence_way *way, struct rdvmsg *m)
@@ -76,17 +80,28 @@ uint64_t presence_again_us(const struct rdvmsg *m)
     return s * S + presence_random() % S;
 }
 
-void presence_heard(struct presence *p, uint32_t server, const struct question *q)
+void presence_heard(struct presence *p, uint32_t server)
+{
+    p->servers[server].heard_us = p->now_us;
+    p->servers[server].silent = false;
+}
+
+void presence_heard_at_once(struct presence *p, uint32_t server, const struct question *q,
+                            const struct rdvmsg *m)
 {
     struct server *s = &p->servers[server];
-    s->heard_us = p->now_us;
-    s->silent = false;
-    if (q->sent != 1)
+    uint64_t copy = m->transaction - q->transaction;
+    presence_heard(p, server);
+    if (copy >= QUESTION_TRIES)
         return;
-    uint64_t rtt_us = p->now_us - q->sent_us;
+    uint64_t rtt_us = p->now_us - q->sent_us[copy];
     if (rtt_us == 0)
         rtt_us = 1;
-    s->rtt_us = (uint32_t)(s->rtt_us ? (3 * (uint64_t)s->rtt_us + rtt_us) / 4 : rtt_us);
+    s->rtts_us[s->rtt_count++ % RTTS] = (uint32_t)rtt_us;
+    s->rtt_us = (uint32_t)rtt_us;
+    for (unsigned i = 0; i < RTTS && i < s->rtt_count; i++)
+        if (s->rtts_us[i] < s->rtt_us)
+            s->rtt_us = s->rtts_us[i];
 }
 
 struct presence *presence_new(const struct presence_host *host, void *ctx,
@@ -194,6 +209,20 @@ void presence_network_changed(struct presence *p, uint64_t now_us)
         presence_moved(p, i, now_us);
 }
 
+uint64_t presence_keep_us(const struct presence *p, uint64_t us)
+{
+    return p->keep_us && p->keep_us < us ? p->keep_us : us;
+}
+
+void presence_keep(struct presence *p, uint32_t ms)
+{
+    p->keep_us = ms * MS;
+    if (ms == 0)
+        return;
+    presence_servers_hurry(p);
+    presence_channels_hurry(p);
+}
+
 int presence_allow(struct presence *p, const struct key *keys, size_t n, bool anyone)
 {
     if (n > PRESENCE_ALLOW_MAX)
@@ -204,6 +233,11 @@ int presence_allow(struct presence *p, const struct key *keys, size_t n, bool an
     p->anyone = anyone;
     p->allow_version++;
     return 0;
+}
+
+void presence_nat(struct presence *p, const struct nat_print *print)
+{
+    p->print = *print;
 }
 
 void presence_server(const struct presence *p, uint32_t server, struct presence_server *ret_server)

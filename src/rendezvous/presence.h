@@ -61,9 +61,10 @@ struct presence_answered {
     uint64_t call;
     struct key callee;
     uint32_t server;
-    uint32_t wait_us;   /* fire so long after this event */
-    struct addr seen;   /* where the server sees the callee; port 0: over TCP */
-    struct offer offer; /* the callee's own words */
+    uint32_t wait_us;    /* fire so long after this event */
+    enum technique hint; /* what worked most between two such NATs, as the server says */
+    struct addr seen;    /* where the server sees the callee; port 0: over TCP */
+    struct offer offer;  /* the callee's own words */
 };
 
 /* Somebody that the allow-list lets in calls us. */
@@ -82,6 +83,7 @@ struct presence_start {
     struct key caller;
     uint32_t server;
     uint32_t wait_us; /* fire so long after this event */
+    enum technique hint;
     struct addr seen; /* where the server sees the caller now */
 };
 
@@ -102,7 +104,7 @@ struct presence_server {
     enum rdv_reason reason; /* why it was refused last; RDV_OK: it was not */
     bool silent;            /* it did not answer the last time that it was asked */
     struct addr seen;       /* where it sees us; len 0: not known */
-    uint32_t rtt_us;        /* smoothed; 0: not known */
+    uint32_t rtt_us;        /* the least of the last few; 0: not known */
     uint64_t registered_us; /* since when; 0: it is not */
     uint64_t heard_us;      /* the last answer; 0: never */
     uint64_t next_us;       /* the next attempt or refresh */
@@ -156,6 +158,9 @@ int presence_record(struct presence *p, const struct record *r) WARN_UNUSED;
 /* Who may call: replaces the list. Until then nobody may. -ENOSPC above PRESENCE_ALLOW_MAX. */
 int presence_allow(struct presence *p, const struct key *keys, size_t n, bool anyone) WARN_UNUSED;
 
+/* How our NAT behaves, for all calls and answers from now on; until then nothing is known. */
+void presence_nat(struct presence *p, const struct nat_print *print);
+
 /* By name, or by key where the name is empty. -EAGAIN: too many at once. */
 int presence_lookup(struct presence *p, struct str name, const struct key *key,
                     void *user) WARN_UNUSED;
@@ -168,12 +173,19 @@ int presence_call(struct presence *p, const struct key *callee, uint32_t servers
                   const struct offer *offer, void *user, uint64_t *ret_call) WARN_UNUSED;
 /* Forgets the call: no event of it comes any more. Its channel stays open. */
 void presence_call_end(struct presence *p, uint64_t call);
+/* By what technique a call of ours that was answered got its path, or that none did: tells its
+ * server, once for each technique. */
+void presence_worked(struct presence *p, uint64_t call, enum technique technique);
 /* The answer to an invitation (to a copy of it): with an offer, or RDV_DECLINED without. Sent again
  * whenever the invitation comes again. -ENOENT when it is forgotten already. */
 int presence_answer(struct presence *p, const struct presence_invite *invite,
                     enum rdv_reason reason, const struct offer *offer) WARN_UNUSED;
 /* A channel is kept open until it is closed here or reported closed. */
 void presence_channel_close(struct presence *p, const struct presence_channel *c);
+
+/* A NAT on the way forgets what has been idle for longer than this: refreshes and channels come at
+ * least so often. 0: nothing is known. */
+void presence_keep(struct presence *p, uint32_t ms);
 
 void presence_server(const struct presence *p, uint32_t server, struct presence_server *ret_server);
 /* The signed record as it is registered, for whoever else may have it (the local network). Empty

@@ -23,6 +23,8 @@ struct redis {
     struct timer check;
     uint32_t checks;
     uint64_t heard_ms;   /* from ourselves */
+    uint64_t alive_us;   /* when we said the word that we have not heard yet; 0: none */
+    uint32_t hop_us;     /* smoothed */
     struct list waiting; /* asks at other servers */
     size_t waiting_count;
     uint64_t last_request;
@@ -67,7 +69,7 @@ enum rdv_reason redis_reason(int r);
 /* names-redis.c, registry-redis.c and nodes-redis.c */
 int redis_name_ask(struct redis_ask *a) WARN_UNUSED;   /* CLAIM, RELEASE, LIST */
 int redis_lookup_ask(struct redis_ask *a) WARN_UNUSED; /* LOOKUP */
-int redis_call_ask(struct redis_ask *a) WARN_UNUSED;   /* CALL */
+int redis_call_ask(struct redis_ask *a) WARN_UNUSED;   /* CALL, WORKED */
 /* Ends the ask and the job. */
 void redis_ask_done(struct redis_ask *a);
 void redis_nodes_start(struct redis *r);

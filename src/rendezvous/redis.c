@@ -97,9 +97,9 @@ enum rdv_reason redis_post(struct redis *r, struct names_job *job)
     a->call.done = asked;
     a->redis = r;
     a->job = job;
-    int e = job->type == RDVMSG_LOOKUP ? redis_lookup_ask(a)
-            : job->type == RDVMSG_CALL ? redis_call_ask(a)
-                                       : redis_name_ask(a);
+    int e = job->type == RDVMSG_LOOKUP                               ? redis_lookup_ask(a)
+            : job->type == RDVMSG_CALL || job->type == RDVMSG_WORKED ? redis_call_ask(a)
+                                                                     : redis_name_ask(a);
     if (e == 0)
         return RDV_OK;
     free(a);

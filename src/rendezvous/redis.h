@@ -42,9 +42,13 @@ void redis_free(struct redis *r);
 bool redis_renew(struct redis *r, const uint8_t key[RECORD_KEY], uint32_t now_s);
 /* Copies that Redis has taken. */
 uint64_t redis_copied(const struct redis *r);
-/* Takes the job over: CLAIM, RELEASE, LIST, LOOKUP, or CALL of a peer that is not registered here.
+/* Takes the job over: CLAIM, RELEASE, LIST, LOOKUP, or CALL or WORKED of a call to a peer that is
+ * not registered here.
  * Its end comes through the outbox. RDV_OK, RDV_STORAGE while
  * Redis is away, RDV_BUSY when too much waits. */
 enum rdv_reason redis_post(struct redis *r, struct names_job *job);
+/* How long what we publish takes until we hear it: Redis' share of the way to a peer of another
+ * server. 0: not known. */
+uint32_t redis_hop_us(const struct redis *r);
 /* To a thread of another server; lost when it is gone. */
 void redis_send(struct redis *r, const uint8_t node[NODEMSG_NODE], const struct nodemsg *m);

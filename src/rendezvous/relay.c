@@ -50,10 +50,11 @@ struct pair {
     _Atomic uint32_t account;
     uint32_t generation;
     struct side sides[RELAY_SIDES];
-    struct place asked; /* where the caller waits for the answer */
-    uint32_t rtt_us;
-    uint32_t next; /* of the free ones */
-    bool here;
+    struct relay_asked asked; /* where the caller waits for the answer */
+    struct nat_print print;   /* the callee's */
+    uint32_t next;            /* of the free ones */
+    bool here, answered;
+    uint8_t worked;     /* a bit for each technique that the caller has named */
     uint8_t name[NAME]; /* caller, callee, call */
 };
 
@@ -268,6 +269,8 @@ static void pair_open(struct relay *r, struct pair *p, const struct relay_call *
     side_write(&p->sides[RELAY_CALLER], place_is_elsewhere(&c->from) ? &nowhere : &c->from);
     side_write(&p->sides[RELAY_CALLEE], &c->to);
     p->here = true;
+    p->answered = false;
+    p->worked = 0;
     atomic_fetch_add(&r->count, 1);
     atomic_store_explicit(&p->channel,
                           p->generation << (RELAY_PAIR_BITS + 1) | (uint32_t)(p - r->pairs) << 1,
@@ -316,8 +319,7 @@ static enum rdv_reason call_locked(struct relay *r, const struct relay_call *c, 
         p = pair_new(r, c, name);
     if (!p)
         return RDV_NO_RELAY;
-    p->asked = c->from;
-    p->rtt_us = c->rtt_us;
+    p->asked = (struct relay_asked){c->from, c->rtt_us, c->print};
     atomic_store(&p->used_s, now_s);
     uint32_t channel = atomic_load(&p->channel);
     if (channel == 0)
@@ -339,15 +341,17 @@ enum rdv_reason relay_call(struct relay *r, const struct relay_call *c, uint32_t
 }
 
 enum rdv_reason relay_answer(struct relay *r, const struct relay_call *c, enum rdv_reason reason,
-                             struct place *ret_caller, uint32_t *ret_rtt_us)
+                             struct relay_asked *ret_asked)
 {
     uint8_t name[NAME];
     name_make(c, name);
     (void)pthread_mutex_lock(&r->lock);
     struct pair *p = pair_find(r, name);
-    if (p) {
-        *ret_caller = p->asked;
-        *ret_rtt_us = p->rtt_us;
+    if (p)
+        *ret_asked = p->asked;
+    if (p && reason == RDV_OK) {
+        p->answered = true;
+        p->print = c->print;
     }
     /* It still counts as one of its caller's until it is idle, so that calls that are declined are
      * no way around the limit. */
@@ -355,6 +359,22 @@ enum rdv_reason relay_answer(struct relay *r, const struct relay_call *c, enum r
         atomic_store(&p->channel, 0);
     (void)pthread_mutex_unlock(&r->lock);
     return p ? RDV_OK : RDV_UNKNOWN_CALL;
+}
+
+enum rdv_reason relay_worked(struct relay *r, const struct relay_call *c, enum technique technique,
+                             struct relay_worked *ret_worked)
+{
+    uint8_t name[NAME], bit = (uint8_t)(1u << technique);
+    name_make(c, name);
+    (void)pthread_mutex_lock(&r->lock);
+    struct pair *p = pair_find(r, name);
+    bool known = p && p->answered;
+    if (known) {
+        *ret_worked = (struct relay_worked){{p->asked.print, p->print}, (p->worked & bit) != 0};
+        p->worked |= bit;
+    }
+    (void)pthread_mutex_unlock(&r->lock);
+    return known ? RDV_OK : RDV_UNKNOWN_CALL;
 }
 
 /* The pair, if it has this channel. */

@@ -26,8 +26,22 @@ struct relay_limits {
 struct relay_call {
     const uint8_t *caller, *callee; /* keys */
     uint64_t call;
-    struct place from, to; /* to may be nowhere until the callee opens its side */
-    uint32_t rtt_us;       /* the caller's */
+    struct place from, to;  /* to may be nowhere until the callee opens its side */
+    uint32_t rtt_us;        /* the caller's */
+    struct nat_print print; /* of whose message it is */
+};
+
+/* What the server keeps of the caller for the answer. */
+struct relay_asked {
+    struct place at;
+    uint32_t rtt_us;
+    struct nat_print print;
+};
+
+/* What is known of a call that worked, or did not. */
+struct relay_worked {
+    struct nat_print prints[RELAY_SIDES];
+    bool again; /* the caller has said so before */
 };
 
 struct relay_ends {
@@ -45,7 +59,11 @@ enum rdv_reason relay_call(struct relay *r, const struct relay_call *c, uint32_t
 /* The callee takes the call (reason RDV_OK) or does not, which closes the channel. RDV_UNKNOWN_CALL
  * where there is none. */
 enum rdv_reason relay_answer(struct relay *r, const struct relay_call *c, enum rdv_reason reason,
-                             struct place *ret_caller, uint32_t *ret_rtt_us);
+                             struct relay_asked *ret_asked);
+/* The caller says by what technique it reached the callee. RDV_UNKNOWN_CALL also when the callee
+ * has not taken the call. */
+enum rdv_reason relay_worked(struct relay *r, const struct relay_call *c, enum technique technique,
+                             struct relay_worked *ret_worked);
 /* From now on this side of the channel is there. RDV_UNKNOWN_CHANNEL also for a wrong ticket. */
 enum rdv_reason relay_open(struct relay *r, uint32_t channel, const uint8_t ticket[RDVMSG_TICKET],
                            const struct place *at, uint32_t now_s);

@@ -6,6 +6,12 @@
 #include "rendezvous/handlers.h"
 #include "wire/stun.h"
 
+/* What RFC 5780 has and we may be unable to do. */
+#define STUN_ATTRIBUTE_CHANGE 0x0003
+#define STUN_ATTRIBUTE_PORT   0x0027
+/* RFC 6335 6: the ports below are the system's. */
+#define STUN_PORT_MIN 1024
+
 static const struct {
     enum rdv_reason (*handle)(struct rdv *r, struct request *q, struct rdvmsg *answer);
     bool needs_proof; /* a good cookie, over TCP, too: it is part of what is signed */
@@ -15,6 +21,7 @@ static const struct {
     [RDVMSG_RELEASE] = {handle_name, true},      [RDVMSG_LIST] = {handle_name, true},
     [RDVMSG_ALLOW] = {handle_allow, false},      [RDVMSG_CALL] = {handle_call, false},
     [RDVMSG_ANSWER] = {handle_answer, false},    [RDVMSG_OPEN] = {handle_open, false},
+    [RDVMSG_WORKED] = {handle_worked, false},
 };
 
 /* Only this thread writes; another reads it for the log. */
@@ -131,9 +138,45 @@ static bool stun_place(struct rdv *r, const struct rdv_input *in, const struct s
     return s->change == 0;
 }
 
+static void stun_refuse(struct rdv *r, const struct rdv_input *in, uint16_t error,
+                        struct stun *answer)
+{
+    answer->type = STUN_FAILURE;
+    answer->error = error;
+    answer->mapped.len = answer->origin.len = answer->other.len = 0;
+    r->send_from = in->via.socket;
+    r->send_to = 0;
+}
+
+/* RFC 5780 7.5: the answer goes to another port of the address that asked. Of the port less is
+ * known than of the address, so no such answer is longer than its request, all of them are limited,
+ * and none goes where a service of the system may be. */
+static int stun_elsewhere(struct rdv *r, const struct rdv_input *in, const struct stun *s,
+                          struct stun *answer, uint8_t out[RDVMSG_MAX])
+{
+    int n = stun_encode(answer, out, RDVMSG_MAX);
+    if (s->response_port < STUN_PORT_MIN || (n > 0 && (size_t)n > in->bytes.n)) {
+        stun_refuse(r, in, 400, answer);
+        return stun_encode(answer, out, RDVMSG_MAX);
+    }
+    r->send_to = s->response_port;
+    return n;
+}
+
+/* So few a second go to one network that they are of no use to anybody. */
+static bool stun_may(struct rdv *r, const struct rdv_input *in)
+{
+    return limits_take(r->limits, LIMIT_STUN, &in->from, in->now_ms) &&
+           limits_take_all(r->limits, LIMIT_STUN, in->now_ms);
+}
+
+static void stun_unknown(struct stun *s, uint16_t attribute)
+{
+    s->unknown[s->unknown_count < STUN_UNKNOWN_MAX ? s->unknown_count++ : 0] = attribute;
+}
+
 /* RFC 8489 6.3.1. A bare request of 20 bytes must be answered with 32 or more, which is the one
- * exception to the rule above: so few a second go to one network that it is of no use to anybody.
- */
+ * exception to the rule above. */
 static size_t stun_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX])
 {
     struct stun s, answer = {.type = STUN_SUCCESS, .mapped = in->from};
@@ -144,21 +187,21 @@ static size_t stun_handle(struct rdv *r, const struct rdv_input *in, uint8_t out
     answer.old_cookie = s.old_cookie;
     answer.has_fingerprint = s.has_fingerprint;
     if (!stun_place(r, in, &s, &answer))
-        s.unknown[s.unknown_count < STUN_UNKNOWN_MAX ? s.unknown_count++ : 0] = 3;
+        stun_unknown(&s, STUN_ATTRIBUTE_CHANGE);
+    if (s.has_response_port && in->via.connection != 0)
+        stun_unknown(&s, STUN_ATTRIBUTE_PORT);
     if (s.unknown_count > 0) {
-        answer.type = STUN_FAILURE;
-        answer.error = 420;
-        answer.mapped.len = answer.origin.len = answer.other.len = 0;
-        r->send_from = in->via.socket;
+        stun_refuse(r, in, 420, &answer);
         answer.unknown_count = s.unknown_count;
         memcpy(answer.unknown, s.unknown, sizeof answer.unknown);
     }
-    int n = stun_encode(&answer, out, RDVMSG_MAX);
+    bool elsewhere = s.has_response_port && s.unknown_count == 0;
+    int n =
+        elsewhere ? stun_elsewhere(r, in, &s, &answer, out) : stun_encode(&answer, out, RDVMSG_MAX);
     if (n < 0)
         return 0;
-    if (in->via.connection == 0 && (size_t)n > in->bytes.n &&
-        !(limits_take(r->limits, LIMIT_STUN, &in->from, in->now_ms) &&
-          limits_take_all(r->limits, LIMIT_STUN, in->now_ms)))
+    bool longer = in->via.connection == 0 && (size_t)n > in->bytes.n;
+    if ((longer || r->send_to) && !stun_may(r, in))
         return 0;
     count(&r->counters.stun);
     return (size_t)n;
@@ -184,6 +227,7 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
     struct rdvmsg m;
     struct request q;
     r->send_from = in->via.socket;
+    r->send_to = 0;
     r->push.n = 0;
     if (stun_looks(in->bytes.p, in->bytes.n)) {
         size_t n = stun_handle(r, in, out);
@@ -247,6 +291,8 @@ size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG
     const struct rdv_input in = {.from = job->from, .bytes = {"", job->asked}};
     struct request q = {.in = &in, .proven = job->proven};
     r->refused = RDV_OK;
+    if (job->type == RDVMSG_WORKED)
+        return 0;
     if (job->type == RDVMSG_CALL && job->reason == RDV_OK)
         return call_finish(r, job, out);
     enum rdv_reason reason = job_answer(job, &answer);

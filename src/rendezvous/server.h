@@ -3,6 +3,7 @@
  * out, and sometimes a message for another peer. No sockets and no clock. One struct rdv for each
  * thread; they share registry, names and store. */
 
+#include "rendezvous/learned.h"
 #include "rendezvous/limit.h"
 #include "rendezvous/names.h"
 #include "rendezvous/redis.h"
@@ -25,6 +26,7 @@ struct rdv_shared {
     struct rdv_stun stun;
     struct registry *registry;
     struct relay *relay;
+    struct learned *learned;
     struct addr relay_addr; /* of this server, for peers of others; without a family: not known */
     struct names *names;
     struct names_store *store;  /* NULL: names are in Redis */
@@ -42,6 +44,7 @@ struct rdv_counters {
     uint64_t withheld; /* would have been longer than what came from an unproven address */
     uint64_t dropped;  /* neither STUN nor ours, or over the limit for STUN */
     uint64_t pushed[RDVMSG_TYPE_COUNT];
+    uint64_t worked[TECHNIQUE_END]; /* as callers say */
     uint64_t relayed, relayed_bytes;
     uint64_t relay_limited; /* packets: over a limit */
     uint64_t relay_unfair;  /* packets: of a pair that took more than its share of a busy thread */
@@ -64,6 +67,7 @@ struct rdv {
     struct rdv_counters counters;
     struct rdv_push push;    /* from the last call, to be sent now */
     uint32_t send_from;      /* the socket that the last answer to a datagram leaves from */
+    uint16_t send_to;        /* the port that it goes to; 0: the asker's */
     enum rdv_reason refused; /* by the last call; RDV_OK: nothing was */
 };
 

@@ -119,7 +119,8 @@ static int shared_init(struct server *server, const struct options *o, const cha
     s->registry = registry_new(o->peers_max, o->lease_s);
     s->names = names_new(o->names_max);
     s->relay = relay_new(&o->relay);
-    if (!s->registry || !s->names || !s->relay)
+    s->learned = learned_new();
+    if (!s->registry || !s->names || !s->relay || !s->learned)
         return -ENOMEM;
     if (o->redis.host[0] == '\0')
         return names_init(s, folder);
@@ -185,22 +186,35 @@ static int workers_start(struct server *s, const struct options *o)
     return 0;
 }
 
-/* One line: who is there, what was answered, and each reason for which something was refused. */
+/* Those of a kind that are not 0, each behind a space. */
+struct counted {
+    char text[896];
+    size_t used;
+};
+
+static void counted_add(struct counted *c, const char *kind, const char *word, uint64_t n)
+{
+    if (n == 0 || c->used >= sizeof c->text)
+        return;
+    c->used += (size_t)snprintf(c->text + c->used, sizeof c->text - c->used, " %s.%s=%llu", kind,
+                                word, (unsigned long long)n);
+}
+
+/* One line: who is there, what was answered, how calls came through, and each reason for which
+ * something was refused. */
 static void counters_log(struct server *s, bool always)
 {
     struct rdv_counters c = {.stun = 0};
-    char refused[640] = "";
-    size_t used = 0;
+    struct counted some = {.used = 0};
     for (size_t i = 0; i < s->worker_count; i++)
         worker_count(s->workers[i], &c);
     if (!always && memcmp(&c, &s->logged, sizeof c) == 0)
         return;
     s->logged = c;
-    for (int i = RDV_OK + 1; i < RDV_REASON_COUNT; i++)
-        if (c.refused[i] > 0 && used < sizeof refused)
-            used += (size_t)snprintf(refused + used, sizeof refused - used, " refused.%s=%llu",
-                                     rdv_reason_word((enum rdv_reason)i),
-                                     (unsigned long long)c.refused[i]);
+    for (unsigned i = TECHNIQUE_PLAIN; i < TECHNIQUE_END; i++)
+        counted_add(&some, "worked", technique_word(i), c.worked[i]);
+    for (unsigned i = RDV_OK + 1; i < RDV_REASON_COUNT; i++)
+        counted_add(&some, "refused", rdv_reason_word(i), c.refused[i]);
     log_info("counters peers=%zu names=%zu pairs=%zu registered=%llu refreshed=%llu found=%llu "
              "stun=%llu invited=%llu answered=%llu relayed=%llu relayed_bytes=%llu "
              "relay.limited=%llu relay.unfair=%llu relay.lost=%llu withheld=%llu dropped=%llu%s",
@@ -212,7 +226,7 @@ static void counters_log(struct server *s, bool always)
              (unsigned long long)c.pushed[RDVMSG_ANSWERED], (unsigned long long)c.relayed,
              (unsigned long long)c.relayed_bytes, (unsigned long long)c.relay_limited,
              (unsigned long long)c.relay_unfair, (unsigned long long)c.relay_lost,
-             (unsigned long long)c.withheld, (unsigned long long)c.dropped, refused);
+             (unsigned long long)c.withheld, (unsigned long long)c.dropped, some.text);
 }
 
 static void drain_begin(struct server *s)

@@ -38,12 +38,14 @@ static void changed(struct redis_host *h, const char *event, const char *why)
         log_info("redis %s thread=%u", event, w->index);
 }
 
-/* A call, and one for a peer of ours when all are asked: the others are silent. */
+/* A call or what is said of one, and one for a peer of ours when all are asked: the others are
+ * silent. */
 static bool is_for_us(const struct worker *w, const struct nodemsg *m)
 {
     struct rdvmsg call;
     struct place to;
-    if (rdvmsg_decode(&call, m->message.p, m->message.n) < 0 || call.type != RDVMSG_CALL)
+    if (rdvmsg_decode(&call, m->message.p, m->message.n) < 0 ||
+        (call.type != RDVMSG_CALL && call.type != RDVMSG_WORKED))
         return false;
     return m->type == NODEMSG_ASK ||
            registry_place(w->rdv.shared->registry, call.peer, (uint32_t)(w->now_ms / 1000), &to);

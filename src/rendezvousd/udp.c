@@ -294,6 +294,8 @@ static void answer(struct udp *u, struct rdv_input *in)
         to.socket = (uint8_t)w->rdv.send_from;
         to.local = 0;
     }
+    if (w->rdv.send_to)
+        to.port = w->rdv.send_to;
     udp_send_copy(w, &to, (struct str){(const char *)out, n});
 }
 

@@ -161,6 +161,8 @@ void worker_count(const struct worker *w, struct rdv_counters *sum)
     }
     for (size_t i = 0; i < RDV_REASON_COUNT; i++)
         add(&sum->refused[i], &c->refused[i]);
+    for (size_t i = 0; i < TECHNIQUE_END; i++)
+        add(&sum->worked[i], &c->worked[i]);
     add(&sum->stun, &c->stun);
     add(&sum->withheld, &c->withheld);
     add(&sum->dropped, &c->dropped);

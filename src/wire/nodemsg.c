@@ -1,30 +1,7 @@
 /* The codec of nodemsg.h: bytes come in and go out, nothing is kept. */
 #include "wire/nodemsg.h"
 
-#include "base/rd.h"
-#include "base/wr.h"
-
-static void addr_write(struct wr *w, const struct addr *a)
-{
-    bool is6 = a->sa.sa_family == AF_INET6;
-    wr_u8(w, is6 ? 6 : 4);
-    wr_u16(w, addr_port(a));
-    if (is6)
-        wr_bytes(w, &a->v6.sin6_addr, 16);
-    else
-        wr_bytes(w, &a->v4.sin_addr, 4);
-}
-
-static bool addr_read(struct rd *r, struct addr *ret_addr)
-{
-    uint8_t family = rd_u8(r);
-    uint16_t port = rd_u16(r);
-    struct str ip = rd_bytes(r, family == 6 ? 16 : 4);
-    if ((family != 4 && family != 6) || !rd_ok(r))
-        return false;
-    *ret_addr = addr_make(family == 6 ? AF_INET6 : AF_INET, ip.p, port);
-    return true;
-}
+#include "wire/ipcode.h"
 
 static bool is_question(const struct nodemsg *m)
 {
@@ -38,7 +15,7 @@ int nodemsg_encode(const struct nodemsg *m, void *buf, size_t size)
     wr_u8(&w, (uint8_t)m->type);
     if (is_question(m)) {
         wr_bytes(&w, m->node, NODEMSG_NODE);
-        addr_write(&w, &m->seen);
+        ip_encode(&w, &m->seen);
     }
     if (is_question(m) || m->type == NODEMSG_REPLY)
         wr_u64(&w, m->request);
@@ -63,7 +40,8 @@ int nodemsg_decode(struct nodemsg *m, const void *buf, size_t n)
         return -EBADMSG;
     if (is_question(m)) {
         struct str node = rd_bytes(&r, NODEMSG_NODE);
-        if (!addr_read(&r, &m->seen))
+        m->seen = ip_decode(&r);
+        if (!rd_ok(&r))
             return -EBADMSG;
         memcpy(m->node, node.p, NODEMSG_NODE);
     }

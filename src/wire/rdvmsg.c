@@ -29,6 +29,8 @@ enum {
     F_RELAY = 1 << 21,
     F_OFFER = 1 << 22,
     F_ALLOWED = 1 << 23,
+    F_PRINT = 1 << 24,
+    F_TECHNIQUE = 1 << 25,
 };
 
 static const uint32_t fields[RDVMSG_TYPE_COUNT] = {
@@ -48,14 +50,15 @@ static const uint32_t fields[RDVMSG_TYPE_COUNT] = {
     [RDVMSG_ERROR] = F_REASON | F_NUMBER,
     [RDVMSG_ALLOW] = F_TOKEN | F_KEY | F_ALLOWED,
     [RDVMSG_ALLOWED_IS] = 0,
-    [RDVMSG_CALL] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_RTT | F_OFFER,
+    [RDVMSG_CALL] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_RTT | F_PRINT | F_OFFER,
     [RDVMSG_CALLING] = F_CALL_FIRST | F_CHANNEL | F_TICKET | F_RELAY,
     [RDVMSG_INVITE] = F_CALL_FIRST | F_PEER | F_CHANNEL | F_TICKET | F_RELAY | F_ADDR | F_OFFER,
-    [RDVMSG_ANSWER] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_REASON | F_RTT | F_OFFER,
-    [RDVMSG_ANSWERED] = F_CALL_FIRST | F_PEER | F_REASON | F_WAIT | F_ADDR | F_OFFER,
-    [RDVMSG_START] = F_CALL_FIRST | F_WAIT | F_ADDR,
+    [RDVMSG_ANSWER] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_REASON | F_RTT | F_PRINT | F_OFFER,
+    [RDVMSG_ANSWERED] = F_CALL_FIRST | F_PEER | F_REASON | F_WAIT | F_TECHNIQUE | F_ADDR | F_OFFER,
+    [RDVMSG_START] = F_CALL_FIRST | F_WAIT | F_TECHNIQUE | F_ADDR,
     [RDVMSG_OPEN] = F_COOKIE | F_CHANNEL | F_TICKET | F_PADDING,
     [RDVMSG_OPENED] = F_CHANNEL,
+    [RDVMSG_WORKED] = F_TOKEN | F_KEY | F_PEER | F_CALL | F_TECHNIQUE,
 };
 
 static const struct {
@@ -133,12 +136,29 @@ static void call_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
         wr_bytes(w, m->ticket, sizeof m->ticket);
 }
 
-static void tail_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
+static void print_encode(struct wr *w, const struct nat_print *p)
+{
+    wr_u8(w, p->mapping);
+    wr_u8(w, p->filtering);
+    wr_u8(w, p->allocation);
+    wr_u8(w, p->step);
+}
+
+/* When to fire at each other, and how. */
+static void start_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
 {
     if (f & F_RTT)
         wr_u32(w, m->rtt_us);
+    if (f & F_PRINT)
+        print_encode(w, &m->print);
     if (f & F_WAIT)
         wr_u32(w, m->wait_us);
+    if (f & F_TECHNIQUE)
+        wr_u8(w, m->technique);
+}
+
+static void tail_encode(struct wr *w, uint32_t f, const struct rdvmsg *m)
+{
     if (f & F_RELAY)
         relay_encode(w, &m->relay);
     if (f & F_ADDR)
@@ -191,6 +211,7 @@ int rdvmsg_encode(const struct rdvmsg *m, void *buf, size_t size)
         wr_u8(&w, (uint8_t)m->reason);
     if (f & F_NUMBER)
         wr_u64(&w, m->number);
+    start_encode(&w, f, m);
     tail_encode(&w, f, m);
     return wr_ok(&w) ? (int)w.used : -EMSGSIZE;
 }
@@ -241,12 +262,29 @@ static void offer_decode(struct rd *r, struct rdvmsg *m)
         r->failed = true;
 }
 
-static void tail_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
+static struct nat_print print_decode(struct rd *r)
+{
+    struct nat_print p = {.mapping = rd_u8(r)};
+    p.filtering = rd_u8(r);
+    p.allocation = rd_u8(r);
+    p.step = rd_u8(r);
+    return p;
+}
+
+static void start_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
 {
     if (f & F_RTT)
         m->rtt_us = rd_u32(r);
+    if (f & F_PRINT)
+        m->print = print_decode(r);
     if (f & F_WAIT)
         m->wait_us = rd_u32(r);
+    if (f & F_TECHNIQUE)
+        m->technique = rd_u8(r);
+}
+
+static void tail_decode(struct rd *r, uint32_t f, struct rdvmsg *m)
+{
     if (f & F_RELAY)
         m->relay = relay_decode(r);
     if (f & F_ADDR)
@@ -299,6 +337,7 @@ int rdvmsg_decode(struct rdvmsg *m, const void *buf, size_t n)
         m->reason = (enum rdv_reason)rd_u8(&r);
     if (f & F_NUMBER)
         m->number = rd_u64(&r);
+    start_decode(&r, f, m);
     tail_decode(&r, f, m);
     return rd_ok(&r) && r.left == 0 ? 0 : -EBADMSG;
 }

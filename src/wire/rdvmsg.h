@@ -12,11 +12,13 @@
  *   CALL     -> CALLING                  and INVITE goes to the one who is called
  *   ANSWER   -> START                    and ANSWERED goes to the caller
  *   OPEN     -> OPENED                   this side of a relay channel is here
+ *   WORKED   -> nothing                  how a call came through, for the next ones
  * Any of them may get ERROR, or COOKIE where a proof of the address is wanted first. */
 
 #include "base/addr.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "wire/technique.h"
 
 #define RDVMSG_MAGIC     5 /* not STUN (0-3), not DTLS (20-63), not QUIC (64-255) */
 #define RDVMSG_VERSION   1
@@ -59,6 +61,7 @@ enum rdvmsg_type {
     RDVMSG_START,
     RDVMSG_OPEN,
     RDVMSG_OPENED,
+    RDVMSG_WORKED,
     RDVMSG_TYPE_COUNT,
 };
 
@@ -119,13 +122,15 @@ struct rdvmsg {
     uint8_t ticket[RDVMSG_TICKET]; /* opens one side of a relay channel */
     uint64_t call;                 /* random; names this attempt */
     uint32_t channel;              /* the receiver's, or opener's, number of it */
-    uint32_t rtt_us;               /* from the sender to the server and back; 0: not known */
-    uint32_t wait_us;              /* fire so long after this has arrived */
-    struct addr relay;             /* without a family: this server */
-    struct str offer;              /* sealed: not for the server to read */
-    uint8_t flags;                 /* ALLOW */
-    struct str allowed;            /* so many times RDVMSG_ALLOWED bytes */
-    size_t pad_to; /* encoding HELLO, LOOKUP, LIST and OPEN: zeros up to this length */
+    struct nat_print print;        /* CALL, ANSWER: of the sender's NAT */
+    uint8_t technique;  /* ANSWERED, START: worked most between two such NATs; WORKED: did */
+    uint32_t rtt_us;    /* from the sender to the server and back; 0: not known */
+    uint32_t wait_us;   /* fire so long after this has arrived */
+    struct addr relay;  /* without a family: this server */
+    struct str offer;   /* sealed: not for the server to read */
+    uint8_t flags;      /* ALLOW */
+    struct str allowed; /* so many times RDVMSG_ALLOWED bytes */
+    size_t pad_to;      /* encoding HELLO, LOOKUP, LIST and OPEN: zeros up to this length */
 };
 
 /* Length, or -EMSGSIZE. */

@@ -16,6 +16,8 @@ enum {
     A_INTEGRITY256 = 0x001c,
     A_XOR_MAPPED = 0x0020,
     A_PADDING = 0x0026,
+    A_RESPONSE_PORT = 0x0027,
+    A_SOFTWARE = 0x8022,
     A_FINGERPRINT = 0x8028,
     A_ORIGIN = 0x802b,
     A_OTHER = 0x802c,
@@ -108,6 +110,11 @@ static int attribute_decode(struct stun *s, uint16_t type, struct str value)
         s->change = rd_u32(&r);
         s->has_change = true;
         return rd_ok(&r) && r.left == 0 ? 0 : -EBADMSG;
+    case A_RESPONSE_PORT:
+        /* RFC 5780 7.5: two bytes, which the length may or may not fill up to four. */
+        s->response_port = rd_u16(&r);
+        s->has_response_port = true;
+        return rd_ok(&r) && (r.left == 0 || r.left == 2) ? 0 : -EBADMSG;
     case A_ERROR:
         return error_decode(s, value);
     case A_UNKNOWN:
@@ -221,8 +228,27 @@ static void attributes_encode(struct wr *w, const struct stun *s)
         wr_u16(w, 4);
         wr_u32(w, s->change);
     }
+    if (s->has_response_port) {
+        wr_u16(w, A_RESPONSE_PORT);
+        wr_u16(w, 4);
+        wr_u16(w, s->response_port);
+        wr_u16(w, 0);
+    }
     if (s->type == STUN_FAILURE)
         error_encode(w, s);
+}
+
+/* RFC 8489 14.14: at most 128 characters, which mean nothing to the other side. */
+static void fill_encode(struct wr *w, size_t pad_to)
+{
+    size_t missing = pad_to > w->used ? pad_to - w->used : 0;
+    size_t n = missing > 4 ? (missing - 4 + 3) / 4 * 4 : 0;
+    if (missing == 0)
+        return;
+    wr_u16(w, A_SOFTWARE);
+    wr_u16(w, (uint16_t)n);
+    for (size_t i = 0; i < n; i++)
+        wr_u8(w, ' ');
 }
 
 /* The length stands in the head, so it is written again when it is known. */
@@ -240,6 +266,7 @@ int stun_encode(const struct stun *s, void *buf, size_t size)
     wr_u32(&w, s->classic ? s->old_cookie : STUN_COOKIE);
     wr_bytes(&w, s->transaction, sizeof s->transaction);
     attributes_encode(&w, s);
+    fill_encode(&w, s->pad_to < STUN_FILL_MAX ? s->pad_to : STUN_FILL_MAX);
     if (!wr_ok(&w))
         return -EMSGSIZE;
     if (s->has_fingerprint) {

@@ -11,6 +11,7 @@
 #define STUN_TRANSACTION 12
 #define STUN_MAX         548 /* RFC 8489 6.1: a message without path MTU knowledge, over IPv4 */
 #define STUN_UNKNOWN_MAX 8
+#define STUN_FILL_MAX    96
 
 /* Class and method together. */
 enum stun_type {
@@ -33,6 +34,9 @@ struct stun {
     struct addr other;   /* RFC 5780: OTHER-ADDRESS */
     uint32_t change;     /* RFC 5780: CHANGE-REQUEST, STUN_CHANGE_* */
     bool has_change;
+    uint16_t response_port; /* RFC 5780: the answer goes to this port of the asker's address */
+    bool has_response_port;
+    size_t pad_to; /* encoding: at least so long, but not above STUN_FILL_MAX, by a SOFTWARE */
     bool has_fingerprint;               /* decoded: was there and right; encoding: is added */
     uint16_t error;                     /* failure: 300 to 699 */
     uint16_t unknown[STUN_UNKNOWN_MAX]; /* attributes that must be understood and are not */

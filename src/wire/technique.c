@@ -13,6 +13,11 @@ const char *technique_word(enum technique technique)
     return (unsigned)technique < TECHNIQUE_END ? words[technique] : words[TECHNIQUE_UNKNOWN];
 }
 
+enum technique technique_from(uint8_t number)
+{
+    return number < TECHNIQUE_END ? (enum technique)number : TECHNIQUE_UNKNOWN;
+}
+
 bool nat_print_equal(const struct nat_print *a, const struct nat_print *b)
 {
     return a->mapping == b->mapping && a->filtering == b->filtering &&

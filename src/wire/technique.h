@@ -22,6 +22,9 @@ enum technique {
 /* "plain", for people, metrics and reports; "unknown" for all other numbers. */
 const char *technique_word(enum technique technique);
 
+/* A number from the wire; one that is not known here is unknown. */
+enum technique technique_from(uint8_t number);
+
 /* How a peer's NAT behaves; all 0 where nothing is known. */
 struct nat_print {
     uint8_t mapping, filtering, allocation; /* the enums of punch/classify.h */

@@ -14,6 +14,8 @@ assert SODIUM.sodium_init() >= 0
 HELLO, COOKIE, REGISTER, REGISTERED, REFRESH, REFRESHED, LOOKUP, FOUND = range(1, 9)
 CLAIM, RELEASE, DONE, LIST, NAMES, ERROR = range(9, 15)
 ALLOW, ALLOWED, CALL, CALLING, INVITE, ANSWER, ANSWERED, START, OPEN, OPENED = range(15, 25)
+WORKED = 25
+UNKNOWN, PLAIN, CAREFUL, PREDICTED, GUESSED, BY_TCP = range(6)  # techniques
 REASONS = ["", "BadMessage", "BadRecord", "BadVersion", "Forged", "Replayed", "SequenceReused",
            "Expired", "TooLongValid", "BadToken", "NotRegistered", "UnknownName", "BadName",
            "NameTaken", "NotOwner", "TooManyNames", "RateLimited", "Busy", "Full", "Storage",
@@ -182,6 +184,7 @@ class Peer:
     def __init__(self, asker, identity=None):
         self.asker, self.identity = asker, identity or Identity()
         self.key, self.waiting, self.token = self.identity.key, [], None
+        self.print = bytes(4)  # of its NAT
 
     def ask(self, data, *types):
         """The answer with our transaction; what else comes is kept for next()."""
@@ -213,7 +216,7 @@ class Peer:
         return self.ask(message(ALLOW, self.token + self.key + body))
 
     def call(self, callee, number=1, offer=b"offer", rtt=0):
-        body = struct.pack(">QIH", number, rtt, len(offer)) + offer
+        body = struct.pack(">QI4sH", number, rtt, self.print, len(offer)) + offer
         got = self.ask(message(CALL, self.token + self.key + callee + body))
         return Calling(got) if got[2] == CALLING else got
 
@@ -221,8 +224,13 @@ class Peer:
         return Invite(self.next(INVITE))
 
     def answer(self, invite, taken=0, offer=b"answer", rtt=0):
-        body = struct.pack(">QBIH", invite.call, taken, rtt, len(offer)) + offer
+        body = struct.pack(">QBI4sH", invite.call, taken, rtt, self.print, len(offer)) + offer
         return self.ask(message(ANSWER, self.token + self.key + invite.key + body))
+
+    def worked(self, callee, number, technique):
+        """Has no answer."""
+        body = callee + struct.pack(">QB", number, technique)
+        self.asker.send(message(WORKED, self.token + self.key + body))
 
     def open(self, channel, ticket, cookie=bytes(16)):
         """Shows a cookie when it is asked for one."""
@@ -237,6 +245,28 @@ class Peer:
         """Channel and payload of the next relayed packet."""
         got = self.next()
         return struct.unpack(">I", got[4:8])[0], got[8:]
+
+
+EIM, SEQUENCE = bytes([2, 3, 1, 0]), bytes([4, 3, 2, 1])  # fingerprints of NATs
+
+
+def hint_of(caller, callee, number):
+    """Of a call from its beginning to the answer: what both are told to begin with."""
+    assert isinstance(caller.call(callee.key, number), Calling)
+    invite = callee.invited()
+    while invite.call != number:
+        invite = callee.invited()
+    start = callee.answer(invite)
+    answered = Answered(caller.next(ANSWERED))
+    while answered.call != number:
+        answered = Answered(caller.next(ANSWERED))
+    assert start[2] == START and start[24] == answered.hint
+    return answered.hint
+
+
+def hint_of_some(caller, callee, numbers):
+    """One call in 16 gets none."""
+    return next(filter(None, (hint_of(caller, callee, i) for i in numbers)), None)
 
 
 def _address(data):
@@ -266,8 +296,9 @@ class Invite:
 
 class Answered:
     def __init__(self, data):
-        self.call, self.key, self.reason, self.wait = struct.unpack(">Q32sBI", data[12:57])
-        self.seen, rest = _address(data[57:])
+        self.call, self.key, self.reason, self.wait, self.hint = struct.unpack(">Q32sBIB",
+                                                                               data[12:58])
+        self.seen, rest = _address(data[58:])
         self.offer = rest[2:]
 
 

@@ -10,20 +10,13 @@ import threading
 import pytest
 
 from harness import has_ipv6, wait_until
-from rdv_peer import (ALLOWED, ANSWERED, COOKIE, HELLO, OPEN, OPENED, START, Answered, Asker, Calling,
-                      Gnutls, Peer, message, reason, relay_packet)
-from rendezvous import World
+from rdv_peer import (ALLOWED, ANSWERED, COOKIE, EIM, GUESSED, HELLO, OPEN, OPENED, PREDICTED,
+                      SEQUENCE, START, UNKNOWN, Answered, Asker, Calling, Gnutls, Peer, hint_of,
+                      hint_of_some, message, reason, relay_packet)
 
 pytestmark = pytest.mark.berth_only
 
 TRANSPORTS = {"udp": {}, "tcp": {"tcp": True}, "tls": {"tls": True}}
-
-
-@pytest.fixture
-def world(build):
-    w = World(build)
-    yield w
-    w.close()
 
 
 def peer(world, server, over="udp", host="127.0.0.1"):
@@ -58,13 +51,34 @@ def test_peers_are_introduced_and_relayed(world, over):
     assert b.answer(invite, offer=b"sealed for a", rtt=10000)[2] == START
     answered = Answered(a.next(ANSWERED))
     assert (answered.key, answered.reason, answered.offer) == (b.key, 0, b"sealed for a")
-    assert answered.wait == 20000
+    assert answered.wait == 8000
     for i in range(50):
         a.relay(calling.channel, bytes([i]) * (i * 29))
         assert b.relayed() == (invite.channel, bytes([i]) * (i * 29))
         b.relay(invite.channel, bytes([i]) * 1444)
         assert a.relayed() == (calling.channel, bytes([i]) * 1444)
     assert server.counters()["relayed"] == 101
+
+
+def test_what_worked_between_two_nats_is_the_hint_of_the_next_call(world):
+    server = world.server("--threads", 2)
+    a, b, c, d = (peer(world, server) for _ in range(4))
+    a.print = d.print = EIM
+    b.print = c.print = SEQUENCE
+    for callee in (b, d):
+        assert callee.allow(anyone=True)[2] == ALLOWED
+    assert hint_of(a, b, 1) == UNKNOWN
+    for _ in range(3):
+        a.worked(b.key, 1, PREDICTED)  # counts once
+        a.worked(b.key, 2, GUESSED)  # there is no such call
+        a.worked(b.key, 1, 99)
+    wait_until(lambda: server.counters().get("refused.BadMessage") == 3, 10, "the last of them")
+    assert server.counters()["worked.predicted"] == 1
+    assert "worked.guessed" not in server.counters()
+    assert hint_of_some(a, b, range(10, 20)) == PREDICTED
+    assert hint_of_some(c, d, range(10, 20)) == PREDICTED  # others, and the other way round
+    c.print = EIM
+    assert hint_of_some(c, d, range(20, 25)) is None
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")

@@ -13,8 +13,8 @@ import pytest
 import peers
 import rdv_peer
 from harness import wait_until
-from rdv_peer import (ALLOWED, ANSWERED, OPENED, START, Answered, Asker, Calling, Identity, Peer,
-                      reason)
+from rdv_peer import (ALLOWED, ANSWERED, BY_TCP, EIM, GUESSED, OPENED, SEQUENCE, START, Answered,
+                      Asker, Calling, Identity, Peer, hint_of_some, reason)
 from redis_server import Redis
 from rendezvous import World
 
@@ -395,7 +395,7 @@ def test_peers_of_two_servers_are_introduced_and_relayed(nodes, over):
         assert home.answer(invite, offer=b"sealed for a", rtt=10000)[2] == START
         answered = Answered(laptop.next(ANSWERED))
         assert (answered.key, answered.reason, answered.offer) == (home.key, 0, b"sealed for a")
-        assert answered.wait == 20000
+        assert answered.wait == 8000
         near = Peer(nodes.keep(Asker(to.port)), laptop.identity)
         assert near.open(calling.channel, calling.ticket)[2] == OPENED
         near.relay(calling.channel, b"from afar")
@@ -407,6 +407,24 @@ def test_peers_of_two_servers_are_introduced_and_relayed(nodes, over):
         assert home.invited().channel == invite.channel
         assert home.answer(invite, taken=25)[2] == START
         assert Answered(laptop.next(ANSWERED)).reason == 25
+
+
+def test_what_worked_is_told_to_the_server_of_the_callee_which_gives_the_hint(nodes):
+    nodes.redis.start()
+    a, b = nodes.node(), nodes.node()
+    laptop, home, near = nodes.caller(a), nodes.caller(b), nodes.caller(b)
+    home.allow(anyone=True)
+    laptop.print = near.print = EIM
+    home.print = SEQUENCE
+    call(laptop, home)
+    assert home.answer(home.invited())[2] == START
+    laptop.worked(home.key, 7, GUESSED)
+    laptop.worked(home.key, 8, BY_TCP)  # there is no such call
+    wait_until(lambda: b.counters().get("worked.guessed") == 1, 10, "what worked")
+    wait_until(lambda: b.counters().get("refused.UnknownCall") == 1, 10, "what did not")
+    assert "worked.guessed" not in a.counters()
+    assert hint_of_some(laptop, home, range(10, 20)) == GUESSED
+    assert hint_of_some(near, home, range(10, 20)) == GUESSED
 
 
 def test_a_service_is_dialled_by_the_name_that_was_claimed_at_another_server(nodes):

@@ -10,16 +10,8 @@ import subprocess
 import pytest
 
 from harness import free_port
-from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
-
-
-@pytest.fixture
-def world(build):
-    w = World(build)
-    yield w
-    w.close()
 
 
 def test_stun_shows_the_senders_address(world):
@@ -52,6 +44,24 @@ def test_coturn_finds_out_how_the_nat_behaves(world):
     assert "NAT with Endpoint Independent Mapping!" in said, said
     assert "NAT with Endpoint Independent Filtering!" in said, said
     assert "Response origin: : 127.0.0.2:" in said
+
+
+def test_an_answer_goes_to_another_port_of_the_asker(world):
+    server = world.server("--stun-other", "127.0.0.2:0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hears:
+        hears.bind(("127.0.0.1", 0))
+        hears.settimeout(10)
+        asks.connect(("127.0.0.1", server.port))
+        fill = 56 - 20 - 8 - 4
+        attributes = struct.pack(">HHHH", 0x27, 4, hears.getsockname()[1], 0) + struct.pack(
+            ">HH", 0x8022, fill) + fill * b" "
+        asks.send(struct.pack(">HHI", 1, len(attributes), 0x2112a442) + b"twelve bytes" + attributes)
+        answer, sender = hears.recvfrom(200)
+        port = asks.getsockname()[1]
+    assert sender == ("127.0.0.1", server.port) and len(answer) <= 56
+    assert answer[8:20] == b"twelve bytes" and answer[20:24] == b"\0\x20\0\x08"
+    assert answer[26:28] == struct.pack(">H", port ^ 0x2112)
 
 
 def test_two_addresses_for_stun_must_differ(world, build):

@@ -52,6 +52,7 @@ class Dialled:
     tries: int = 1           # introductions
     reason: str = ""         # why there is no direct path, or no connection
     why: str = ""            # what `berth why` said of a run without a direct path
+    steps: list = dataclasses.field(default_factory=list)  # what was done, each after so many ms
 
 
 class Pair(LabWorld):
@@ -172,7 +173,9 @@ def _look(pair, outcome):
         return
     outcome.ms, outcome.transport = session["direct_ms"], session["transport"]
     why = json.loads(pair.laptop.good("why", "--json", "home/data"))
-    outcome.plan, outcome.kind = _technique(why.get("peer", []))
+    steps = why.get("peer", [])
+    outcome.plan, outcome.kind = _technique(steps)
+    outcome.steps = [f"{step['ms'] - steps[0]['ms']} {step['what']}" for step in steps]
 
 
 def _wait_direct(pair, seconds):

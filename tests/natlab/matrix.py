@@ -2,7 +2,7 @@
 """Every pair of NATs, several times: which are passed, by what, how fast. Results go to a file, one line
 for each run, and a run that is in it is not done again: break off and go on as you like.
 
-    matrix.py [--through berth|puncher] [--cold] [--over udp|tcp|ice] [--runs 10] [--delay 10] [--loss 0]
+    matrix.py [--through berth|puncher] [--cold] [--over udp|ice] [--runs 10] [--delay 10] [--loss 0]
               [--kinds pub,apdf,...] [--results FILE] [--html FILE] [--problems FILE]"""
 
 import argparse
@@ -32,8 +32,7 @@ def _punched(cell, wanted, results):
             while len(results.of(cell)) < wanted:
                 o = punching.connect(lab, 3, over)
                 results.add(cell, {"ok": o.ok, "ms": o.ms, "plan": o.plan, "kind": o.kind, "tries": o.tries,
-                                   "guesses": o.guesses, "reason": o.reason,
-                                   "transport": "tcp" if over == "tcp" else "udp"})
+                                   "guesses": o.guesses, "reason": o.reason, "transport": "udp"})
                 for host in (lab.a, lab.b):
                     host.flush_nat()  # a block of 512 ports would be used up after eight runs
 
@@ -104,7 +103,7 @@ def arguments():
     parser.add_argument("--through", choices=["berth", "puncher"], default="berth",
                         help="berth: `berth dial` from one berth-peer to another; puncher: src/punch without a session")
     parser.add_argument("--cold", action="store_true", help="berth-peer is started by the dial")
-    parser.add_argument("--over", choices=["udp", "tcp", "ice"], default="udp",
+    parser.add_argument("--over", choices=["udp", "ice"], default="udp",
                         help="of the puncher; ice: another program's agent (python3-aioice) instead, to compare")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--delay", type=float, default=10, help="ms one way over each line: peers are four times that apart")

@@ -2,7 +2,7 @@
  * tells what the other peer offered; lines on standard output tell what this one offers, and how it
  * went. The script between the two is the introduction.
  *
- *     puncher caller|callee SERVER:PORT [tcp]        (tcp: not UDP, but TCP)
+ *     puncher caller|callee SERVER:PORT
  *     > offer MAPPING FILTERING ALLOCATION DELTA SEEN FINGERPRINT CANDIDATE...     (kind,address)
  *     < go ATTEMPT WAIT-US AGAIN MAPPING FILTERING ALLOCATION DELTA SEEN CANDIDATE...
  *     > proven MS SOCKET KIND ADDRESS RTT-US | done | failed MS SENTENCE | tried ... */
@@ -10,7 +10,6 @@
 #include "base/siphash.h"
 #include "punch/gather.h"
 #include "punch/punch.h"
-#include "puncher-tcp.h"
 
 #include <errno.h>
 #include <ifaddrs.h>
@@ -26,18 +25,14 @@
 #define SOCKETS_MAX 600
 #define LINE_MAX    2048
 
-enum kind { KIND_UDP, KIND_LISTENER, KIND_CONNECTING, KIND_CONNECTION };
-
 struct puncher {
-    enum kind kinds[SOCKETS_MAX];
     struct pollfd fds[SOCKETS_MAX]; /* by the number of the socket; the last is standard input */
     unsigned count;
-    bool caller, tcp, over;
-    uint16_t port; /* of the listener */
+    bool caller, over;
     struct gather *gather;
     struct punch *punch;
     struct punch_config config;
-    struct addr server, reflexive;
+    struct addr server;
     uint64_t start_us;
 };
 
@@ -96,7 +91,7 @@ static void open_many(struct puncher *p, unsigned first, unsigned count)
         if (socket_open(&p->fds[i]) < 0) {
             p->fds[i].fd = -1;
             if (p->punch)
-                punch_lost(p->punch, i, clock_us());
+                punch_lost(p->punch, i);
         } else if (p->gather) {
             gather_opened(p->gather, i, socket_port(p->fds[i].fd));
         }
@@ -104,38 +99,9 @@ static void open_many(struct puncher *p, unsigned first, unsigned count)
     }
 }
 
-static void socket_take(struct puncher *p, unsigned i, int fd, enum kind kind)
-{
-    p->fds[i] = (struct pollfd){fd, kind == KIND_CONNECTING ? POLLOUT : POLLIN, 0};
-    p->kinds[i] = kind;
-    for (; p->count <= i; p->count++)
-        if (p->count != i)
-            p->fds[p->count].fd = -1;
-}
-
-static void socket_lose(struct puncher *p, unsigned i)
-{
-    if (p->fds[i].fd >= 0)
-        (void)close(p->fds[i].fd);
-    p->fds[i].fd = -1;
-    punch_lost(p->punch, i, clock_us());
-}
-
-static void connect_from(struct puncher *p, unsigned i, const struct addr *to)
-{
-    int fd = i < SOCKETS_MAX - 1 ? tcp_connect(p->port, to) : -EMFILE;
-    socket_take(p, i, fd, KIND_CONNECTING);
-    if (fd < 0)
-        socket_lose(p, i);
-}
-
 static void send_from(struct puncher *p, unsigned socket, const struct addr *to, unsigned ttl,
                       struct str bytes)
 {
-    if (p->kinds[socket] == KIND_CONNECTION) {
-        (void)!send(p->fds[socket].fd, bytes.p, bytes.n, MSG_NOSIGNAL);
-        return;
-    }
     struct sockaddr_in6 sin6 = to->v6;
     int fd = p->fds[socket].fd, usual = 64, low = (int)ttl;
     if (to->sa.sa_family == AF_INET) {
@@ -167,11 +133,6 @@ static struct addr own_address(const struct puncher *p)
     return own;
 }
 
-static enum candidate_transport transport(const struct puncher *p)
-{
-    return p->tcp ? CANDIDATE_TCP : CANDIDATE_UDP;
-}
-
 static void add_hosts(struct puncher *p)
 {
     struct ifaddrs *all = NULL;
@@ -185,8 +146,8 @@ static void add_hosts(struct puncher *p)
             continue;
         struct addr a =
             addr_from(i->ifa_addr, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
-        addr_set_port(&a, p->tcp ? p->port : socket_port(p->fds[0].fd));
-        (void)candidates_add(&p->config.local, CANDIDATE_HOST, transport(p), &a);
+        addr_set_port(&a, socket_port(p->fds[0].fd));
+        (void)candidates_add(&p->config.local, CANDIDATE_HOST, CANDIDATE_UDP, &a);
     }
     freeifaddrs(all);
 }
@@ -196,7 +157,7 @@ static void offer(struct puncher *p, const struct nat *nat, const struct addr *s
 {
     char text[ADDR_TEXT_MAX], print[NAT_TEXT_MAX];
     add_hosts(p);
-    (void)candidates_add(&p->config.local, CANDIDATE_REFLEXIVE, transport(p), reflexive);
+    (void)candidates_add(&p->config.local, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, reflexive);
     p->config.own = *nat;
     (void)printf("offer %d %d %d %d %s %s", nat->mapping, nat->filtering, nat->allocation,
                  nat->delta, seen->len ? addr_format(seen, text) : "-", nat_format(nat, print));
@@ -211,20 +172,6 @@ static void offer_udp(struct puncher *p)
 {
     struct gather_result r = gather_result(p->gather);
     offer(p, &r.nat, &r.seen, r.nat.allocation == NAT_ALLOCATION_SEQUENCE ? &r.newest : &r.seen);
-}
-
-static int offer_tcp(struct puncher *p)
-{
-    struct nat nat = {.mapping = NAT_MAPPING_UNKNOWN};
-    struct addr seen = {.len = 0};
-    int fd = tcp_listen(&p->port);
-    if (fd < 0)
-        return fd;
-    socket_take(p, 0, fd, KIND_LISTENER);
-    int r = tcp_seen(p->port, &p->server, &seen);
-    if (r == 0)
-        offer(p, &nat, &seen, &seen);
-    return r;
 }
 
 static void do_gather(struct puncher *p, const struct gather_action *a)
@@ -266,9 +213,6 @@ static void do_punch(struct puncher *p, const struct punch_action *a)
     case PUNCH_OPEN:
         open_many(p, a->socket, a->count);
         return;
-    case PUNCH_CONNECT:
-        connect_from(p, a->socket, &a->to);
-        return;
     case PUNCH_PROVEN:
         (void)printf("proven %.1f %u %s %s %u\n", ms, a->path.socket,
                      candidate_kind_word(a->path.kind), addr_format(&a->path.remote, text),
@@ -291,7 +235,7 @@ static void remote_add(struct puncher *p, char *word)
     char *comma = strchr(word, ',');
     struct addr a;
     if (comma && addr_parse(comma + 1, &a) == 0)
-        (void)candidates_add(&p->config.remote, (enum candidate_kind)atoi(word), transport(p), &a);
+        (void)candidates_add(&p->config.remote, (enum candidate_kind)atoi(word), CANDIDATE_UDP, &a);
 }
 
 static bool go(struct puncher *p, char *line)
@@ -330,48 +274,8 @@ static void read_command(struct puncher *p)
         p->over = true;
 }
 
-static void read_connection(struct puncher *p, unsigned i)
-{
-    uint8_t bytes[PROBE_SIZE];
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof ss;
-    ssize_t n = recv(p->fds[i].fd, bytes, sizeof bytes, 0);
-    if (n != PROBE_SIZE || getpeername(p->fds[i].fd, (struct sockaddr *)&ss, &len) < 0) {
-        socket_lose(p, i);
-        return;
-    }
-    struct addr from = addr_from((struct sockaddr *)&ss, len);
-    (void)!punch_input(p->punch, i, &from, (struct str){(const char *)bytes, PROBE_SIZE},
-                       clock_us());
-}
-
-static void read_tcp(struct puncher *p, unsigned i)
-{
-    struct addr from;
-    if (p->kinds[i] == KIND_CONNECTION) {
-        read_connection(p, i);
-    } else if (p->kinds[i] == KIND_LISTENER) {
-        int fd = tcp_accept(p->fds[i].fd, &from);
-        int number = fd >= 0 && p->punch ? punch_accepted(p->punch, &from, clock_us()) : -EMFILE;
-        if (number >= 0 && number < SOCKETS_MAX - 1)
-            socket_take(p, (unsigned)number, fd, KIND_CONNECTION);
-        else if (fd >= 0)
-            (void)close(fd);
-    } else if (tcp_result(p->fds[i].fd) < 0) {
-        socket_lose(p, i);
-    } else {
-        p->kinds[i] = KIND_CONNECTION;
-        p->fds[i].events = POLLIN;
-        punch_connected(p->punch, i, clock_us());
-    }
-}
-
 static void read_socket(struct puncher *p, unsigned socket)
 {
-    if (p->kinds[socket] != KIND_UDP) {
-        read_tcp(p, socket);
-        return;
-    }
     uint8_t bytes[1500];
     struct sockaddr_storage ss;
     for (int i = 0; i < 32; i++) {
@@ -446,8 +350,7 @@ int main(int argc, char **argv)
         return 2;
     (void)setvbuf(stdin, NULL, _IONBF, 0);
     p->caller = strcmp(argv[1], "caller") == 0;
-    p->tcp = argc > 3 && strcmp(argv[3], "tcp") == 0;
-    if ((p->tcp ? offer_tcp(p) : gather(p)) < 0)
+    if (gather(p) < 0)
         return 1;
     run(p);
     punch_free(p->punch);

@@ -43,7 +43,7 @@ class Puncher:
     """One side."""
 
     def __init__(self, host, role, transport):
-        words = [built("tests/natlab/puncher"), role, SERVER] + (["tcp"] if transport == "tcp" else [])
+        words = [built("tests/natlab/puncher"), role, SERVER]
         if transport == "ice":
             words = [sys.executable, pathlib.Path(__file__).with_name("ice_peer.py"), role, SERVER]
         self.process = host.popen(words, stdin=subprocess.PIPE,

@@ -12,8 +12,8 @@ EIM = {"pub", "eif", "adf", "apdf", "linux", "linuxrej", "linuxopen", "cgn"}
 
 
 def _by_tcp(a, b):
-    # Nobody guesses over TCP: whoever is symmetric has to be let in as it comes.
-    behind = {a, b} & SYMMETRIC
+    # Nobody guesses over TCP: whoever has random ports has to be let in as it comes.
+    behind = {a, b} & SYMMETRIC - {"symseq"}
     return "tcp443" not in (a, b) and (not behind or bool({a, b} & {"pub", "eif", "adf"}))
 
 
@@ -34,9 +34,7 @@ def _by_udp(a, b):
 
 def possible(a, b, transport="udp"):
     """Whether UDP (or TCP, or whichever: "berth") can pass directly between these two at all."""
-    if transport.startswith("berth"):
-        return _by_udp(a, b) or _by_tcp(a, b)
-    return (_by_tcp if transport == "tcp" else _by_udp)(a, b)
+    return _by_udp(a, b) or (transport.startswith("berth") and _by_tcp(a, b))
 
 
 def guessed(a, b):

@@ -124,27 +124,22 @@ def _home_port(world):
     return int(re.search(r"ready port=(\d+)", world.home.daemons["berth-peer"].output())[1])
 
 
-@pytest.mark.parametrize("kind", ["invite", "start", "answered"])
-def test_an_introduction_from_another_address_is_ignored(world, tap, kind):
-    number = 3000 + ["invite", "start", "answered"].index(kind)
+def test_introductions_from_another_address_are_ignored(world, tap):
+    number = 3000
     _call(world, number, [])  # the numbers are right: only the sender is not
-    _wait_quiet(tap, world.victim, world.lab.a.address)
-    before = len(tap.to(world.victim, True)) + len(tap.to(world.lab.a.address, True))
-    stranger = world.lab.a.socket()
-    stranger.bind((world.lab.a.address, 0))
-    offer = sealed_offer(world.caller.identity, world.home_key, number + 10, _lies(world.victim))
+    before = len(_wait_quiet(tap, world.victim, world.lab.a.address))
+    offer = sealed_offer(world.caller.identity, world.home_key, number + 1, _lies(world.victim))
     seen = struct.pack(">BH4s", 4, 5000, socket.inet_aton(world.victim))
-    forged = {
-        "invite": _invitation(world, number + 10, offer, stranger),
-        "start": message(START, struct.pack(">QI", number, 0) + seen),
-        "answered": message(ANSWERED, struct.pack(">Q32sBI", number, world.caller.key, 0, 0) + seen +
-                            struct.pack(">H", len(offer)) + offer),
-    }[kind]
-    stranger.sendto(forged, (world.lab.b.address, _home_port(world)))
-    _wait_quiet(tap, world.victim, world.lab.a.address)
-    after = len(tap.to(world.victim, True)) + len(tap.to(world.lab.a.address, True))
-    stranger.close()
-    assert tap.to(world.lab.b.address), "the forged message has not come"
+    with world.lab.a.socket() as stranger:
+        stranger.bind((world.lab.a.address, 0))
+        for forged in (_invitation(world, number + 1, offer, stranger),
+                       message(START, struct.pack(">QI", number, 0) + seen),
+                       message(ANSWERED, struct.pack(">Q32sBI", number, world.caller.key, 0, 0) + seen +
+                               struct.pack(">H", len(offer)) + offer)):
+            stranger.sendto(forged, (world.lab.b.address, _home_port(world)))
+        source = (world.lab.a.address, stranger.getsockname()[1])
+        wait_until(lambda: sum(p.source == source for p in tap.look()) == 3, 10, "what was forged")
+        after = len(_wait_quiet(tap, world.victim, world.lab.a.address))
     assert after == before
 
 

@@ -42,7 +42,8 @@ def _fire(pair):
     try:
         outcome = dialled.dial(pair)
         sent = {side: _to_public(_probes(tap, True)) for side, tap in inner.items()}
-        return Fired(pair.lab.a.kind, outcome, sent["a"], sent["b"], {side: _probes(tap, False) for side, tap in outer.items()})
+        arrived = {side: _probes(tap, False) for side, tap in outer.items()}
+        return Fired(pair.lab.a.kind, outcome, sent["a"], sent["b"], arrived)
     finally:
         for tap in (*inner.values(), *outer.values()):
             tap.close()

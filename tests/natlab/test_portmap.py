@@ -2,67 +2,24 @@
 with Debian's miniupnpd on the router."""
 
 import contextlib
-import pathlib
 import subprocess
 import tempfile
 import time
 
 import pytest
 
+import igd
 import punching
 from lab import Lab
 
 INSIDE = 40404
 
-CONFIGURATION = """
-ext_ifname=wan
-listening_ip=lan
-enable_upnp={upnp}
-enable_natpmp={natpmp}
-secure_mode=yes
-min_lifetime=60
-max_lifetime=86400
-system_uptime=yes
-uuid=00000000-0000-0000-0000-000000000001
-lease_file={folder}/leases
-allow 1024-65535 10.0.0.0/8 1024-65535
-deny 0-65535 0.0.0.0/0 0-65535
-upnp_table_name=miniupnpd
-upnp_nat_table_name=miniupnpd
-"""
-TABLE = """
-table inet miniupnpd {
-  chain miniupnpd { }
-  chain prerouting_miniupnpd { }
-  chain postrouting_miniupnpd { }
-  chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
-  chain postrouting { type nat hook postrouting priority 100; jump postrouting_miniupnpd; }
-}
-"""
-
 
 @contextlib.contextmanager
 def _router(kind="linux", upnp="yes", natpmp="yes"):
     with Lab(kind, "pub") as lab, tempfile.TemporaryDirectory(prefix="natlab-") as folder:
-        router = lab.a.nats[0]
-        router.run(["nft", "-f", "-"], input=TABLE, text=True)
-        router.run(["nft", "insert rule ip nat forward ct status dnat accept"])
-        router.run(["nft", "insert rule ip nat input iifname lan accept"])
-        for ns, dev in ((router, "lan"), (lab.a, "eth0")):
-            ns.run(["ip", "route", "add", "224.0.0.0/4", "dev", dev])
-        conf = pathlib.Path(folder, "conf")
-        conf.write_text(CONFIGURATION.format(upnp=upnp, natpmp=natpmp, folder=folder), encoding="ascii")
-        router.popen(["miniupnpd", "-d", "-f", conf, "-P", f"{folder}/pid"],
-                     stdout=open(f"{folder}/log", "wb"), stderr=subprocess.STDOUT)
-        _wait_for_port(router)
+        igd.start(lab.a, folder, upnp, natpmp)
         yield lab
-
-
-def _wait_for_port(router):
-    deadline = time.monotonic() + 10
-    while ":5351" not in router.output(["ss", "-Hlun"]):
-        assert time.monotonic() < deadline, "miniupnpd does not listen"
-        time.sleep(0.02)
 
 
 def _mapper(lab, protocol="udp"):
@@ -95,7 +52,7 @@ def test_pcp_maps_a_port_and_gives_it_back(protocol):
         mapper.stdin.close()
         mapper.wait()
         deadline = time.monotonic() + 5
-        while "dnat" in lab.a.nats[0].output(["nft", "list", "chain", "inet", "miniupnpd", "prerouting_miniupnpd"]):
+        while "dnat" in igd.mapped(lab.a):
             assert time.monotonic() < deadline, "the mapping is still there"
             time.sleep(0.02)
 

@@ -359,9 +359,6 @@ static void act(struct sim *s, struct sim_host *h, const struct punch_action *a)
     case PUNCH_OPEN:
         h->opened += a->count;
         return;
-    case PUNCH_CONNECT:
-        punch_lost(h->machine, a->socket, s->now_us);
-        return;
     case PUNCH_PROVEN:
         if (!h->proven)
             h->proven_us = s->now_us;

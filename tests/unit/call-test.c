@@ -20,6 +20,7 @@ struct rig {
     struct rdv_shared shared;
     struct rdv rdv;
     struct peer caller, callee;
+    struct nat_print prints[2]; /* theirs */
     uint64_t now_ms;
     uint8_t out[RDVMSG_MAX], pushed[RDVMSG_MAX];
     size_t in_n, out_n;
@@ -87,6 +88,7 @@ static void rig_open(struct rig *g, uint32_t rate)
                       .now_ms = 1000000};
     g->shared.registry = registry_new(1000, 90);
     g->shared.relay = relay_new(&limits);
+    g->shared.learned = learned_new();
     randombytes_buf(g->shared.master, sizeof g->shared.master);
     CHECK_INT(rdv_init(&g->rdv, &g->shared), 0);
     CHECK_INT(addr_parse("192.0.2.1:4711", &g->caller.from), 0);
@@ -103,6 +105,7 @@ static void rig_close(struct rig *g)
     rdv_done(&g->rdv);
     registry_free(g->shared.registry);
     relay_free(g->shared.relay);
+    learned_free(g->shared.learned);
 }
 
 static struct rdvmsg request(const struct peer *p, enum rdvmsg_type type)
@@ -133,6 +136,7 @@ static enum rdv_reason call(struct rig *g, uint64_t number, struct rdvmsg *answe
     memcpy(m.peer, g->callee.id.key.b, sizeof m.peer);
     m.call = number;
     m.rtt_us = 40000;
+    m.print = g->prints[0];
     m.offer = STR("for the callee only");
     return result(ask(g, &g->caller, &m, answer), answer);
 }
@@ -144,6 +148,7 @@ static enum rdv_reason answer_call(struct rig *g, uint64_t number, enum rdv_reas
     memcpy(m.peer, g->caller.id.key.b, sizeof m.peer);
     m.call = number;
     m.rtt_us = 10000;
+    m.print = g->prints[1];
     m.reason = reason;
     m.offer = STR("for the caller only");
     return result(ask(g, &g->callee, &m, answer), answer);
@@ -169,11 +174,11 @@ TEST("a call invites, its answer starts both at once")
     CHECK_STR(p.offer, "for the callee only");
     CHECK_INT(answer_call(&g, 9, RDV_OK, &a), RDV_OK);
     CHECK_INT(a.type, RDVMSG_START);
-    /* 20 ms from the one who is 20 ms away: 20 and 35 ms after they hear of it. */
-    CHECK_INT(a.wait_us, 35000);
+    /* 8 ms after the one who is 20 ms away: 8 and 23 ms after they hear of it. */
+    CHECK_INT(a.wait_us, 23000);
     CHECK(addr_equal(&a.addr, &g.caller.from));
     CHECK_INT(pushed(&g, &g.caller, &p), RDVMSG_ANSWERED);
-    CHECK_INT(p.wait_us, 20000);
+    CHECK_INT(p.wait_us, 8000);
     CHECK_INT(p.reason, RDV_OK);
     CHECK(addr_equal(&p.addr, &g.callee.from));
     CHECK_STR(p.offer, "for the caller only");
@@ -367,5 +372,104 @@ TEST("a server that drains finishes calls and takes no new ones")
     CHECK_INT(pushed(&g, &g.callee, &p), 0);
     CHECK_INT(call(&g, 1, &a), RDV_OK);
     CHECK_INT(answer_call(&g, 1, RDV_OK, &a), RDV_OK);
+    rig_close(&g);
+}
+
+static enum rdv_reason say_worked(struct rig *g, const struct peer *who, uint64_t number,
+                                  uint8_t technique)
+{
+    struct rdvmsg a, m = request(who, RDVMSG_WORKED);
+    const struct peer *other = who == &g->caller ? &g->callee : &g->caller;
+    memcpy(m.peer, other->id.key.b, sizeof m.peer);
+    m.call = number;
+    m.technique = technique;
+    return result(ask(g, who, &m, &a), &a);
+}
+
+/* The hint that both got; calls without one now and then are made once more. */
+static enum technique hinted(struct rig *g, uint64_t number)
+{
+    struct rdvmsg a, p;
+    uint8_t hint = 0;
+    for (uint64_t i = 0; i < 8 && hint == 0; i++) {
+        g->now_ms += 61000; /* pairs end */
+        sign_in(g, &g->caller);
+        sign_in(g, &g->callee);
+        CHECK_INT(allow(g, RDVMSG_ANYONE, NULL), RDV_OK);
+        relay_sweep(g->shared.relay, (uint32_t)(g->now_ms / 1000));
+        CHECK_INT(call(g, number + i, &a), RDV_OK);
+        CHECK_INT(answer_call(g, number + i, RDV_OK, &a), RDV_OK);
+        CHECK_INT(pushed(g, &g->caller, &p), RDVMSG_ANSWERED);
+        CHECK_INT(p.technique, a.technique);
+        hint = a.technique;
+    }
+    return hint;
+}
+
+TEST("what worked between two NATs is the hint of the next call between such, either way")
+{
+    struct rig g;
+    rig_open(&g, 0);
+    g.prints[0] = (struct nat_print){2, 3, 1, 0};
+    g.prints[1] = (struct nat_print){4, 3, 2, 1};
+    CHECK_INT(hinted(&g, 100), TECHNIQUE_UNKNOWN);
+    /* The first of them have ended. */
+    CHECK_INT(say_worked(&g, &g.caller, 100, TECHNIQUE_PREDICTED), RDV_UNKNOWN_CALL);
+    CHECK_INT(say_worked(&g, &g.caller, 107, TECHNIQUE_PREDICTED), RDV_OK);
+    CHECK_INT(g.rdv.counters.worked[TECHNIQUE_PREDICTED], 1);
+    CHECK_INT(hinted(&g, 200), TECHNIQUE_PREDICTED);
+    struct nat_print first = g.prints[0];
+    g.prints[0] = g.prints[1];
+    g.prints[1] = first;
+    CHECK_INT(hinted(&g, 300), TECHNIQUE_PREDICTED);
+    g.prints[1].filtering = 1;
+    CHECK_INT(hinted(&g, 400), TECHNIQUE_UNKNOWN);
+    rig_close(&g);
+}
+
+TEST("only the caller says what worked, of a call that was taken, once for each technique")
+{
+    struct rig g;
+    struct rdvmsg a, p;
+    rig_open(&g, 0);
+    g.prints[0] = g.prints[1] = (struct nat_print){2, 3, 1, 0};
+    CHECK_INT(allow(&g, RDVMSG_ANYONE, NULL), RDV_OK);
+    CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_PLAIN), RDV_UNKNOWN_CALL);
+    CHECK_INT(call(&g, 1, &a), RDV_OK);
+    CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_PLAIN), RDV_UNKNOWN_CALL);
+    CHECK_INT(answer_call(&g, 1, RDV_OK, &a), RDV_OK);
+    CHECK_INT(say_worked(&g, &g.callee, 1, TECHNIQUE_PLAIN), RDV_UNKNOWN_CALL);
+    for (int i = 0; i < 10; i++) {
+        CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_PLAIN), RDV_OK);
+        CHECK_INT(g.out_n, 0);
+        CHECK_INT(pushed(&g, &g.callee, &p), 0);
+        CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_TCP), RDV_OK);
+    }
+    CHECK_INT(g.rdv.counters.worked[TECHNIQUE_PLAIN], 1);
+    CHECK_INT(g.rdv.counters.worked[TECHNIQUE_TCP], 1);
+    CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_UNKNOWN), RDV_BAD_MESSAGE);
+    CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_END), RDV_BAD_MESSAGE);
+    CHECK_INT(say_worked(&g, &g.caller, 1, 255), RDV_BAD_MESSAGE);
+    g.caller.token[0] ^= 1;
+    CHECK_INT(say_worked(&g, &g.caller, 1, TECHNIQUE_GUESSED), RDV_BAD_TOKEN);
+    CHECK_INT(g.rdv.counters.worked[TECHNIQUE_GUESSED], 0);
+    rig_close(&g);
+}
+
+TEST("a call that is declined has no hint and nothing worked")
+{
+    struct rig g;
+    struct rdvmsg a;
+    rig_open(&g, 0);
+    g.prints[0] = g.prints[1] = (struct nat_print){2, 3, 1, 0};
+    CHECK_INT(hinted(&g, 100), TECHNIQUE_UNKNOWN);
+    CHECK_INT(say_worked(&g, &g.caller, 107, TECHNIQUE_CAREFUL), RDV_OK);
+    CHECK_INT(hinted(&g, 200), TECHNIQUE_CAREFUL);
+    for (uint64_t i = 300; i < 304; i++) {
+        CHECK_INT(call(&g, i, &a), RDV_OK);
+        CHECK_INT(answer_call(&g, i, RDV_DECLINED, &a), RDV_OK);
+        CHECK_INT(a.technique, TECHNIQUE_UNKNOWN);
+        CHECK_INT(say_worked(&g, &g.caller, i, TECHNIQUE_PLAIN), RDV_UNKNOWN_CALL);
+    }
     rig_close(&g);
 }

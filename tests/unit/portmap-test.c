@@ -78,6 +78,29 @@ TEST("a PCP router maps the port, and is asked again at half of the lifetime")
     CHECK_INT(portmap_next(&m), -1);
 }
 
+TEST("what is mapped stays so while the router is asked again, until it does not answer")
+{
+    struct portmap m;
+    uint8_t bytes[PCP_REQUEST_MAX];
+    uint64_t now = 2 * SECOND;
+    start(&m);
+    struct portmap_action a = sent(&m, SECOND);
+    portmap_renew(&m, SECOND); /* it is being asked */
+    CHECK(!portmap_poll(&m, SECOND, &a));
+    portmap_init(&m, &m.c, SECOND);
+    a = sent(&m, SECOND);
+    CHECK_INT(portmap_input(&m, pcp_answer(&a, 0, "11.0.0.5:5050", bytes), SECOND), 0);
+    changed(&m, SECOND, PORTMAP_MAPPED, "11.0.0.5:5050");
+    portmap_renew(&m, now);
+    a = sent(&m, now);
+    CHECK_INT(m.state, PORTMAP_MAPPED);
+    CHECK_INT(a.bytes[42] << 8 | a.bytes[43], 5050);
+    while (m.state == PORTMAP_MAPPED && now < 60 * SECOND)
+        if (!portmap_poll(&m, now, &a))
+            now = portmap_next(&m);
+    CHECK_INT(m.state, PORTMAP_SILENT);
+}
+
 TEST("an external address that is private or a carrier's is useless")
 {
     static const char *const inner[] = {"192.168.5.5:5", "100.64.1.1:5"};

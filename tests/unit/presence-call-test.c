@@ -172,6 +172,41 @@ TEST("a call reaches the callee in one round trip, and both fire together")
     rig_free(g);
 }
 
+TEST("how both NATs behave goes with the call, a hint comes back, and what worked is told")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    const struct nat_print prints[2] = {{4, 3, 2, 1}, {2, 2, 1, 0}};
+    g->servers[0].rtt_us = 400 * RIG_MS; /* so the other one is called through */
+    presence_nat(e->presence, &prints[0]);
+    presence_nat(h->presence, &prints[1]);
+    rig_run(g, 120 * RIG_S); /* four refreshes */
+    g->servers[1].hint = TECHNIQUE_PREDICTED;
+    uint64_t call = dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK(nat_print_equal(&g->servers[1].prints[0], &prints[0]));
+    CHECK(nat_print_equal(&g->servers[1].prints[1], &prints[1]));
+    CHECK_INT(e->last_answered.hint, TECHNIQUE_PREDICTED);
+    CHECK_INT(h->last_start.hint, TECHNIQUE_PREDICTED);
+    presence_worked(e->presence, call, TECHNIQUE_TCP);
+    presence_worked(e->presence, call + 1, TECHNIQUE_GUESSED); /* none of ours */
+    presence_worked(h->presence, call, TECHNIQUE_GUESSED);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(g->servers[0].got[RDVMSG_WORKED], 0);
+    CHECK_INT(g->servers[1].got[RDVMSG_WORKED], 1);
+    CHECK_INT(g->servers[1].worked, TECHNIQUE_TCP);
+    CHECK(g->servers[1].worked_call == call);
+    CHECK_INT(memcmp(g->servers[1].worked_peer, h->id.key.b, RDVMSG_KEY), 0);
+    /* Another network, and a server that says nonsense. */
+    presence_nat(e->presence, &prints[1]);
+    g->servers[1].hint = 200;
+    (void)dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK(nat_print_equal(&g->servers[1].prints[0], &prints[1]));
+    CHECK_INT(e->last_answered.hint, TECHNIQUE_UNKNOWN);
+    rig_free(g);
+}
+
 TEST("both sides open their channel, and again, from wherever they are")
 {
     struct rig *g = rig_ready(1);

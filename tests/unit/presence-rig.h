@@ -58,6 +58,10 @@ struct rig_server {
     unsigned got[RDVMSG_TYPE_COUNT];
     uint32_t channel; /* base of its channel numbers */
     struct addr opened[2];
+    struct nat_print prints[2]; /* of the last caller and callee */
+    uint8_t hint;               /* what it says worked */
+    uint64_t worked_call;       /* what it was told */
+    uint8_t worked_peer[RDVMSG_KEY], worked;
 };
 
 struct rig_peer {

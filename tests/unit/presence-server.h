@@ -138,6 +138,7 @@ static inline enum rdv_reason rig_call(struct rig *g, uint32_t server, const str
     memcpy(invite.peer, m->key, sizeof invite.peer);
     invite.addr = caller ? caller->addr : callee->addr;
     rig_push(g, server, rig_peer_of(g, m->peer), &invite);
+    s->prints[0] = m->print;
     answer->type = RDVMSG_CALLING;
     answer->call = m->call;
     answer->channel = s->channel;
@@ -156,11 +157,14 @@ static inline enum rdv_reason rig_answer(struct rig *g, uint32_t server, const s
                        .call = m->call,
                        .reason = m->reason,
                        .wait_us = 20000,
+                       .technique = s->hint,
                        .addr = callee->addr,
                        .offer = m->offer};
     memcpy(a.peer, m->key, sizeof a.peer);
     rig_push(g, server, rig_peer_of(g, m->peer), &a);
+    s->prints[1] = m->print;
     answer->type = RDVMSG_START;
+    answer->technique = s->hint;
     answer->call = m->call;
     answer->wait_us = 21000;
     answer->addr = caller->addr;
@@ -239,6 +243,13 @@ static inline enum rdv_reason rig_handle(struct rig *g, uint32_t server, const s
     }
 }
 
+static inline void rig_worked(struct rig_server *s, const struct rdvmsg *m)
+{
+    s->worked_call = m->call;
+    s->worked = m->technique;
+    memcpy(s->worked_peer, m->peer, sizeof s->worked_peer);
+}
+
 static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
 {
     struct rig_server *s = &g->servers[p->server];
@@ -251,6 +262,10 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
         return;
     m.pad_to = m.type == RDVMSG_LOOKUP && p->n > 1000; /* padded: needs no cookie */
     s->got[m.type]++;
+    if (m.type == RDVMSG_WORKED) {
+        rig_worked(s, &m);
+        return;
+    }
     enum rdv_reason reason = rig_handle(g, p->server, &p->from, &m, &a);
     if (reason != RDV_OK) {
         a.type = RDVMSG_ERROR;

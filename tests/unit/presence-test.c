@@ -27,6 +27,41 @@ TEST("a peer is registered after two round trips, and its round trip is known")
     rig_free(g);
 }
 
+TEST("the round trip is known where each question is asked again before its answer comes")
+{
+    struct rig *g = rig_new(2);
+    struct presence_server s;
+    g->servers[0].rtt_us = 900 * RIG_MS;
+    g->loss = 30;
+    rig_run(g, 60 * RIG_S);
+    presence_server(g->peers[HOME].presence, 0, &s);
+    CHECK_INT(s.state, PRESENCE_REGISTERED);
+    CHECK_INT(s.rtt_us, 900 * RIG_MS);
+    presence_server(g->peers[HOME].presence, 1, &s);
+    CHECK_INT(s.rtt_us, 40 * RIG_MS);
+    rig_free(g);
+}
+
+TEST("what waits somewhere on its way is no round trip")
+{
+    struct rig *g = rig_new(1);
+    struct presence_server s;
+    rig_run(g, 1 * RIG_S);
+    g->jitter_us = 200 * RIG_MS;
+    rig_run(g, 60 * RIG_S); /* two or three refreshes */
+    presence_server(g->peers[HOME].presence, 0, &s);
+    CHECK_INT(s.rtt_us, 40 * RIG_MS);
+    /* Another network, of which the old one says nothing. */
+    g->jitter_us = 0;
+    g->servers[0].rtt_us = 90 * RIG_MS;
+    presence_moved(g->peers[HOME].presence, 0, g->now_us);
+    g->peers[HOME].tick_us = g->now_us;
+    rig_run(g, 1 * RIG_S);
+    presence_server(g->peers[HOME].presence, 0, &s);
+    CHECK_INT(s.rtt_us, 90 * RIG_MS);
+    rig_free(g);
+}
+
 TEST("a lease is kept by refreshes, not by logins")
 {
     struct rig *g = rig_new(1);
@@ -35,6 +70,31 @@ TEST("a lease is kept by refreshes, not by logins")
     CHECK_INT(g->servers[0].got[RDVMSG_REGISTER], 2); /* one for each peer */
     unsigned refreshes = g->servers[0].got[RDVMSG_REFRESH];
     CHECK(refreshes >= 46 && refreshes <= 66);
+    rig_free(g);
+}
+
+static unsigned refreshes_in(struct rig *g, uint64_t for_us)
+{
+    unsigned before = g->servers[0].got[RDVMSG_REFRESH];
+    rig_run(g, for_us);
+    return g->servers[0].got[RDVMSG_REFRESH] - before;
+}
+
+TEST("refreshes come as often as the NAT wants them, and no more often than the server")
+{
+    struct rig *g = rig_new(1);
+    rig_run(g, 60 * RIG_S);
+    for (size_t i = 0; i < RIG_PEERS; i++)
+        presence_keep(g->peers[i].presence, 5000);
+    unsigned n = refreshes_in(g, 5 * RIG_S + 100 * RIG_MS);
+    CHECK(n >= 2 && n <= 4);
+    n = refreshes_in(g, 60 * RIG_S);
+    CHECK(n >= 22 && n <= 34);
+    for (size_t i = 0; i < RIG_PEERS; i++)
+        presence_keep(g->peers[i].presence, 110000);
+    rig_run(g, 60 * RIG_S);
+    n = refreshes_in(g, 600 * RIG_S);
+    CHECK(n >= 38 && n <= 60);
     rig_free(g);
 }
 

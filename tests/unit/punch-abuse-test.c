@@ -130,44 +130,107 @@ TEST("a peer that pings from everywhere gets answers, and few questions")
         }
     }
     CHECK_INT(answered, 999);
-    CHECK(sent <= PUNCH_PEERS_MAX * PUNCH_PROBES_MAX);
+    CHECK(sent <= PUNCH_PROBES_IP); /* it need not be there itself */
     punch_free(p);
 }
-static struct punch_action next_of(struct punch *p, enum punch_action_type type, uint64_t *now_us)
+/* What the peer would answer to this probe of ours. */
+static int pong_in(struct punch *p, const struct punch_config *c, const struct punch_action *a,
+                   unsigned socket, const struct addr *from, uint64_t now_us)
 {
-    struct punch_action a = {.type = PUNCH_DONE};
-    for (int i = 0; i < 100000; i++, *now_us += 500)
-        while (punch_poll(p, *now_us, &a))
-            if (a.type == type)
-                return a;
-    CHECK(false);
-    return a;
+    uint8_t bytes[PROBE_SIZE];
+    struct probe probe;
+    CHECK_INT(probe_decode(&probe, a->bytes, PROBE_SIZE), 0);
+    probe.type = PROBE_PONG;
+    probe.from_caller = !c->caller;
+    CHECK_INT(probe_encode(&probe, bytes, sizeof bytes), PROBE_SIZE);
+    sim_mac(c->own_key, bytes, PROBE_SIGNED, bytes + PROBE_SIGNED);
+    return punch_input(p, socket, from, (struct str){(char *)bytes, sizeof bytes}, now_us);
 }
 
-TEST("a refused TCP connection is tried again, and proves a path with the same probes")
+TEST("an answer from elsewhere, to another socket or to what was never asked proves nothing")
 {
     struct punch_config c = {.caller = true};
-    struct addr at = address("11.1.1.1:11"), local = address("10.0.0.1:7");
-    (void)candidates_add(&c.local, CANDIDATE_HOST, CANDIDATE_TCP, &local);
-    (void)candidates_add(&c.remote, CANDIDATE_REFLEXIVE, CANDIDATE_TCP, &at);
+    struct addr there = address("11.1.1.1:11"), elsewhere = address("11.1.1.1:12");
+    (void)candidates_add(&c.remote, CANDIDATE_HOST, CANDIDATE_UDP, &there);
     struct punch *p = alone(&c);
-    uint64_t now_us = 1000 * MS;
-    for (int i = 0; i < 3; i++) {
-        struct punch_action a = next_of(p, PUNCH_CONNECT, &now_us);
-        CHECK(addr_equal(&a.to, &at));
-        punch_lost(p, a.socket, now_us);
-    }
-    struct punch_action a = next_of(p, PUNCH_CONNECT, &now_us);
-    punch_connected(p, a.socket, now_us);
-    a = next_of(p, PUNCH_SEND, &now_us);
-    struct probe probe;
-    CHECK_INT(probe_decode(&probe, a.bytes, sizeof a.bytes), 0);
-    probe.type = PROBE_PONG;
-    probe.from_caller = false;
-    CHECK_INT(probe_encode(&probe, a.bytes, sizeof a.bytes), PROBE_SIZE);
-    sim_mac(c.own_key, a.bytes, PROBE_SIGNED, a.bytes + PROBE_SIGNED);
-    CHECK_INT(punch_input(p, a.socket, &at, (struct str){(char *)a.bytes, PROBE_SIZE}, now_us), 0);
-    a = next_of(p, PUNCH_PROVEN, &now_us);
-    CHECK_INT(a.path.transport, CANDIDATE_TCP);
+    struct punch_action a;
+    CHECK(punch_poll(p, 1000 * MS, &a) && a.type == PUNCH_SEND);
+    CHECK_INT(pong_in(p, &c, &a, 0, &elsewhere, 1010 * MS), 0);
+    CHECK_INT(pong_in(p, &c, &a, 3, &there, 1010 * MS), 0);
+    CHECK(!punch_best(p));
+    struct punch_action other = a;
+    other.bytes[12] ^= 1; /* a sequence that was not used */
+    CHECK_INT(pong_in(p, &c, &other, 0, &there, 1010 * MS), 0);
+    CHECK(!punch_best(p));
+    CHECK_INT(pong_in(p, &c, &a, 0, &there, 1040 * MS), 0);
+    CHECK(punch_best(p) && addr_equal(&punch_best(p)->remote, &there));
+    CHECK_INT(punch_best(p)->rtt_us, 40 * MS);
     punch_free(p);
+}
+
+TEST("what was recorded in one attempt is nothing in the next")
+{
+    struct punch_config first = {.caller = true}, second;
+    struct addr there = address("11.1.1.1:11");
+    (void)candidates_add(&first.remote, CANDIDATE_HOST, CANDIDATE_UDP, &there);
+    struct punch *p = alone(&first);
+    struct punch_action a;
+    CHECK(punch_poll(p, 1000 * MS, &a) && a.type == PUNCH_SEND);
+    second = first;
+    second.attempt++;
+    memset(second.own_key, 'q', PUNCH_KEY);
+    struct punch *q = punch_new(&second);
+    struct punch_action b;
+    CHECK(punch_poll(q, 1000 * MS, &b) && b.type == PUNCH_SEND);
+    CHECK_INT(pong_in(q, &first, &a, 0, &there, 1040 * MS), -ENOENT);
+    struct punch_action renumbered = b; /* the new number, under the old secret */
+    CHECK_INT(pong_in(q, &first, &renumbered, 0, &there, 1040 * MS), -EACCES);
+    CHECK(!punch_best(q));
+    CHECK_INT(pong_in(p, &first, &a, 0, &there, 1040 * MS), 0);
+    CHECK(punch_best(p));
+    punch_free(p);
+    punch_free(q);
+}
+
+TEST("a peer that answers everything, and asks from everywhere, is not sent more than its share")
+{
+    for (unsigned kind = 0; kind < 4; kind++) {
+        struct punch_config c = {.caller = true, .may_guess = true, .again = kind & 1};
+        struct addr at = address("11.7.0.1:1000");
+        c.peer_seen = address("11.8.8.8:1000");
+        c.own = (struct nat){NAT_MAPPING_EIM, NAT_FILTERING_APDF, NAT_ALLOCATION_KEEP, 0, 0};
+        c.peer = (struct nat){NAT_MAPPING_APDM, NAT_FILTERING_APDF,
+                              kind & 2 ? NAT_ALLOCATION_SEQUENCE : NAT_ALLOCATION_RANDOM, 1, 0};
+        for (uint16_t i = 0; i < CANDIDATES_MAX; i++) {
+            addr_set_port(&at, (uint16_t)(1000 + i));
+            (void)candidates_add(&c.remote, CANDIDATE_HOST, CANDIDATE_UDP, &at);
+        }
+        struct punch *p = alone(&c);
+        struct punch_action a;
+        unsigned pings = 0, pongs = 0, asked = 0;
+        for (uint64_t now_us = 1000 * MS; now_us < 6000 * MS; now_us += 500) {
+            while (punch_poll(p, now_us, &a)) {
+                struct addr from = a.to;
+                pings += a.type == PUNCH_SEND && a.bytes[2] == PROBE_PING;
+                pongs += a.type == PUNCH_SEND && a.bytes[2] == PROBE_PONG;
+                if (a.type != PUNCH_SEND || a.bytes[2] != PROBE_PING)
+                    continue;
+                addr_set_port(&from, (uint16_t)(addr_port(&a.to) + 1));
+                (void)!pong_in(p, &c, &a, 0, &from, now_us);
+            }
+            if (now_us % (5 * MS) == 0 && asked < 800) {
+                uint8_t bytes[PROBE_SIZE];
+                struct probe probe = {PROBE_PING, false, 5, ++asked, {0}};
+                addr_set_port(&at, (uint16_t)(2000 + asked));
+                CHECK_INT(probe_encode(&probe, bytes, sizeof bytes), PROBE_SIZE);
+                sim_mac(c.own_key, bytes, PROBE_SIGNED, bytes + PROBE_SIGNED);
+                CHECK_INT(punch_input(p, 0, &at, (struct str){(char *)bytes, sizeof bytes}, now_us),
+                          0);
+            }
+        }
+        CHECK(pongs <= asked);
+        CHECK(pings <= PUNCH_PROBES_IP + GUESS_PROBES_MAX + 2 * PUNCH_PROBES_MAX);
+        CHECK(!punch_best(p));
+        punch_free(p);
+    }
 }

@@ -51,6 +51,7 @@ static void rig_open(struct rig *g, uint32_t signatures)
     g->shared.names = names_new(1000);
     const struct relay_limits limits = {.pairs = 100, .pairs_key = 10};
     g->shared.relay = relay_new(&limits);
+    g->shared.learned = learned_new();
     CHECK_INT(names_store_open(folder, g->shared.names, &g->shared.store, trouble, sizeof trouble),
               0);
     randombytes_buf(g->shared.master, sizeof g->shared.master);
@@ -67,6 +68,7 @@ static void rig_close(struct rig *g)
     registry_free(g->shared.registry);
     names_free(g->shared.names);
     relay_free(g->shared.relay);
+    learned_free(g->shared.learned);
 }
 
 static size_t send_bytes(struct rig *g, const void *bytes, size_t n)
@@ -489,6 +491,54 @@ TEST("with four sockets the answer leaves from the one that was asked for")
         CHECK_TEXT(addr_format(&s.origin, origin), at[ip][port]);
         CHECK_TEXT(addr_format(&s.other, other), at[1][1]);
     }
+    rig_close(&g);
+}
+
+static int ask_elsewhere(struct rig *g, uint16_t port, size_t length, struct stun *ret_answer)
+{
+    uint8_t buf[STUN_MAX];
+    struct stun ask = {
+        .type = STUN_REQUEST, .has_response_port = true, .response_port = port, .pad_to = length};
+    int n = stun_encode(&ask, buf, sizeof buf);
+    int got = (int)send_bytes(g, buf, (size_t)n);
+    CHECK(got <= n);
+    if (got > 0)
+        CHECK_INT(stun_decode(ret_answer, g->out, g->out_n), 0);
+    return got;
+}
+
+TEST("the answer goes to another port of the asker, if the question was long enough")
+{
+    struct rig g;
+    struct stun s;
+    rig_open(&g, 0);
+    CHECK_INT(ask_elsewhere(&g, 40000, 32, &s), 32);
+    CHECK_INT(s.type, STUN_SUCCESS);
+    CHECK_INT(g.rdv.send_to, 40000);
+    CHECK(addr_equal(&s.mapped, &g.from));
+    CHECK(send_bytes(&g, bare_stun, STUN_HEAD) > 0);
+    CHECK_INT(g.rdv.send_to, 0);
+    CHECK_INT(ask_elsewhere(&g, 40000, 0, &s), 28);
+    CHECK_INT(s.error, 400);
+    CHECK_INT(g.rdv.send_to, 0);
+    rig_close(&g);
+}
+
+TEST("ports of the system get no such answer, and one network only so many")
+{
+    struct rig g;
+    struct stun s;
+    int answered = 0;
+    rig_open(&g, 0);
+    for (uint16_t port = 0; port < 1024; port += 341) {
+        CHECK_INT(ask_elsewhere(&g, port, 32, &s), 28);
+        CHECK_INT(s.error, 400);
+        CHECK_INT(g.rdv.send_to, 0);
+    }
+    CHECK_INT(ask_elsewhere(&g, 1024, 32, &s), 32);
+    for (int i = 0; i < 1000; i++)
+        answered += ask_elsewhere(&g, 2048, 96, &s) > 0;
+    CHECK_INT(answered, 99);
     rig_close(&g);
 }
 

@@ -30,6 +30,8 @@ static struct rdvmsg sample(enum rdvmsg_type type)
     m.channel = 0xcafe0001;
     m.rtt_us = 20000;
     m.wait_us = 30000;
+    m.print = (struct nat_print){4, 3, 2, 1};
+    m.technique = TECHNIQUE_GUESSED;
     m.offer = STR("a sealed offer");
     m.flags = RDVMSG_ANYONE;
     m.allowed = STR("11111111222222223333333");
@@ -87,7 +89,12 @@ TEST("what a call carries arrives")
     n = rdvmsg_encode(&m, buf, sizeof buf);
     CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
     CHECK_INT(d.wait_us, 30000);
+    CHECK_INT(d.technique, TECHNIQUE_GUESSED);
     CHECK_INT(d.reason, RDV_FORGED);
+    m = sample(RDVMSG_ANSWER);
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK(nat_print_equal(&d.print, &m.print));
     m = sample(RDVMSG_ALLOW);
     n = rdvmsg_encode(&m, buf, sizeof buf);
     CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
@@ -105,9 +112,9 @@ TEST("the relay may be the server itself, the one who is seen may not be nobody"
     CHECK_INT(d.relay.len, 0);
     m = sample(RDVMSG_START);
     n = rdvmsg_encode(&m, buf, sizeof buf);
-    buf[RDVMSG_HEAD + 8 + 4] = 0;
+    buf[RDVMSG_HEAD + 8 + 4 + 1] = 0;
     CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), -EBADMSG);
-    CHECK_INT(rdvmsg_decode(&d, buf, RDVMSG_HEAD + 8 + 4 + 1), -EBADMSG);
+    CHECK_INT(rdvmsg_decode(&d, buf, RDVMSG_HEAD + 8 + 4 + 1 + 1), -EBADMSG);
 }
 
 TEST("the longest offers and lists fit, longer ones are refused")
@@ -209,4 +216,17 @@ TEST("every reason has a word")
         CHECK(strcmp(rdv_reason_word(r), "Unknown") != 0 && *rdv_reason_sentence(r));
     CHECK_TEXT(rdv_reason_word(RDV_REASON_COUNT), "Unknown");
     CHECK_TEXT(rdv_reason_word((enum rdv_reason)200), "Unknown");
+}
+
+TEST("every technique has a word of its own, and a number that is not known is unknown")
+{
+    for (unsigned i = TECHNIQUE_PLAIN; i < TECHNIQUE_END; i++) {
+        CHECK_INT(technique_from((uint8_t)i), i);
+        for (unsigned k = 0; k < i; k++)
+            CHECK(strcmp(technique_word(i), technique_word(k)) != 0);
+    }
+    CHECK_TEXT(technique_word(TECHNIQUE_END), "unknown");
+    CHECK_TEXT(technique_word((enum technique)200), "unknown");
+    CHECK_INT(technique_from(TECHNIQUE_END), TECHNIQUE_UNKNOWN);
+    CHECK_INT(technique_from(255), TECHNIQUE_UNKNOWN);
 }

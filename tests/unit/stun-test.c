@@ -92,11 +92,40 @@ TEST("our own messages survive the wire")
     round_trip(&s);
     s = (struct stun){.type = STUN_REQUEST, .has_change = true, .change = STUN_CHANGE_PORT};
     round_trip(&s);
+    s = (struct stun){.type = STUN_REQUEST, .has_response_port = true, .response_port = 40000};
+    round_trip(&s);
     s = (struct stun){.type = STUN_SUCCESS, .classic = true, .old_cookie = 7};
     CHECK_INT(addr_parse("192.0.2.1:32853", &s.mapped), 0);
     round_trip(&s);
     s = (struct stun){.type = STUN_FAILURE, .error = 420};
     round_trip(&s);
+}
+
+TEST("a response port may be filled up to four bytes or not")
+{
+    static const char two[] = "\0\1\0\x08\x21\x12\xa4\x42"
+                              "123456789012"
+                              "\0\x27\0\2\x9c\x40\0\0";
+    static const char four[] = "\0\1\0\x08\x21\x12\xa4\x42"
+                               "123456789012"
+                               "\0\x27\0\4\x9c\x40\0\0";
+    struct stun s;
+    CHECK_INT(stun_decode(&s, two, 28), 0);
+    CHECK(s.has_response_port && s.response_port == 40000);
+    CHECK_INT(stun_decode(&s, four, 28), 0);
+    CHECK(s.has_response_port && s.response_port == 40000);
+}
+
+TEST("a message is made as long as its answer will be")
+{
+    uint8_t buf[STUN_MAX];
+    struct stun s = {.type = STUN_REQUEST}, d;
+    for (s.pad_to = 0; s.pad_to <= 100; s.pad_to++) {
+        int n = stun_encode(&s, buf, sizeof buf);
+        size_t least = s.pad_to < STUN_FILL_MAX ? s.pad_to : STUN_FILL_MAX;
+        CHECK((size_t)n >= least && (size_t)n <= (least > STUN_HEAD ? least + 7 : STUN_HEAD));
+        CHECK_INT(stun_decode(&d, buf, (size_t)n), 0);
+    }
 }
 
 TEST("an error names the attributes that were not understood")

@@ -1,0 +1,78 @@
+"""berth-peer has its router map its ports: what was relayed goes directly then, and every state of a
+mapping has its words."""
+
+import contextlib
+import json
+import tempfile
+
+import pytest
+
+import igd
+from peered import LabWorld, built_folder  # it knows the way to the following
+from harness import adopt_orphans, wait_until
+
+
+@pytest.fixture(scope="module", autouse=True)
+def orphans():
+    adopt_orphans()
+
+
+@contextlib.contextmanager
+def _world(a, b, **router):
+    """With a router that maps ports on the laptop's side when there are words for one."""
+    with tempfile.TemporaryDirectory(prefix="natlab-") as folder:
+        world = LabWorld(built_folder(), a, b)
+        try:
+            if router:
+                igd.start(world.lab.a, folder, **router)
+            yield world
+        except BaseException:
+            for name, text in world.report():
+                print(f"--- {name}\n{text}")
+            raise
+        finally:
+            world.close()
+
+
+def _mapping(peer):
+    return json.loads(peer.good("why", "--json"))["here"]["port_mapping"]
+
+
+def _settled(peer):
+    wait_until(lambda: _mapping(peer)["state"] not in ("waiting", "asking"), 15, "the mapping")
+    return _mapping(peer)
+
+
+@pytest.mark.parametrize("router", [{"upnp": "no"}, {"natpmp": "no"}], ids=["pcp", "upnp"])
+def test_two_symmetric_nats_go_directly_when_one_maps_a_port(router):
+    with _world("sym", "sym", **router) as world:
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        taken = world.wait_path("direct", 10)
+        print(f"direct after {taken:.2f} s")
+        assert _mapping(world.laptop)["state"] == "mapped"
+        world.laptop.good("peers", "stop")
+        wait_until(lambda: "dnat" not in igd.mapped(world.lab.a), 10, "the port given back")
+
+
+def test_an_outer_address_that_is_a_carriers_is_useless():
+    with _world("sym", "sym") as world:
+        igd.start_useless(world.lab.a)
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        mapping = _settled(world.laptop)
+        assert mapping["state"] == "useless"
+        assert mapping["udp"]["address"].startswith("100.64.7.7:")
+        wait_until(lambda: "your carrier's NAT is symmetric" in world.laptop.good("why", "home/data"), 10, "the advice")
+        assert world.laptop.path("home") == "relay"
+
+
+def test_a_silent_router_takes_nothing_away():
+    with _world("sym", "sym") as world:
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        assert _settled(world.laptop)["state"] == "silent"
+        said = world.laptop.good("why", "home/data")
+        assert "enable NAT-PMP, PCP or UPnP on 10.16.0.1" in said
+        assert "both NATs are symmetric: the relay will be used" in said
+        assert world.laptop.path("home") == "relay"
