@@ -48,6 +48,23 @@ int cli_fail(const char *verb, const char *format, ...)
     return CLI_TROUBLE;
 }
 
+int cli_options(const struct cli_options *o, int argc, char **argv,
+                int (*take)(void *ctx, int option), void *ctx)
+{
+    int status = CLI_OK;
+    opterr = 0;
+    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, o->letters, o->list, NULL)) != -1;)
+        if (c == '?') {
+            status = cli_usage(o->verb, "'%s' is no option, or lacks its value", argv[optind - 1]);
+        } else if (c == 'h') {
+            (void)fputs(o->help, stdout);
+            exit(CLI_OK);
+        } else {
+            status = take(ctx, c);
+        }
+    return status;
+}
+
 int cli_json_flag(int argc, char **argv, const char *text, bool *ret_json)
 {
     *ret_json = false;

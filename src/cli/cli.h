@@ -1,6 +1,7 @@
 #pragma once
 /* What every verb of the command line needs. A verb is one file, cmd-VERB.c, with one function. */
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -40,6 +41,17 @@ int cmd_top(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 
+/* What a verb takes: `--help` is 'h' in the list. */
+struct cli_options {
+    const char *verb, *help;
+    const char *letters; /* as for getopt() */
+    const struct option *list;
+};
+/* Gives each option that getopt_long() finds, with its value in `optarg`, to `take`, until one is
+ * refused. CLI_OK or the exit status; what is no option begins at `optind`. `--help` shows the help
+ * and ends the process. */
+int cli_options(const struct cli_options *o, int argc, char **argv,
+                int (*take)(void *ctx, int option), void *ctx);
 /* For verbs that read: takes --json and --help, refuses all else. CLI_OK or the exit status. */
 int cli_json_flag(int argc, char **argv, const char *help, bool *ret_json);
 /* Runs a verb of berthd, argv[0], as daemon_command() does, with a complaint when that fails.

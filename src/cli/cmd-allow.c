@@ -1,5 +1,4 @@
 /* berth allow and deny: who may dial what is published. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,24 +52,27 @@ static int ask(const char *verb, const char *who, const char *service, struct re
     return status;
 }
 
+struct asked {
+    const char *verb;
+    struct rendezvous where;
+};
+
+static int option_take(void *ctx, int c)
+{
+    struct asked *a = ctx;
+    (void)c; /* there is but one */
+    return peer_server_add(a->verb, &a->where, optarg);
+}
+
 static int change(int argc, char **argv)
 {
     static const struct option options[] = {{"rendezvous", required_argument, NULL, 'r'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     const char *verb = argv[0];
-    struct rendezvous where = {.count = 0};
-    int status = CLI_OK;
-    opterr = 0;
-    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        status = c == 'r'
-                     ? peer_server_add(verb, &where, optarg)
-                     : cli_usage(verb, "'%s' is no option, or lacks its value", argv[optind - 1]);
-    }
+    struct asked a = {.verb = verb};
+    const struct cli_options taken = {verb, help, "", options};
+    int status = cli_options(&taken, argc, argv, option_take, &a);
     if (status == CLI_OK && optind == argc)
         status = cli_usage(verb, "whom? a NAME or KEY");
     if (status != CLI_OK || peer_start(verb) != CLI_OK)
@@ -80,9 +82,9 @@ static int change(int argc, char **argv)
     if (optind == argc && anyone && strcmp(verb, "allow") == 0)
         return cli_usage(verb, "anyone may dial which SERVICE?");
     if (optind == argc)
-        return ask(verb, who, "*", &where);
+        return ask(verb, who, "*", &a.where);
     for (; status == CLI_OK && optind < argc; optind++)
-        status = ask(verb, who, argv[optind], &where);
+        status = ask(verb, who, argv[optind], &a.where);
     return status;
 }
 

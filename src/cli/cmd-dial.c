@@ -1,7 +1,6 @@
 /* berth dial: a connection to a peer's service on standard input and output, as ssh's ProxyCommand
  * wants it. berth-peer makes the connection; here its end of a socket pair is pumped, or the very
  * socket is given away. */
-#include <getopt.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -211,8 +210,9 @@ static int run(const struct dial *o)
                     r == -ECONNRESET ? "the connection was reset" : strerror(-r));
 }
 
-static int option_take(struct dial *o, int c, char **argv)
+static int option_take(void *ctx, int c)
 {
+    struct dial *o = ctx;
     char *end;
     switch (c) {
     case 't':
@@ -229,7 +229,7 @@ static int option_take(struct dial *o, int c, char **argv)
     case 'r':
         return peer_server_add("dial", &o->where, optarg);
     default:
-        return cli_usage("dial", "'%s' is no option, or lacks its value", argv[optind - 1]);
+        return CLI_USAGE;
     }
 }
 
@@ -241,15 +241,8 @@ int cmd_dial(int argc, char **argv)
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     struct dial o = {.target = NULL};
-    int status = CLI_OK;
-    opterr = 0;
-    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "v", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        status = option_take(&o, c, argv);
-    }
+    const struct cli_options taken = {"dial", help, "v", options};
+    int status = cli_options(&taken, argc, argv, option_take, &o);
     if (status != CLI_OK)
         return status;
     if (optind + 1 != argc || !strchr(argv[optind], '/'))

@@ -1,7 +1,6 @@
 /* berth forward: local addresses whose connections go to a peer's services. The listening sockets
  * are made here and given to berth-peer; this command keeps copies, so that they outlive it. */
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -259,6 +258,15 @@ static int forward_end(const char *where)
     return status;
 }
 
+static int option_take(void *ctx, int c)
+{
+    struct options *o = ctx;
+    o->all |= c == 'a';
+    o->detach |= c == 'd';
+    o->end |= c == 'e';
+    return c == 'r' ? peer_server_add("forward", &o->where, optarg) : CLI_OK;
+}
+
 int cmd_forward(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -266,20 +274,10 @@ int cmd_forward(int argc, char **argv)
         {"end", no_argument, NULL, 'e'},  {"rendezvous", required_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     struct options o = {.all = false};
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        if (c == '?')
-            return cli_usage("forward", "'%s' is no option, or lacks its value", argv[optind - 1]);
-        o.all |= c == 'a';
-        o.detach |= c == 'd';
-        o.end |= c == 'e';
-        if (c == 'r' && peer_server_add("forward", &o.where, optarg) != CLI_OK)
-            return CLI_USAGE;
-    }
+    const struct cli_options taken = {"forward", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_take, &o);
+    if (status != CLI_OK)
+        return status;
     int left = argc - optind;
     if (o.end)
         return left == 1 ? forward_end(argv[optind]) : cli_usage("forward", "--end [ADDRESS:]PORT");

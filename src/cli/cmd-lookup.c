@@ -1,7 +1,6 @@
 /* berth lookup: what a rendezvous server knows about a peer, checked, for people and for programs.
  */
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,36 +183,37 @@ static int lookup(const struct target *t, const struct rendezvous *where, bool a
     return f.registered ? CLI_OK : CLI_TROUBLE;
 }
 
+struct asked {
+    struct rendezvous where;
+    bool as_json;
+};
+
+static int option_take(void *ctx, int c)
+{
+    struct asked *a = ctx;
+    if (c == 'r')
+        return peer_server_add("lookup", &a->where, optarg);
+    a->as_json = true;
+    return CLI_OK;
+}
+
 int cmd_lookup(int argc, char **argv)
 {
     static const struct option options[] = {{"rendezvous", required_argument, NULL, 'r'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
-    struct rendezvous where = {.count = 0};
+    struct asked a = {.as_json = false};
     struct target t;
-    bool as_json = false;
-    int status = CLI_OK;
-    opterr = 0;
-    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        if (c == 'r')
-            status = peer_server_add("lookup", &where, optarg);
-        else if (c == 'j')
-            as_json = true;
-        else
-            status = cli_usage("lookup", "'%s' is no option, or lacks its value", argv[optind - 1]);
-    }
+    const struct cli_options taken = {"lookup", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_take, &a);
     if (status == CLI_OK && optind + 1 != argc)
         status = cli_usage("lookup", "whom? one NAME or KEY");
     if (status == CLI_OK)
-        status = peer_servers("lookup", &where);
+        status = peer_servers("lookup", &a.where);
     if (status == CLI_OK)
         status = peer_start("lookup");
     if (status == CLI_OK)
         status = found_target("lookup", argv[optind], &t);
-    return status == CLI_OK ? lookup(&t, &where, as_json) : status;
+    return status == CLI_OK ? lookup(&t, &a.where, a.as_json) : status;
 }

@@ -1,5 +1,4 @@
 /* berth name: claims names at rendezvous servers, gives them back, and lists them. */
-#include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,6 +130,15 @@ static int words_read(int argc, char **argv, struct asked *a)
     return peer_servers("name", &a->where);
 }
 
+static int option_take(void *ctx, int c)
+{
+    struct asked *a = ctx;
+    if (c == 'r')
+        return peer_server_add("name", &a->where, optarg);
+    a->as_json = true;
+    return CLI_OK;
+}
+
 int cmd_name(int argc, char **argv)
 {
     static const struct option options[] = {{"rendezvous", required_argument, NULL, 'r'},
@@ -138,20 +146,8 @@ int cmd_name(int argc, char **argv)
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     struct asked a = {.argument = NULL};
-    int status = CLI_OK;
-    opterr = 0;
-    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        if (c == 'r')
-            status = peer_server_add("name", &a.where, optarg);
-        else if (c == 'j')
-            a.as_json = true;
-        else
-            status = cli_usage("name", "'%s' is no option, or lacks its value", argv[optind - 1]);
-    }
+    const struct cli_options taken = {"name", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_take, &a);
     if (status == CLI_OK)
         status = words_read(argc, argv, &a);
     if (status == CLI_OK)

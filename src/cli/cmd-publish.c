@@ -1,5 +1,4 @@
 /* berth publish and unpublish: which services of this user peers may dial, and where they are. */
-#include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,8 +45,9 @@ struct publish {
     bool anyone, proxy, json;
 };
 
-static int option_take(struct publish *o, int c, char **argv)
+static int option_take(void *ctx, int c)
 {
+    struct publish *o = ctx;
     switch (c) {
     case 't':
         o->to = optarg;
@@ -69,7 +69,7 @@ static int option_take(struct publish *o, int c, char **argv)
         o->json = true;
         return CLI_OK;
     default:
-        return cli_usage("publish", "'%s' is no option, or lacks its value", argv[optind - 1]);
+        return CLI_USAGE;
     }
 }
 
@@ -240,15 +240,8 @@ int cmd_publish(int argc, char **argv)
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     struct publish o = {.service = NULL};
-    int status = CLI_OK;
-    opterr = 0;
-    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        status = option_take(&o, c, argv);
-    }
+    const struct cli_options taken = {"publish", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_take, &o);
     if (status != CLI_OK)
         return status;
     if (optind == argc)

@@ -1,6 +1,5 @@
 /* berth register: keeps this user's signed record at rendezvous servers. Options come in; it runs
  * until it is told to end. */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,8 +219,9 @@ static int address_add(struct record *r, const char *text)
     return CLI_OK;
 }
 
-static int option_take(struct registrar *g, int c, char **argv)
+static int option_take(void *ctx, int c)
 {
+    struct registrar *g = ctx;
     switch (c) {
     case 'r':
         return peer_server_add("register", &g->where, optarg);
@@ -233,7 +233,7 @@ static int option_take(struct registrar *g, int c, char **argv)
         g->once = true;
         return CLI_OK;
     default:
-        return cli_usage("register", "'%s' is no option, or lacks its value", argv[optind - 1]);
+        return CLI_USAGE;
     }
 }
 
@@ -246,15 +246,8 @@ int cmd_register(int argc, char **argv)
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     struct registrar g = {.once = false};
-    int status = CLI_OK;
-    opterr = 0;
-    for (int c; status == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'h') {
-            (void)fputs(help, stdout);
-            return CLI_OK;
-        }
-        status = option_take(&g, c, argv);
-    }
+    const struct cli_options taken = {"register", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_take, &g);
     if (status == CLI_OK && optind < argc)
         status = cli_usage("register", "unexpected argument '%s'", argv[optind]);
     if (status == CLI_OK)

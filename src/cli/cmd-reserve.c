@@ -1,6 +1,5 @@
 /* berth reserve: names that belong to users. */
 #include <errno.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -49,15 +48,19 @@ static int user_number(const char *text, char number[16])
     return CLI_OK;
 }
 
-enum { O_USER = 1, O_DELEGATE, O_STATUS, O_DELETE, O_LIST, O_JSON, O_HELP };
-static const struct option options[] = {
-    {"user", required_argument, NULL, O_USER},     {"delegate", no_argument, NULL, O_DELEGATE},
-    {"status", required_argument, NULL, O_STATUS}, {"delete", no_argument, NULL, O_DELETE},
-    {"list", no_argument, NULL, O_LIST},           {"json", no_argument, NULL, O_JSON},
-    {"help", no_argument, NULL, O_HELP},           {NULL, 0, NULL, 0}};
+enum { O_USER = 1, O_DELEGATE, O_STATUS, O_DELETE, O_LIST, O_JSON };
+static const struct option options[] = {{"user", required_argument, NULL, O_USER},
+                                        {"delegate", no_argument, NULL, O_DELEGATE},
+                                        {"status", required_argument, NULL, O_STATUS},
+                                        {"delete", no_argument, NULL, O_DELETE},
+                                        {"list", no_argument, NULL, O_LIST},
+                                        {"json", no_argument, NULL, O_JSON},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {NULL, 0, NULL, 0}};
 
-static int option_read(struct reserve *r, int option)
+static int option_read(void *ctx, int option)
 {
+    struct reserve *r = ctx;
     switch (option) {
     case O_USER:
         r->user = optarg;
@@ -78,7 +81,7 @@ static int option_read(struct reserve *r, int option)
         r->json = true;
         return CLI_OK;
     default:
-        return cli_usage("reserve", "unknown option");
+        return CLI_USAGE;
     }
 }
 
@@ -118,18 +121,10 @@ static int arguments_check(struct reserve *r)
 
 static int arguments_read(struct reserve *r, int argc, char **argv)
 {
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == O_HELP) {
-            (void)fputs(help, stdout);
-            exit(CLI_OK);
-        }
-        if (c == '?')
-            return cli_usage("reserve", "%s: unknown option or a missing value", argv[optind - 1]);
-        int status = option_read(r, c);
-        if (status != CLI_OK)
-            return status;
-    }
+    const struct cli_options taken = {"reserve", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_read, r);
+    if (status != CLI_OK)
+        return status;
     if (argc - optind > 1)
         return cli_usage("reserve", "one route at a time");
     r->route = argv[optind];

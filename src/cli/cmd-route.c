@@ -2,7 +2,6 @@
  * is an application of berthd's, defined as in the configuration by `to =`. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -55,12 +54,12 @@ struct route_add {
     bool json;
 };
 
-enum { O_TO = 1, O_PROXY, O_NAME, O_LISTEN, O_SET, O_JSON, O_HELP };
+enum { O_TO = 1, O_PROXY, O_NAME, O_LISTEN, O_SET, O_JSON };
 static const struct option options[] = {
     {"to", required_argument, NULL, O_TO},     {"proxy", required_argument, NULL, O_PROXY},
     {"name", required_argument, NULL, O_NAME}, {"listen", required_argument, NULL, O_LISTEN},
     {"set", required_argument, NULL, O_SET},   {"json", no_argument, NULL, O_JSON},
-    {"help", no_argument, NULL, O_HELP},       {NULL, 0, NULL, 0}};
+    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
 
 static int to_read(struct route_add *r, const char *text)
 {
@@ -93,8 +92,9 @@ static int setting_read(struct route_add *r, const char *text)
     return CLI_OK;
 }
 
-static int option_read(struct route_add *r, int option)
+static int option_read(void *ctx, int option)
 {
+    struct route_add *r = ctx;
     switch (option) {
     case O_TO:
         return to_read(r, optarg);
@@ -116,24 +116,16 @@ static int option_read(struct route_add *r, int option)
         r->json = true;
         return CLI_OK;
     default:
-        return cli_usage("route", "unknown option");
+        return CLI_USAGE;
     }
 }
 
 static int arguments_read(struct route_add *r, int argc, char **argv)
 {
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == O_HELP) {
-            (void)fputs(help, stdout);
-            exit(CLI_OK);
-        }
-        if (c == '?')
-            return cli_usage("route", "%s: unknown option or a missing value", argv[optind - 1]);
-        int status = option_read(r, c);
-        if (status != CLI_OK)
-            return status;
-    }
+    const struct cli_options taken = {"route", help, "", options};
+    int status = cli_options(&taken, argc, argv, option_read, r);
+    if (status != CLI_OK)
+        return status;
     for (int i = optind; i < argc; i++) {
         if (r->route_count == APPMSG_ROUTES_MAX)
             return cli_usage("route", "at most %d routes", APPMSG_ROUTES_MAX);

@@ -2,7 +2,6 @@
  * introduces the application to berthd, and becomes the program: same process, same terminal, same
  * signals. */
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -138,7 +137,6 @@ enum {
     O_WORKERS,
     O_SET,
     O_DETACH,
-    O_HELP
 };
 static const struct option options[] = {{"as", required_argument, NULL, O_AS},
                                         {"port", required_argument, NULL, O_PORT},
@@ -151,11 +149,12 @@ static const struct option options[] = {{"as", required_argument, NULL, O_AS},
                                         {"workers", required_argument, NULL, O_WORKERS},
                                         {"set", required_argument, NULL, O_SET},
                                         {"detach", no_argument, NULL, O_DETACH},
-                                        {"help", no_argument, NULL, O_HELP},
+                                        {"help", no_argument, NULL, 'h'},
                                         {NULL, 0, NULL, 0}};
 
-static int option_read(struct run *r, int option)
+static int option_read(void *ctx, int option)
 {
+    struct run *r = ctx;
     switch (option) {
     case O_AS:
         return route_add(r, optarg);
@@ -192,7 +191,7 @@ static int option_read(struct run *r, int option)
         r->detach = true;
         return CLI_OK;
     default:
-        return cli_usage("run", "unknown option");
+        return CLI_USAGE;
     }
 }
 
@@ -242,24 +241,16 @@ static void name_choose(struct run *r)
 
 static int arguments_read(struct run *r, int argc, char **argv)
 {
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
-        if (c == O_HELP) {
-            (void)fputs(help, stdout);
-            exit(CLI_OK);
-        }
-        if (c == '?')
-            return cli_usage("run", "%s: unknown option or a missing value", argv[optind - 1]);
-        int status = option_read(r, c);
-        if (status != CLI_OK)
-            return status;
-    }
+    const struct cli_options taken = {"run", help, "+", options};
+    int status = cli_options(&taken, argc, argv, option_read, r);
+    if (status != CLI_OK)
+        return status;
     r->command = argv + optind;
     if (optind == argc)
         return cli_usage("run", "which program? As in: berth run -- python3 -m http.server 8080");
     if (r->allowed_count > 0 && r->published_count == 0)
         return cli_usage("run", "--allow goes with --publish");
-    int status = r->route_count == 0 ? folder_name(r) : CLI_OK;
+    status = r->route_count == 0 ? folder_name(r) : CLI_OK;
     for (size_t i = 0; i < r->published_count && status == CLI_OK; i++)
         status = route_add(r, r->published[i]);
     if (status == CLI_OK)

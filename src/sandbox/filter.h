@@ -15,7 +15,7 @@ struct filter_narrow {
     scmp_datum_t value;
 };
 
-/* Beside these abort() is allowed. */
+/* Beside these abort() is allowed, and what all programs do: the table in filter.c. */
 struct filter {
     const int *allowed;
     size_t allowed_count;

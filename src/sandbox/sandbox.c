@@ -65,26 +65,8 @@ int sandbox_drop_user(void)
 
 /* qsort() asks sysinfo() how much memory there is. */
 static const int allowed[] = {
-    SCMP_SYS(accept4),        SCMP_SYS(brk),
-    SCMP_SYS(clock_gettime),  SCMP_SYS(close),
-    SCMP_SYS(epoll_ctl),      SCMP_SYS(epoll_pwait),
-    SCMP_SYS(epoll_wait),     SCMP_SYS(exit),
-    SCMP_SYS(exit_group),     SCMP_SYS(futex),
-    SCMP_SYS(getpid),         SCMP_SYS(getpeername),
-    SCMP_SYS(getrandom),      SCMP_SYS(getsockname),
-    SCMP_SYS(getsockopt),     SCMP_SYS(gettid),
-    SCMP_SYS(gettimeofday),   SCMP_SYS(madvise),
-    SCMP_SYS(mmap),           SCMP_SYS(mprotect),
-    SCMP_SYS(mremap),         SCMP_SYS(munmap),
-    SCMP_SYS(poll),           SCMP_SYS(ppoll),
-    SCMP_SYS(read),           SCMP_SYS(recvfrom),
-    SCMP_SYS(recvmsg),        SCMP_SYS(restart_syscall),
-    SCMP_SYS(rseq),           SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sched_yield),    SCMP_SYS(sendmsg),
-    SCMP_SYS(sendto),         SCMP_SYS(set_robust_list),
-    SCMP_SYS(setsockopt),     SCMP_SYS(shutdown),
-    SCMP_SYS(sysinfo),        SCMP_SYS(write),
+    SCMP_SYS(accept4), SCMP_SYS(getpeername), SCMP_SYS(getsockname), SCMP_SYS(getsockopt),
+    SCMP_SYS(poll),    SCMP_SYS(ppoll),       SCMP_SYS(shutdown),    SCMP_SYS(sysinfo),
 };
 
 /* How much is parked in a queue, how much waits in a member's, and whether a socket that is handed

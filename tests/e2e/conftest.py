@@ -8,6 +8,8 @@ import subprocess
 import pytest
 
 import harness
+import peers
+import rendezvous
 from programs import Postgresql
 from stage import BERTH, NATIVE, Stage
 
@@ -81,6 +83,31 @@ def new_stage(request, mode, build):
 @pytest.fixture
 def stage(new_stage):
     return new_stage()
+
+
+@pytest.fixture
+def world(build):
+    """Rendezvous servers, and users who ask them."""
+    made = rendezvous.World(build)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worlds(build):
+    """Makes worlds of peers; each is closed at the end of the test. What its daemons said is
+    shown when that failed."""
+    made = []
+
+    def make(**options):
+        made.append(peers.World(build, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        for name, text in each.report():
+            print(f"--- {name}\n{text}")
+        each.close()
 
 
 @pytest.fixture

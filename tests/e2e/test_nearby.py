@@ -3,34 +3,13 @@ and servers that are reached by TLS alone."""
 
 import os
 import re
-import socket
-import threading
 
 import pytest
 
 from harness import wait_until
-from peers import World
 
 pytestmark = [pytest.mark.berth_only,
               pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces take root")]
-
-
-@pytest.fixture
-def worlds(build, request):
-    made = []
-
-    def make(**options):
-        made.append(World(build, **options))
-        return made[-1]
-
-    yield make
-    failed = getattr(request.node, "rep_call", None)
-    if failed is None or failed.failed:
-        for world in made:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-    for world in made:
-        world.close()
 
 
 ECHO = ("import socket, threading\n"

@@ -16,31 +16,13 @@ import time
 import pytest
 
 from harness import cpu_share, free_port, reset, wait_until
-from peers import Server, World, started
+from peers import Server, started
 from programs import Postgresql, Redis, Sshd
 from rdv_peer import ANSWERED, Asker, Peer as Caller, sealed_offer
 
 pytestmark = pytest.mark.berth_only
 ROOT = os.geteuid() == 0
 MIB = 1 << 20
-
-
-@pytest.fixture
-def worlds(build, request):
-    made = []
-
-    def make(**options):
-        made.append(World(build, **options))
-        return made[-1]
-
-    yield make
-    failed = getattr(request.node, "rep_call", None)
-    if failed is None or failed.failed:
-        for world in made:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-    for world in made:
-        world.close()
 
 
 @pytest.fixture
@@ -549,11 +531,13 @@ def test_kill_of_the_relay_in_use_moves_a_session_to_another_server(apart):
     world.ends.append(other.kill)
     both = [word for port in (world.server.port, other.port)
             for word in ("--rendezvous", f"10.77.1.1:{port}")]
-    port = free_port()
     script = ("import socket\n"
-              f"s, _ = socket.create_server(('127.0.0.1', {port})).accept()\n"
+              "l = socket.create_server(('127.0.0.1', 0))\n"
+              "print('ready at', l.getsockname()[1], flush=True)\n"
+              "s, _ = l.accept()\n"
               "while data := s.recv(65536): s.sendall(data)\n")
-    home.run(["/usr/bin/python3", "-c", script])
+    echo = home.run(["/usr/bin/python3", "-c", script])
+    port = wait_until(lambda: re.search(r"ready at (\d+)\n", echo.output()), 10, "an echo")[1]
     home.publish("echo", port, "--allow", "laptop", *both)
     dial = laptop.dialling("home/echo", *both)
     dial.stdin.write(b"before\n")

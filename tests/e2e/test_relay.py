@@ -13,18 +13,10 @@ from harness import has_ipv6, wait_until
 from rdv_peer import (ALLOWED, ANSWERED, COOKIE, EIM, GUESSED, HELLO, OPEN, OPENED, PREDICTED,
                       SEQUENCE, START, UNKNOWN, Answered, Asker, Calling, Gnutls, Peer, hint_of,
                       hint_of_some, message, reason, relay_packet)
-from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
 
 TRANSPORTS = {"udp": {}, "tcp": {"tcp": True}, "tls": {"tls": True}}
-
-
-@pytest.fixture
-def world(build):
-    w = World(build)
-    yield w
-    w.close()
 
 
 def peer(world, server, over="udp", host="127.0.0.1"):

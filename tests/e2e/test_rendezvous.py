@@ -15,16 +15,8 @@ import pytest
 import rdv_peer
 from harness import can_bind, free_port, has_ipv6, wait_until
 from rdv_peer import Asker, Identity, Liar, TcpOnly
-from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
-
-
-@pytest.fixture
-def world(build):
-    w = World(build)
-    yield w
-    w.close()
 
 
 # Keys ---------------------------------------------------------------------------------------------

@@ -10,16 +10,8 @@ import subprocess
 import pytest
 
 from harness import free_port
-from rendezvous import World
 
 pytestmark = pytest.mark.berth_only
-
-
-@pytest.fixture
-def world(build):
-    w = World(build)
-    yield w
-    w.close()
 
 
 def test_stun_shows_the_senders_address(world):

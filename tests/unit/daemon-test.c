@@ -1,27 +1,9 @@
 #include "base/log.h"
 #include "ipc/daemon.h"
 #include "ipc/runtime.h"
-#include "test.h"
+#include "runtime-folder.h"
 
-#include <stdlib.h>
 #include <sys/wait.h>
-
-#define FOLDER_MAX 64
-
-static void folder_new(char folder[FOLDER_MAX])
-{
-    (void)snprintf(folder, FOLDER_MAX, "/tmp/berth-unit-XXXXXX");
-    CHECK(mkdtemp(folder) != NULL);
-    CHECK_INT(setenv("BERTH_RUNTIME_DIR", folder, 1), 0);
-}
-
-static void folder_done(const char *folder, const char *file)
-{
-    char path[RUNTIME_PATH_MAX];
-    CHECK_INT(runtime_path(file, path), 0);
-    CHECK_INT(unlink(path), 0);
-    CHECK_INT(rmdir(folder), 0);
-}
 
 /* A command that becomes a daemon, which gets ready or ends with the status; what the command ends
  * with. */
