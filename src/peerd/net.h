@@ -55,7 +55,7 @@ struct net {
     struct mapping mapping;
     bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
     struct keeping keeping;
-    struct guess_book guesses; /* addresses at which ports are being guessed */
+    struct guess_book guesses;        /* addresses at which ports are being guessed */
     struct guess_spent guesses_spent; /* ports of our own NAT */
 };
 

@@ -20,6 +20,8 @@
 #define PROOF_MS 1500
 #define SHOW_MS  300
 #define SHOW_RTT 4
+/* What only receives asks so often whether it is heard. */
+#define ASK_MS 1500
 /* The same just after a change of the network. */
 #define CHANGED_DEAD_MS 1000
 #define CHANGED_PING_MS 100
@@ -105,6 +107,8 @@ static void settle(struct remote *r)
     if (!r->path.first_ms)
         r->path.first_ms = clock_now_ms();
     r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
+    r->path.answered_ms = r->path.pinged_ms = r->path.since_ms;
+    r->path.unanswered = 0;
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
     if (s.quic.path.id == NET_PATH_UDP)
@@ -208,6 +212,21 @@ static uint64_t patience_ms(const struct remote *r)
     return r->path.busy ? DEAD_MS : keeping_interval_ms(&r->peerd->net.keeping) + IDLE_LATE_MS;
 }
 
+/* Packets may come while none of ours arrives: one direction alone is dead. Timeouts that no
+ * acknowledgement ends tell of that, if there is something to be acknowledged. */
+static bool is_unheard(struct remote *r, const struct quic_stats *q, uint64_t now)
+{
+    struct path *p = &r->path;
+    if (q->unanswered == 0 || q->unanswered < p->unanswered)
+        p->answered_ms = now;
+    p->unanswered = q->unanswered;
+    if (p->busy && q->in_flight == 0 && now - p->pinged_ms >= ASK_MS) {
+        p->pinged_ms = now;
+        session_ping(r->session);
+    }
+    return now - p->answered_ms > DEAD_MS;
+}
+
 /* Where nothing was asked silence means nothing, until there has been a ping. */
 static void look(struct remote *r)
 {
@@ -226,7 +245,7 @@ static void look(struct remote *r)
         p->heard_ms = now;
     }
     p->patience_ms = patience;
-    if (now - p->heard_ms > patience) {
+    if (now - p->heard_ms > patience || is_unheard(r, &s.quic, now)) {
         direct_died(r);
         return;
     }

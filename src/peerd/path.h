@@ -41,8 +41,11 @@ struct path {
     uint64_t patience_ms; /* when last looked at: for how long it may be silent */
     uint64_t since_ms;    /* when it went directly */
     uint64_t first_ms;    /* when it did so first since it was dialled; 0: never */
-    bool busy;            /* had streams when last looked at */
-    uint64_t asked_ms;    /* when it went over TCP, or UDP was asked for since */
+    uint64_t answered_ms; /* when nothing waited for an acknowledgement in vain */
+    uint64_t pinged_ms;
+    unsigned unanswered; /* when last looked at */
+    bool busy;           /* had streams when last looked at */
+    uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;
     unsigned deaths;   /* of direct paths that had not lasted, in a row */
     unsigned failures; /* of checks, since the last that found something */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "peerd/path.h"
+#include "peerd/remote.h"
 #include "peerd/tcpport.h"
 #include "peerd/tcpway-internal.h"
 #include "rendezvous/instant.h"
@@ -73,6 +74,7 @@ static void timer_set(struct making *m)
 static void failed(struct making *m, size_t i, int error)
 {
     m->openings[i].error = error;
+    attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_NOT_CONNECTED, error);
     if (error == -ENETUNREACH || error == -EAFNOSUPPORT || error == -EINVAL || error == -EACCES)
         tcptries_end(&m->tries, i);
     else
@@ -112,6 +114,7 @@ static void begin(struct making *m, size_t i)
 {
     struct opening *o = &m->openings[i];
     const int repeats = SYN_REPEATS;
+    attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_CONNECTING, 0);
     int fd = tcpport_connect(m->all->port, &m->tries.at[i].to);
     int r = fd < 0 ? fd : loop_watch(tcpway_loop(m->all), &o->watch, fd, EPOLLOUT);
     if (r < 0) {
@@ -126,9 +129,10 @@ static void begin(struct making *m, size_t i)
 static void given_up(struct making *m, size_t i)
 {
     char text[ADDR_TEXT_MAX];
-    int error = m->openings[i].error;
+    int error = m->openings[i].error ? m->openings[i].error : -ETIMEDOUT;
+    attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_NOT_CONNECTED, error);
     trail_add(&m->remote->trail, "%s: no TCP connection: %s", addr_format(&m->tries.at[i].to, text),
-              strerror(error ? -error : ETIMEDOUT));
+              strerror(-error));
 }
 
 static void fires(struct timer *t)

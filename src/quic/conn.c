@@ -315,6 +315,14 @@ void quic_keep_alive(struct quic_conn *c, uint64_t after_ms)
     quic_write(c);
 }
 
+void quic_ping(struct quic_conn *c)
+{
+    if (!c->lib || !c->confirmed || c->phase == CONN_DOOMED)
+        return;
+    c->ping_due = true;
+    quic_write(c);
+}
+
 static int move_now(struct quic_conn *c, const struct quic_path *path, bool at_once)
 {
     ngtcp2_path_storage lib_path;
@@ -363,5 +371,6 @@ void quic_stat(const struct quic_conn *c, struct quic_stats *ret_stats)
     ret_stats->min_rtt_us = sampled ? stat.min_rtt / 1000 : 0;
     ret_stats->cwnd = stat.cwnd;
     ret_stats->in_flight = stat.bytes_in_flight;
+    ret_stats->unanswered = (unsigned)stat.pto_count;
     ret_stats->packet_size = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->lib);
 }

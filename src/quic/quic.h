@@ -151,6 +151,8 @@ void *quic_user(const struct quic_conn *c);
 /* The peer's key: proven unless the connection is ours and not confirmed yet. */
 const struct key *quic_peer(const struct quic_conn *c);
 bool quic_is_client(const struct quic_conn *c);
+/* One ping, now: something that the other side has to acknowledge. */
+void quic_ping(struct quic_conn *c);
 /* A ping whenever nothing was sent or received for so long; 0: none, and an idle connection ends
  * after QUIC_IDLE_MS. Of a new one: QUIC_KEEP_ALIVE_MS. */
 void quic_keep_alive(struct quic_conn *c, uint64_t after_ms);
@@ -166,6 +168,7 @@ struct quic_stats {
     uint64_t rtt_us, min_rtt_us;
     uint64_t bytes_in, bytes_out, packets_in, packets_out;
     uint64_t cwnd, in_flight;
+    unsigned unanswered; /* timeouts in a row that no acknowledgement came between */
     size_t packet_size;
 };
 void quic_stat(const struct quic_conn *c, struct quic_stats *ret_stats);

@@ -55,17 +55,33 @@ static bool batch_send(struct quic_conn *c)
     return true;
 }
 
+/* What the connection has moved away from may never take anything again. */
+static bool kept_is_void(const struct quic_conn *c)
+{
+    struct quic_path now = path_from_lib(ngtcp2_conn_get_path(c->lib));
+    return !path_equal(&now, &c->kept.path);
+}
+
+static void kept_drop(struct batch *k)
+{
+    free(k->bytes);
+    k->bytes = NULL;
+}
+
 static bool kept_send(struct quic_conn *c)
 {
     struct batch *k = &c->kept;
     struct quic *q = c->quic;
     if (!k->bytes)
         return true;
+    if (kept_is_void(c)) {
+        kept_drop(k);
+        return true;
+    }
     if (!q->hooks.send(q->ctx, &k->path, k->bytes, k->n, k->segment))
         return false;
     count_sent(c, k);
-    free(k->bytes);
-    k->bytes = NULL;
+    kept_drop(k);
     return true;
 }
 

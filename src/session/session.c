@@ -117,6 +117,11 @@ void session_keep_alive(struct session *s, uint64_t after_ms)
     quic_keep_alive(s->conn, after_ms);
 }
 
+void session_ping(struct session *s)
+{
+    quic_ping(s->conn);
+}
+
 int session_move(struct session *s, const struct quic_path *path, bool at_once)
 {
     return quic_move(s->conn, path, at_once);

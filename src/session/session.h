@@ -120,6 +120,8 @@ void *session_user(const struct session *s);
 /* Pings when nothing was heard for so long, so that the path stays open in NATs; 0: none, and the
  * session ends after QUIC_IDLE_MS without a packet. It begins with QUIC_KEEP_ALIVE_MS. */
 void session_keep_alive(struct session *s, uint64_t after_ms);
+/* One ping, now: stats.quic.unanswered tells whether it is acknowledged. */
+void session_ping(struct session *s);
 
 /* Moves to another path, in mid-transfer and without losing a byte. With `at_once` packets go there
  * before it has answered (the old path is dead); without, path_proven() says when it goes over.

@@ -95,11 +95,13 @@ class LabWorld(peers.World):
             "table inet between {\n chain c {\n type filter hook forward priority 0;\n }\n }\n"
             "flush chain inet between c\n" + verb))
 
+    def cut(self, *rules):
+        """What matches one of these does not pass between the two sides."""
+        self._rules_between("".join(f"add rule inet between c {rule}\n" for rule in rules))
+
     def cut_between(self):
         """Nothing passes from one side to the other; both reach the server."""
-        self._rules_between("".join(
-            f"add rule inet between c ip saddr 11.{a}.0.0/16 ip daddr 11.{b}.0.0/16 drop\n"
-            for a, b in ((1, 2), (2, 1))))
+        self.cut(*(f"ip saddr 11.{a}.0.0/16 ip daddr 11.{b}.0.0/16 drop" for a, b in ((1, 2), (2, 1))))
 
     def restore_between(self):
         self._rules_between("")
