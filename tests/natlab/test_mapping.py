@@ -76,3 +76,45 @@ def test_a_silent_router_takes_nothing_away():
         assert "enable NAT-PMP, PCP or UPnP on 10.16.0.1" in said
         assert "both NATs are symmetric: the relay will be used" in said
         assert world.laptop.path("home") == "relay"
+
+
+# What `berth why` says of a pair: the NATs of both sides (the other one's filter may not have been known when it
+# made its offer), the path, and what would help.
+PAIRS = [
+    ("linux", "apdf", "eim/apdf/keep", ("eim", "random"), "udp", set()),
+    ("udpblock", "pub", "blocked", ("none", ""), "tcp", {"AllowUdpHere"}),
+    ("apdf", "sym", "eim/apdf/random", ("apdm", "random"), "udp", set()),
+    ("pub", "udpblock", "none", ("blocked", ""), "tcp", {"AllowUdpThere"}),
+]
+
+
+def _way(why):
+    session = why["session"]
+    return session["transport"] if session["path"] == "direct" else None
+
+
+@pytest.mark.parametrize("a,b,here,there,way,words", PAIRS, ids=lambda v: v if isinstance(v, str) else "")
+def test_why_names_both_nats_the_pairs_and_what_would_help(a, b, here, there, way, words):
+    with _world(a, b) as world:
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+
+        def why():
+            got = json.loads(world.laptop.good("why", "--json", "home/data"))
+            given = {one["word"] for one in got["advice"]}
+            done = (_way(got) == way and given >= words and got.get("there", {}).get("nat", {}) and
+                    got["here"]["nat"]["fingerprint"].startswith(here))
+            return got if done else None
+
+        got = wait_until(why, 20, "the whole answer")
+        mapping, _, allocation = got["there"]["nat"]["fingerprint"].split("/")
+        assert mapping == there[0] and allocation.startswith(there[1])
+        if way == "udp":
+            assert got["advice"] == []
+        tried = [p for one in got["attempts"] for p in one["pairs"]]
+        assert any(p["sent"] for p in tried)
+        if way:
+            assert any(p["proven"] and p["transport"] == way for p in tried)
+        text = world.laptop.good("why", "home/data")
+        for part in "NATs", "attempts, the newest first", got["here"]["nat"]["words"]:
+            assert part in text
