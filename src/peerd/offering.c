@@ -35,7 +35,7 @@ static struct servers servers_look(const struct net *n)
     for (uint32_t i = 0; n->presence && i < n->server_count; i++) {
         struct presence_server s;
         presence_server(n->presence, i, &s);
-        all.asked |= s.state != PRESENCE_WAITING && !s.silent;
+        all.asked |= s.reason == RDV_OK && !s.silent;
         if (s.state != PRESENCE_REGISTERED)
             continue;
         all.registered = true;

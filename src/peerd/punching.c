@@ -32,7 +32,7 @@ static void machine_end(struct punching *g)
     if (!g->machine)
         return;
     attempt_end(g->remote, g->role);
-    loop_untimer(&g->timer);
+    alarm_done(&g->alarm);
     if (g->guessing_at.len)
         guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
     punch_free(g->machine);
@@ -154,13 +154,16 @@ static void run(struct punching *g)
             return;
     if (!g->machine)
         return;
-    uint64_t now = clock_now_us(), next = punch_next(g->machine), ms = clock_now_ms();
-    if (ms >= g->end_ms) {
+    uint64_t end_us = g->end_ms * 1000, next_us = punch_next(g->machine);
+    if (clock_now_us() >= end_us)
         machine_end(g);
-        return;
-    }
-    uint64_t wait = next == UINT64_MAX ? g->end_ms - ms : next > now ? (next - now) / 1000 : 0;
-    loop_timer(&g->remote->peerd->loop, &g->timer, wait < g->end_ms - ms ? wait : g->end_ms - ms);
+    else
+        alarm_set(&g->alarm, 1000 * (next_us < end_us ? next_us : end_us));
+}
+
+static void alarm_rings(struct alarm *a)
+{
+    run(container_of(a, struct punching, alarm));
 }
 
 /* Nothing by TCP either, and nothing more is tried for now. */
@@ -172,17 +175,14 @@ static void in_vain(const struct punching *g)
 
 static void timer_fired(struct timer *t)
 {
-    struct punching *g = container_of(t, struct punching, timer);
-    if (g->machine)
-        run(g);
-    else
-        in_vain(g);
+    in_vain(container_of(t, struct punching, timer));
 }
 
 void punchings_init(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
-        r->punchings[i] = (struct punching){.remote = r, .role = i, .timer.fire = timer_fired};
+        r->punchings[i] = (struct punching){
+            .remote = r, .role = i, .alarm.fd = -EBADF, .timer.fire = timer_fired};
 }
 
 void punchings_done(struct remote *r)
@@ -270,6 +270,15 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     randombytes_buf(&c->seed, sizeof c->seed);
 }
 
+static struct punch *machine_new(struct punching *g, const struct punch_config *c)
+{
+    struct punch *machine = punch_new(c);
+    if (machine && alarm_init(&g->alarm, &g->remote->peerd->loop, alarm_rings) == 0)
+        return machine;
+    punch_free(machine);
+    return NULL;
+}
+
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
                     enum technique hint)
 {
@@ -286,7 +295,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
-    g->machine = punch_new(&c);
+    g->machine = machine_new(g, &c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
     tcpways_connect(r, role, &g->theirs, wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     if (!g->machine)

@@ -11,14 +11,13 @@
 #include "peerd/remote.h"
 #include "peerd/tcpport.h"
 #include "peerd/tcpway-internal.h"
+#include "rendezvous/instant.h"
 
 #define MAKINGS_MAX 128
 /* The kernel repeats a SYN so often, the first time after a second. */
 #define SYN_REPEATS 1
 /* After UDP, where a NAT counts its ports. */
 #define COUNTED_MS 400
-/* RENDEZVOUS.md, "Firing at once". */
-#define FIRE_US 20000u
 
 struct making;
 
@@ -214,7 +213,7 @@ static uint64_t rtt_most_ms(const struct net *n, uint32_t wait_us)
             own_us = s.rtt_us;
     }
     uint64_t fire_us = wait_us + own_us / 2;
-    uint64_t longer_us = fire_us > FIRE_US ? 2 * (fire_us - FIRE_US) : 0;
+    uint64_t longer_us = fire_us > INSTANT_SLACK_US ? 2 * (fire_us - INSTANT_SLACK_US) : 0;
     return (own_us + (longer_us > own_us ? longer_us : own_us)) / 1000;
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define ALLOCATION_MIN 4 /* sockets: with fewer any order is chance */
+#define SEQUENCE_CLOSE 4 /* steps for each sample */
 
 static const char *const mapping_words[] = {"unknown", "none", "eim", "adm", "apdm", "blocked"};
 static const char *const filtering_words[] = {"unknown", "eif", "adf", "apdf"};
@@ -79,21 +80,44 @@ static bool all_kept(const struct nat_sample *const *s, size_t n)
     return true;
 }
 
-/* The step of a sequence, or 0. On a NAT that others use, too, some steps are multiples of it. */
+/* The ports in ascending order, and how many of them lie below the one that was asked for before.
+ */
+static unsigned ports_sort(const struct nat_sample *const *s, size_t n, int ret_ports[])
+{
+    unsigned below = 0;
+    for (size_t i = 0; i < n; i++) {
+        int port = addr_port(&s[i]->mapped);
+        size_t at = i;
+        below += i > 0 && port < addr_port(&s[i - 1]->mapped);
+        for (; at > 0 && ret_ports[at - 1] > port; at--)
+            ret_ports[at] = ret_ports[at - 1];
+        ret_ports[at] = port;
+    }
+    return below;
+}
+
+/* The step of a sequence, or 0. On a NAT that others use, too, some steps are multiples of it. Who
+ * was asked a second time, because an answer was lost, stands late and may have its port from the
+ * first time: a few such are allowed where the ports lie close together. */
 static int step_of(const struct nat_sample *const *s, size_t n)
 {
-    int step = 0;
-    for (size_t i = 1; i < n; i++) {
-        int d = addr_port(&s[i]->mapped) - addr_port(&s[i - 1]->mapped);
-        if (d == 0 || abs(d) > NAT_SEQUENCE_MAX || (step != 0 && (d > 0) != (step > 0)))
-            return 0;
-        if (step == 0 || abs(d) < abs(step))
-            step = d;
-    }
+    int ports[NAT_SAMPLES_MAX], step = NAT_SEQUENCE_MAX + 1;
+    unsigned below = ports_sort(s, n, ports), above = (unsigned)n - 1 - below;
     for (size_t i = 1; i < n; i++)
-        if ((addr_port(&s[i]->mapped) - addr_port(&s[i - 1]->mapped)) % step != 0)
+        if (ports[i] - ports[i - 1] < step)
+            step = ports[i] - ports[i - 1];
+    if (step == 0)
+        return 0;
+    for (size_t i = 1; i < n; i++) {
+        int gap = ports[i] - ports[i - 1];
+        if (gap > NAT_SEQUENCE_MAX || gap % step != 0)
             return 0;
-    return step;
+    }
+    unsigned stray = below < above ? below : above;
+    bool close = ports[n - 1] - ports[0] <= SEQUENCE_CLOSE * (int)n * step;
+    if (stray > (close ? n / 4 : 0))
+        return 0;
+    return below > above ? -step : step;
 }
 
 /* The smallest aligned block of a power of two that has all ports, or, when they lie across the

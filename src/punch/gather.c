@@ -258,6 +258,24 @@ static size_t samples_sort(const struct gather *g, const struct request **ret_re
     return n;
 }
 
+/* Whether a counting NAT gave port a after port b. */
+static bool is_later(const struct nat *nat, const struct addr *a, const struct addr *b)
+{
+    int step = addr_port(a) - addr_port(b);
+    return nat->delta > 0 ? step > 0 : step < 0;
+}
+
+/* Where a counting NAT stands: that is not always what was answered last. */
+static struct addr newest_of(const struct nat_sample *samples, size_t n, const struct nat *nat)
+{
+    struct addr newest = {.len = 0};
+    for (size_t i = 0; i < n; i++)
+        if (newest.len == 0 || nat->allocation != NAT_ALLOCATION_SEQUENCE ||
+            is_later(nat, &samples[i].mapped, &newest))
+            newest = samples[i].mapped;
+    return newest;
+}
+
 struct gather_result gather_result(const struct gather *g)
 {
     const struct request *sorted[REQUESTS_MAX];
@@ -270,9 +288,9 @@ struct gather_result gather_result(const struct gather *g)
             samples[i].local = g->c.local;
         if (samples[i].socket == 0 && addr_equal(&sorted[i]->to, &g->c.servers[0]))
             result.seen = samples[i].mapped;
-        result.newest = samples[i].mapped;
     }
     struct nat_filter_test test = {heard(g, FOR_OTHER_ADDRESS), heard(g, FOR_OTHER_PORT)};
     result.nat = nat_classify(samples, n, test);
+    result.newest = newest_of(samples, n, &result.nat);
     return result;
 }

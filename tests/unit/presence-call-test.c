@@ -180,7 +180,7 @@ TEST("how both NATs behave goes with the call, a hint comes back, and what worke
     g->servers[0].rtt_us = 400 * RIG_MS; /* so the other one is called through */
     presence_nat(e->presence, &prints[0]);
     presence_nat(h->presence, &prints[1]);
-    rig_run(g, 60 * RIG_S);
+    rig_run(g, 120 * RIG_S); /* four refreshes */
     g->servers[1].hint = TECHNIQUE_PREDICTED;
     uint64_t call = dial(g);
     rig_run(g, 1 * RIG_S);

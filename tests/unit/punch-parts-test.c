@@ -100,6 +100,32 @@ TEST("a sequence is seen although others use the NAT, too")
     CHECK_TEXT(nat_format(&nat, text), "unknown/unknown/sequence+2");
 }
 
+/* What eight sockets are taken for whose ports are these, in the order of the requests. */
+static const char *word_of_ports(const uint16_t ports[8], char text[NAT_TEXT_MAX])
+{
+    struct nat_sample samples[8];
+    for (unsigned i = 0; i < 8; i++) {
+        samples[i] = (struct nat_sample){i + 1, address("10.0.0.2:7"), address("11.0.0.1:1"),
+                                         address("11.0.0.9:8")};
+        addr_set_port(&samples[i].mapped, ports[i]);
+    }
+    struct nat nat = nat_classify(samples, 8, (struct nat_filter_test){0});
+    return nat_format(&nat, text);
+}
+
+TEST("a sequence is seen although some answers were lost and asked for again")
+{
+    char text[NAT_TEXT_MAX];
+    static const uint16_t again[8] = {20000, 20001, 20003, 20004, 20006, 20007, 20002, 20005};
+    static const uint16_t twice[8] = {20014, 20012, 20008, 20006, 20002, 20010, 20000, 20004};
+    static const uint16_t random[8] = {20000, 20005, 20002, 20006, 20001, 20007, 20003, 20004};
+    static const uint16_t wide[8] = {20480, 20520, 20521, 20560, 20540, 20590, 20640, 20700};
+    CHECK_TEXT(word_of_ports(again, text), "unknown/unknown/sequence+1");
+    CHECK_TEXT(word_of_ports(twice, text), "unknown/unknown/sequence-2");
+    CHECK_TEXT(word_of_ports(random, text), "unknown/unknown/block64");
+    CHECK_TEXT(word_of_ports(wide, text), "unknown/unknown/block256");
+}
+
 TEST("numbers from the wire that mean nothing become what is known least")
 {
     struct addr seen = address("11.0.0.9:20700");
