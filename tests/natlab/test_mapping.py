@@ -3,6 +3,9 @@ mapping has its words."""
 
 import contextlib
 import json
+import os
+import pathlib
+import signal
 import tempfile
 
 import pytest
@@ -118,3 +121,26 @@ def test_why_names_both_nats_the_pairs_and_what_would_help(a, b, here, there, wa
         text = world.laptop.good("why", "home/data")
         for part in "NATs", "attempts, the newest first", got["here"]["nat"]["words"]:
             assert part in text
+
+
+def test_a_helper_that_dies_takes_only_upnp_away():
+    with _world("sym", "sym", upnp="no") as world:
+        world.up()
+        pid = world.laptop.daemons["berth-peer"].pid
+        helpers = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        assert len(helpers) == 1
+        os.kill(int(helpers[0]), signal.SIGKILL)
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        assert _settled(world.laptop)["udp"]["by"] == "pcp"
+        world.wait_path("direct", 10)
+
+
+def test_no_router_is_asked_where_it_is_not_wanted():
+    with _world("sym", "sym", upnp="no") as world:
+        world.up()
+        world.laptop.kill()
+        peer = world.laptop.run([f"{world.build}/berth-peer", "--no-port-mapping"])
+        wait_until(lambda: "ready" in peer.output(), 10, "berth-peer")
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        assert _mapping(world.laptop) == {"state": "off"}
+        assert "dnat" not in igd.mapped(world.lab.a)
