@@ -44,7 +44,6 @@ struct path {
     uint64_t answered_ms; /* when nothing waited for an acknowledgement in vain */
     uint64_t pinged_ms;
     unsigned unanswered; /* when last looked at */
-    uint64_t first_ms;   /* when it did so first since it was dialled; 0: never */
     bool busy;           /* had streams when last looked at */
     uint64_t asked_ms;   /* when it went over TCP, or UDP was asked for since */
     unsigned moves, falls;
