@@ -9,6 +9,9 @@
 #define OPENED_A_SECOND 200
 /* Copies of one START. */
 #define START_AGAIN_US (100 * MS)
+/* START comes a round trip after the answer. When it is so much later it is lost, and the caller
+ * has begun. */
+#define START_LATE_US (20 * MS)
 
 static bool is_invited(const struct invite *i, uint64_t call, uint32_t server)
 {
@@ -85,6 +88,7 @@ static void invite_new(struct presence *p, const struct presence_way *way, const
     e.channel = presence_channel_from(way, m);
     i->number = m->call;
     i->caller = e.caller;
+    i->seen = e.seen;
     i->server = way->server;
     i->channel = e.channel;
     i->transaction = presence_random();
@@ -122,8 +126,34 @@ int presence_answer(struct presence *p, const struct presence_invite *invite,
         presence_channel_close(p, &i->channel);
     }
     i->answered = true;
+    i->answered_us = p->now_us;
     answer_send(p, i);
     return 0;
+}
+
+static void begin_alone(struct presence *p, struct invite *i)
+{
+    const struct presence_start e = {
+        .call = i->number, .caller = i->caller, .server = i->server, .seen = i->seen};
+    i->start_us = p->now_us;
+    p->host.start(p->ctx, &e);
+}
+
+uint64_t presence_invites_run(struct presence *p)
+{
+    uint64_t next = PRESENCE_NEVER;
+    list_for_each(i, &p->invites, struct invite, link)
+    {
+        uint32_t rtt_us = p->servers[i->server].rtt_us;
+        uint64_t due_us = i->answered_us + rtt_us + rtt_us / 4 + START_LATE_US;
+        if (!i->answered || i->reason != RDV_OK || i->start_us)
+            continue;
+        if (p->now_us >= due_us)
+            begin_alone(p, i);
+        else if (due_us < next)
+            next = due_us;
+    }
+    return next;
 }
 
 bool presence_answer_input(struct presence *p, uint32_t server, const struct rdvmsg *m)

@@ -172,6 +172,23 @@ TEST("a call reaches the callee in one round trip, and both fire together")
     rig_free(g);
 }
 
+TEST("who is called begins alone, and once, when the word to start is lost")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    g->servers[0].loses_start = true;
+    uint64_t call = dial(g);
+    rig_run(g, 1 * RIG_S);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(h->started, 1);
+    CHECK(h->last_start.call == call && h->last_start.wait_us == 0);
+    CHECK(key_equal(&h->last_start.caller, &e->id.key));
+    CHECK(addr_equal(&h->last_start.seen, &h->last_invite.seen));
+    /* The caller has to fire at 80 + 20 ms. */
+    CHECK(h->start_us - e->answered_us < 40 * RIG_MS);
+    rig_free(g);
+}
+
 TEST("how both NATs behave goes with the call, a hint comes back, and what worked is told")
 {
     struct rig *g = rig_ready(2);

@@ -46,7 +46,7 @@ struct rig_lease {
 };
 
 struct rig_server {
-    bool dead;
+    bool dead, loses_start;
     uint8_t secret[SIPHASH_KEY];
     struct rig_lease leases[RIG_PEERS];
     uint32_t rtt_us;        /* of this server: its packets take half of it each way */

@@ -276,6 +276,7 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
     int n = rdvmsg_encode(&a, out.bytes, sizeof out.bytes);
     CHECK(n > 0);
     out.n = (size_t)n;
-    if (addr_equal(&p->from, &g->peers[p->peer].addr))
+    bool lost = s->loses_start && a.type == RDVMSG_START;
+    if (!lost && addr_equal(&p->from, &g->peers[p->peer].addr))
         rig_post(g, &out);
 }
