@@ -279,6 +279,13 @@ static struct punch *machine_new(struct punching *g, const struct punch_config *
     return NULL;
 }
 
+static void socket_keep(struct punching *g)
+{
+    struct extra *x = sockets_find(&g->remote->peerd->net, g->remote, g->role, 0);
+    if (x)
+        x->role = OFFERING_SOCKET(g->role);
+}
+
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
                     enum technique hint)
 {
@@ -287,8 +294,12 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     if (!g->known)
         return;
     loop_untimer(&g->timer);
+    /* Both fire again when one of them has missed it: at the addresses that were offered then. */
+    if (g->machine && g->started == g->call)
+        socket_keep(g);
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
+    g->started = g->call;
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));

@@ -178,7 +178,10 @@ static void target_add(struct making *m, const struct nat *nat, const struct rec
 static void targets_add(struct making *m, const struct offer *o, uint64_t at_ms)
 {
     static const struct addr nowhere = {.len = 0};
-    const struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    /* What is predicted is guessed: with the consent of both. */
+    if (!(o->flags & OFFER_MAY_GUESS) || m->all->net->no_guessing)
+        nat.allocation = NAT_ALLOCATION_UNKNOWN;
     for (int hosts = 0; hosts <= 1; hosts++) {
         for (size_t i = 0; i < o->candidate_count; i++) {
             const struct record_candidate *c = &o->candidates[i];

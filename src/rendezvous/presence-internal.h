@@ -97,9 +97,9 @@ struct invite {
     bool answered;
     enum rdv_reason reason;
     uint64_t transaction;
-    uint64_t answered_us; /* when our answer went first */
-    uint64_t start_us;    /* the last START, or when it was not waited for any longer */
-    struct addr seen;     /* as the invitation had it */
+    uint64_t start_us; /* the last START */
+    uint64_t again_us; /* without one the answer is sent again then */
+    unsigned copies;
     uint8_t offer[SEALED_OFFER_MAX];
     size_t offer_n;
 };

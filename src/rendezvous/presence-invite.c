@@ -9,9 +9,10 @@
 #define OPENED_A_SECOND 200
 /* Copies of one START. */
 #define START_AGAIN_US (100 * MS)
-/* START comes a round trip after the answer. When it is so much later it is lost, and the caller
- * has begun. */
-#define START_LATE_US (20 * MS)
+/* Of an answer: when START does not come both may have been lost, or only that; then the caller has
+ * begun already, and is alone. Longer than the server takes. */
+#define COPIES_MAX    3
+#define COPY_LEAST_US (50 * MS)
 
 static bool is_invited(const struct invite *i, uint64_t call, uint32_t server)
 {
@@ -60,7 +61,27 @@ static void answer_send(struct presence *p, struct invite *i)
                        .offer = {(const char *)i->offer, i->offer_n}};
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, i->caller.b, sizeof m.peer);
+    i->again_us = p->now_us + COPY_LEAST_US + 2 * (uint64_t)s->rtt_us;
+    i->copies++;
     presence_send_to(p, i->server, &m);
+}
+
+static bool waits_for_start(const struct invite *i)
+{
+    return i->answered && i->reason == RDV_OK && i->start_us == 0 && i->copies < COPIES_MAX;
+}
+
+uint64_t presence_invites_run(struct presence *p)
+{
+    uint64_t next = PRESENCE_NEVER;
+    list_for_each(i, &p->invites, struct invite, link)
+    {
+        if (waits_for_start(i) && p->now_us >= i->again_us)
+            answer_send(p, i);
+        if (waits_for_start(i) && i->again_us < next)
+            next = i->again_us;
+    }
+    return next;
 }
 
 static struct invite *invite_add(struct presence *p)
@@ -88,7 +109,6 @@ static void invite_new(struct presence *p, const struct presence_way *way, const
     e.channel = presence_channel_from(way, m);
     i->number = m->call;
     i->caller = e.caller;
-    i->seen = e.seen;
     i->server = way->server;
     i->channel = e.channel;
     i->transaction = presence_random();
@@ -126,34 +146,8 @@ int presence_answer(struct presence *p, const struct presence_invite *invite,
         presence_channel_close(p, &i->channel);
     }
     i->answered = true;
-    i->answered_us = p->now_us;
     answer_send(p, i);
     return 0;
-}
-
-static void begin_alone(struct presence *p, struct invite *i)
-{
-    const struct presence_start e = {
-        .call = i->number, .caller = i->caller, .server = i->server, .seen = i->seen};
-    i->start_us = p->now_us;
-    p->host.start(p->ctx, &e);
-}
-
-uint64_t presence_invites_run(struct presence *p)
-{
-    uint64_t next = PRESENCE_NEVER;
-    list_for_each(i, &p->invites, struct invite, link)
-    {
-        uint32_t rtt_us = p->servers[i->server].rtt_us;
-        uint64_t due_us = i->answered_us + rtt_us + rtt_us / 4 + START_LATE_US;
-        if (!i->answered || i->reason != RDV_OK || i->start_us)
-            continue;
-        if (p->now_us >= due_us)
-            begin_alone(p, i);
-        else if (due_us < next)
-            next = due_us;
-    }
-    return next;
 }
 
 bool presence_answer_input(struct presence *p, uint32_t server, const struct rdvmsg *m)

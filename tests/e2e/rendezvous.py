@@ -28,10 +28,11 @@ class Server:
         self.state = os.path.join(folder, "state")
         self.log = os.path.join(folder, "log")
         self.port, self.proc, self.host = 0, None, "127.0.0.1"
+        self.limit = ()  # a command that starts it with less than it would like to have
 
     def start(self, *options):
         open(self.log, "w", encoding="utf-8").close()
-        argv = [os.path.join(self.build, "berth-rendezvous"), "--listen", f"{self.host}:{self.port}",
+        argv = [*self.limit, os.path.join(self.build, "berth-rendezvous"), "--listen", f"{self.host}:{self.port}",
                 "--state", self.state, "--log", "debug", *map(str, options)]
         self.proc = Proc(argv, self.log)
 

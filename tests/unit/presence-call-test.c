@@ -172,20 +172,22 @@ TEST("a call reaches the callee in one round trip, and both fire together")
     rig_free(g);
 }
 
-TEST("who is called begins alone, and once, when the word to start is lost")
+TEST("a callee that is not told when to fire asks again, and its caller does not begin anew")
 {
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
-    g->servers[0].loses_start = true;
-    uint64_t call = dial(g);
-    rig_run(g, 1 * RIG_S);
-    CHECK_INT(e->answered, 1);
+    g->servers[0].starts_lost = 1;
+    (void)dial(g);
+    rig_run(g, 300 * RIG_MS);
+    CHECK_INT(h->invited, 1);
     CHECK_INT(h->started, 1);
-    CHECK(h->last_start.call == call && h->last_start.wait_us == 0);
-    CHECK(key_equal(&h->last_start.caller, &e->id.key));
-    CHECK(addr_equal(&h->last_start.seen, &h->last_invite.seen));
-    /* The caller has to fire at 80 + 20 ms. */
-    CHECK(h->start_us - e->answered_us < 40 * RIG_MS);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 2);
+    g->servers[0].starts_lost = 99;
+    (void)dial(g);
+    rig_run(g, 5 * RIG_S);
+    CHECK_INT(h->started, 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 5); /* and leaves it at that */
     rig_free(g);
 }
 
@@ -295,7 +297,7 @@ TEST("calls get through a network that loses, doubles and delays packets")
     }
     CHECK(e->answered >= 38);
     CHECK_INT(e->answered + e->failed, 40);
-    CHECK(h->invited >= 38 && h->started >= 35 && e->calling >= 38);
+    CHECK(h->invited >= 38 && h->started >= 38 && e->calling >= 38);
     rig_free(g);
 }
 

@@ -271,12 +271,15 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
         a.type = RDVMSG_ERROR;
         a.reason = reason;
     }
+    if (a.type == RDVMSG_START && s->starts_lost > 0) {
+        s->starts_lost--;
+        return;
+    }
     a.transaction = m.transaction;
     struct rig_packet out = {.server = p->server, .peer = p->peer};
     int n = rdvmsg_encode(&a, out.bytes, sizeof out.bytes);
     CHECK(n > 0);
     out.n = (size_t)n;
-    bool lost = s->loses_start && a.type == RDVMSG_START;
-    if (!lost && addr_equal(&p->from, &g->peers[p->peer].addr))
+    if (addr_equal(&p->from, &g->peers[p->peer].addr))
         rig_post(g, &out);
 }
