@@ -67,12 +67,12 @@ static void ask(struct worker *w, const struct nodemsg *m)
 static void message(struct redis_host *h, const struct nodemsg *m)
 {
     struct worker *w = container_of(h, struct worker, redis);
-    struct place to;
+    const struct rdv_push *push = &w->rdv.push;
     worker_clocks(w);
     if (m->type != NODEMSG_PUSH)
         ask(w, m);
-    else if (registry_place(w->rdv.shared->registry, m->key, (uint32_t)(w->now_ms / 1000), &to))
-        worker_send(w, &to, m->message);
+    else if (rdv_pass_on(&w->rdv, m, w->now_ms))
+        worker_send(w, &push->to, (struct str){(const char *)push->bytes, push->n});
     worker_flush(w);
 }
 
