@@ -90,8 +90,7 @@ bool rdv_pass_on(struct rdv *r, const struct nodemsg *p, uint64_t now_ms)
     struct rdvmsg m;
     struct place to;
     r->push.n = 0;
-    if (rdvmsg_decode(&m, p->message.p, p->message.n) < 0 ||
-        (m.type != RDVMSG_INVITE && m.type != RDVMSG_ANSWERED) ||
+    if (rdvmsg_decode(&m, p->message.p, p->message.n) < 0 || m.type != RDVMSG_ANSWERED ||
         !registry_place(r->shared->registry, p->key, (uint32_t)(now_ms / 1000), &to))
         return false;
     push(r, &to, p->key, &m);
