@@ -222,13 +222,25 @@ void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struc
         g->end_ms = clock_now_ms() + LIFE_MS;
 }
 
-/* At this host it has named a port itself, which is the better one. */
-static bool is_offered(const struct candidates *list, const struct addr *seen)
+/* A port that it has named itself at this host, which is the better one; or NULL. */
+static const struct addr *offered_at(const struct candidates *list, const struct addr *seen)
 {
     for (size_t i = 0; i < list->count; i++)
         if (list->at[i].kind == CANDIDATE_REFLEXIVE && candidate_same_ip(&list->at[i].addr, seen))
-            return true;
-    return false;
+            return &list->at[i].addr;
+    return NULL;
+}
+
+/* A peer that is at the server over TCP is seen without a port. */
+static void seen_fill(struct punch_config *c, const struct addr *seen)
+{
+    const struct addr *offered = seen->len ? offered_at(&c->remote, seen) : NULL;
+    if (seen->len && addr_port(seen))
+        c->peer_seen = *seen;
+    else if (offered)
+        c->peer_seen = *offered;
+    if (!offered && c->peer_seen.len)
+        (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, &c->peer_seen);
 }
 
 /* With the consent of both. */
@@ -256,11 +268,7 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
         if (g->theirs.candidates[i].transport == RECORD_UDP)
             (void)candidates_add(&c->remote, (enum candidate_kind)g->theirs.candidates[i].kind,
                                  CANDIDATE_UDP, &g->theirs.candidates[i].addr);
-    if (seen->len && addr_port(seen)) {
-        c->peer_seen = *seen;
-        if (!is_offered(&c->remote, seen))
-            (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
-    }
+    seen_fill(c, seen);
     /* Both sides plan by the same words. */
     c->own = g->remote->offerings[g->role].nat;
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
@@ -279,6 +287,13 @@ static struct punch *machine_new(struct punching *g, const struct punch_config *
     return NULL;
 }
 
+static void socket_keep(struct punching *g)
+{
+    struct extra *x = sockets_find(&g->remote->peerd->net, g->remote, g->role, 0);
+    if (x)
+        x->role = OFFERING_SOCKET(g->role);
+}
+
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
                     enum technique hint)
 {
@@ -287,8 +302,12 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     if (!g->known)
         return;
     loop_untimer(&g->timer);
+    /* Both fire again when one of them has missed it: at the addresses that were offered then. */
+    if (g->machine && g->started == g->call)
+        socket_keep(g);
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
+    g->started = g->call;
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));

@@ -98,6 +98,8 @@ struct invite {
     enum rdv_reason reason;
     uint64_t transaction;
     uint64_t start_us; /* the last START */
+    uint64_t again_us; /* without one the answer is sent again then */
+    unsigned copies;
     uint8_t offer[SEALED_OFFER_MAX];
     size_t offer_n;
 };
@@ -189,6 +191,7 @@ bool presence_lookup_input(struct presence *p, uint32_t server, const struct rdv
 void presence_lookups_free(struct presence *p);
 
 uint64_t presence_calls_run(struct presence *p);
+uint64_t presence_invites_run(struct presence *p);
 bool presence_call_input(struct presence *p, const struct presence_way *way,
                          const struct rdvmsg *m);
 void presence_calls_free(struct presence *p);

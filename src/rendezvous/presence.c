@@ -152,6 +152,7 @@ uint64_t presence_tick(struct presence *p, uint64_t now_us)
         next = sooner(next, presence_server_run(p, i));
     next = sooner(next, presence_lookups_run(p));
     next = sooner(next, presence_calls_run(p));
+    next = sooner(next, presence_invites_run(p));
     return sooner(next, presence_channels_run(p));
 }
 
