@@ -178,7 +178,8 @@ def test_udp_takes_over_from_tcp_when_it_works_again(blocked):
         laptop.berth("why", "home", stdin=subprocess.DEVNULL)
         return session(laptop, "home").get("transport") == "udp"
 
-    wait_until(over_udp, 20, "a direct path over UDP")
+    # The checks of the last introduction are answered for 12 s; only then there is another one.
+    wait_until(over_udp, 40, "a direct path over UDP")
     Transfer(laptop).check()
 
 
