@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "keys/place.h"
 #include "peerd/dial.h"
+#include "peerd/early.h"
 #include "peerd/incoming.h"
 #include "peerd/offering.h"
 #include "peerd/path.h"
@@ -37,7 +38,9 @@ static void channel_send(struct net *n, const struct channel *c, struct str byte
 {
     for (size_t at = 0; at < bytes.n; at += segment) {
         size_t size = bytes.n - at < segment ? bytes.n - at : segment;
-        if (link_send_data(n->link, &c->at.way, c->at.number, bytes.p + at, size) < 0)
+        if (c->early)
+            early_send(c->remote, (struct str){bytes.p + at, size});
+        else if (link_send_data(n->link, &c->at.way, c->at.number, bytes.p + at, size) < 0)
             return;
     }
 }
@@ -161,10 +164,26 @@ static struct channel *channel_find(struct net *n, const struct presence_way *wa
 {
     for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
         struct channel *c = &n->channels[i];
-        if (c->remote && c->at.number == number && same_way(&c->at.way, way))
+        if (c->remote && !c->early && c->at.number == number && same_way(&c->at.way, way))
             return c;
     }
     return NULL;
+}
+
+/* What answers an early packet can come before the channel's number: then it is for the only
+ * channel at this server that has none. */
+static struct channel *channel_early(struct net *n, const struct presence_way *way)
+{
+    struct channel *found = NULL;
+    for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
+        struct channel *c = &n->channels[i];
+        if (!c->remote || !c->early || !same_way(&c->at.way, way))
+            continue;
+        if (found)
+            return NULL;
+        found = c;
+    }
+    return found;
 }
 
 /* The oldest of this remote's, but not that of our own call, when it has as many as it may. */
@@ -177,29 +196,54 @@ static struct channel *channel_spare(struct net *n, const struct remote *r)
         if (c->remote != r)
             continue;
         count++;
-        if (c != r->channel && (!oldest || c->since_ms < oldest->since_ms))
+        if (c != r->channel && !c->early && (!oldest || c->since_ms < oldest->since_ms))
             oldest = c;
     }
     return count < NET_CHANNELS_REMOTE ? NULL : oldest;
 }
 
+/* NULL: all are taken. */
+static struct channel *channel_free(struct net *n, const struct remote *r)
+{
+    struct channel *spare = channel_spare(n, r);
+    if (spare)
+        net_channel_close(n, spare);
+    for (size_t i = 0; i < NET_CHANNELS_MAX; i++)
+        if (!n->channels[i].remote)
+            return &n->channels[i];
+    return NULL;
+}
+
 struct channel *net_channel_add(struct net *n, const struct presence_channel *at, struct remote *r)
 {
     struct channel *c = channel_find(n, &at->way, at->number);
-    struct channel *spare = c ? NULL : channel_spare(n, r);
-    if (spare)
-        net_channel_close(n, spare);
-    for (size_t i = 0; i < NET_CHANNELS_MAX && !c; i++)
-        if (!n->channels[i].remote)
-            c = &n->channels[i];
+    if (!c)
+        c = channel_free(n, r);
     if (c)
         *c = (struct channel){.at = *at, .remote = r, .since_ms = clock_now_ms()};
     return c;
 }
 
+struct channel *net_channel_early(struct net *n, struct remote *r)
+{
+    struct channel *c = channel_free(n, r);
+    if (c)
+        *c = (struct channel){.remote = r, .early = true, .since_ms = clock_now_ms()};
+    return c;
+}
+
+void net_channel_number(struct net *n, struct channel *c, const struct presence_channel *at)
+{
+    struct channel *old = channel_find(n, &at->way, at->number);
+    if (old)
+        old->remote = NULL;
+    c->at = *at;
+    c->early = false;
+}
+
 void net_channel_close(struct net *n, struct channel *c)
 {
-    if (n->presence && c->remote)
+    if (n->presence && c->remote && !c->early)
         presence_channel_close(n->presence, &c->at);
     c->remote = NULL;
     net_kick(n);
@@ -226,6 +270,8 @@ static void link_data(void *ctx, const struct presence_way *way, uint32_t number
 {
     struct net *net = ctx;
     struct channel *c = channel_find(net, way, number);
+    if (!c)
+        c = channel_early(net, way);
     if (!c || !quic_is_quic(bytes, n))
         return;
     struct quic_path path = net_channel_path(net, c);
@@ -306,6 +352,12 @@ static void presence_found(void *ctx, void *user, const struct presence_found *f
     dial_found(user, f);
 }
 
+static void presence_has_called(void *ctx, void *user, uint64_t call, uint32_t server)
+{
+    (void)ctx;
+    early_called(user, call, server);
+}
+
 static void presence_calls(void *ctx, void *user, const struct presence_calling *c)
 {
     (void)ctx;
@@ -356,6 +408,7 @@ static const struct presence_host presence_host = {.send = presence_out,
                                                    .unix_ms = presence_unix_ms,
                                                    .state = presence_state_changed,
                                                    .found = presence_found,
+                                                   .called = presence_has_called,
                                                    .calling = presence_calls,
                                                    .answered = presence_answers,
                                                    .failed = presence_fails,
