@@ -256,9 +256,8 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     trail_add(&r->trail, "it answered through %s", r->peerd->net.servers[a->server]);
     punching_theirs(r, PUNCHING_CALLER, a->call, &a->offer);
     path_offer(r, &a->offer);
-    if (!r->session && !r->channel && r->path.count > 0) {
+    if (!r->session && !r->early && !r->channel && r->path.count > 0)
         connect_over(r, &r->path.tries[0].path, "directly");
-    }
     punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us, a->hint);
     offering_renew(r);
 }
