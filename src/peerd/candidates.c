@@ -152,6 +152,10 @@ size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX])
         ret[count++] = (struct record_candidate){
             .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = seen};
     }
+    /* Reached over TLS although UDP passes: a packet was lost. */
+    if (count == 0 && n->gathering.heard && n->gathering.result.seen.len)
+        ret[count++] = (struct record_candidate){
+            .kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = n->gathering.result.seen};
     count = mapped_add(n, ret, count, RECORD_UDP);
     if (net_is_local(n))
         count = hosts_add(n, ret, count, true);

@@ -208,7 +208,7 @@ bool gathering_input(struct gathering *g, const void *bytes, size_t n)
 struct nat gathering_nat(const struct gathering *g)
 {
     struct nat nat = g->result.nat;
-    if (net_udp_blocked(g->net))
+    if (net_udp_blocked(g->net) && !g->heard)
         nat.mapping = NAT_MAPPING_BLOCKED;
     return nat;
 }

@@ -33,5 +33,6 @@ void gathering_seen(struct gathering *g, const struct addr *server, const struct
 void gathering_network_changed(struct gathering *g);
 /* Whether the datagram was an answer to it. */
 bool gathering_input(struct gathering *g, const void *bytes, size_t n);
-/* Our NAT, for offers: NAT_MAPPING_BLOCKED where servers are reached over TLS only. */
+/* Our NAT, for offers: NAT_MAPPING_BLOCKED where servers are reached over TLS only, and not because
+ * a packet or two were lost: then they have told over UDP how the NAT behaves. */
 struct nat gathering_nat(const struct gathering *g);

@@ -29,7 +29,7 @@
 #define SWEEP_MS 2000
 
 struct options {
-    bool daemon, automatic, no_mapping;
+    bool daemon, automatic, no_mapping, no_guessing;
     uint16_t port;
     const char *key;
     const char *servers[PRESENCE_SERVERS_MAX];
@@ -46,6 +46,7 @@ static const char usage[] =
     "  --key FILE              the identity (default: $BERTH_KEY, or ~/.config/berth/key)\n"
     "  --listen PORT           the UDP and TCP port (default: that of the last time, else any)\n"
     "  --no-port-mapping       ask no router for ports\n"
+    "  --no-guessing           let nobody guess ports at our address, and guess at nobody's\n"
     "  --daemon                go to the background when ready\n"
     "  --auto                  end when nothing is published, forwarded or connected\n"
     "  --log LEVEL             error, warn, info or debug (default info)\n"
@@ -58,6 +59,7 @@ enum {
     OPT_KEY,
     OPT_LISTEN,
     OPT_NO_MAPPING,
+    OPT_NO_GUESSING,
     OPT_DAEMON,
     OPT_AUTO,
     OPT_LOG,
@@ -69,6 +71,7 @@ static const struct option long_options[] = {{"rendezvous", required_argument, N
                                              {"key", required_argument, NULL, OPT_KEY},
                                              {"listen", required_argument, NULL, OPT_LISTEN},
                                              {"no-port-mapping", no_argument, NULL, OPT_NO_MAPPING},
+                                             {"no-guessing", no_argument, NULL, OPT_NO_GUESSING},
                                              {"daemon", no_argument, NULL, OPT_DAEMON},
                                              {"auto", no_argument, NULL, OPT_AUTO},
                                              {"log", required_argument, NULL, OPT_LOG},
@@ -117,6 +120,9 @@ static int option_take(struct options *o, int c, const char *value)
         return 0;
     case OPT_LISTEN:
         return port_read(value, &o->port);
+    case OPT_NO_GUESSING:
+        o->no_guessing = true;
+        return 0;
     case OPT_NO_MAPPING:
         o->no_mapping = true;
         return 0;
@@ -326,6 +332,7 @@ static int serve(struct peerd *p, const struct options *o, int ready)
 {
     struct signals signals = {.peerd = p};
     p->net.peerd = p;
+    p->net.no_guessing = o->no_guessing;
     mapping_init(&p->net.mapping, &p->net, !o->no_mapping);
     int r = signals_watch(&signals);
     if (r == 0)

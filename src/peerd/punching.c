@@ -32,7 +32,7 @@ static void machine_end(struct punching *g)
     if (!g->machine)
         return;
     attempt_end(g->remote, g->role);
-    loop_untimer(&g->timer);
+    alarm_done(&g->alarm);
     if (g->guessing_at.len)
         guess_book_leave(&g->remote->peerd->net.guesses, &g->guessing_at);
     punch_free(g->machine);
@@ -106,7 +106,7 @@ static enum path_hope hope_after(const struct punching *g, enum punch_reason rea
 {
     enum guess_plan plan = punch_plan(g->machine);
     if (reason == PUNCH_BOTH_SYMMETRIC)
-        return PATH_NO_HOPE;
+        return g->theirs.flags & OFFER_ASKS ? PATH_ROUTER_HOPE : PATH_NO_HOPE;
     return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
 }
 
@@ -154,13 +154,16 @@ static void run(struct punching *g)
             return;
     if (!g->machine)
         return;
-    uint64_t now = clock_now_us(), next = punch_next(g->machine), ms = clock_now_ms();
-    if (ms >= g->end_ms) {
+    uint64_t end_us = g->end_ms * 1000, next_us = punch_next(g->machine);
+    if (clock_now_us() >= end_us)
         machine_end(g);
-        return;
-    }
-    uint64_t wait = next == UINT64_MAX ? g->end_ms - ms : next > now ? (next - now) / 1000 : 0;
-    loop_timer(&g->remote->peerd->loop, &g->timer, wait < g->end_ms - ms ? wait : g->end_ms - ms);
+    else
+        alarm_set(&g->alarm, 1000 * (next_us < end_us ? next_us : end_us));
+}
+
+static void alarm_rings(struct alarm *a)
+{
+    run(container_of(a, struct punching, alarm));
 }
 
 /* Nothing by TCP either, and nothing more is tried for now. */
@@ -172,17 +175,14 @@ static void in_vain(const struct punching *g)
 
 static void timer_fired(struct timer *t)
 {
-    struct punching *g = container_of(t, struct punching, timer);
-    if (g->machine)
-        run(g);
-    else
-        in_vain(g);
+    in_vain(container_of(t, struct punching, timer));
 }
 
 void punchings_init(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
-        r->punchings[i] = (struct punching){.remote = r, .role = i, .timer.fire = timer_fired};
+        r->punchings[i] = (struct punching){
+            .remote = r, .role = i, .alarm.fd = -EBADF, .timer.fire = timer_fired};
 }
 
 void punchings_done(struct remote *r)
@@ -222,13 +222,25 @@ void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struc
         g->end_ms = clock_now_ms() + LIFE_MS;
 }
 
-/* At this host it has named a port itself, which is the better one. */
-static bool is_offered(const struct candidates *list, const struct addr *seen)
+/* A port that it has named itself at this host, which is the better one; or NULL. */
+static const struct addr *offered_at(const struct candidates *list, const struct addr *seen)
 {
     for (size_t i = 0; i < list->count; i++)
         if (list->at[i].kind == CANDIDATE_REFLEXIVE && candidate_same_ip(&list->at[i].addr, seen))
-            return true;
-    return false;
+            return &list->at[i].addr;
+    return NULL;
+}
+
+/* A peer that is at the server over TCP is seen without a port. */
+static void seen_fill(struct punch_config *c, const struct addr *seen)
+{
+    const struct addr *offered = seen->len ? offered_at(&c->remote, seen) : NULL;
+    if (seen->len && addr_port(seen))
+        c->peer_seen = *seen;
+    else if (offered)
+        c->peer_seen = *offered;
+    if (!offered && c->peer_seen.len)
+        (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, &c->peer_seen);
 }
 
 /* With the consent of both. */
@@ -256,11 +268,7 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
         if (g->theirs.candidates[i].transport == RECORD_UDP)
             (void)candidates_add(&c->remote, (enum candidate_kind)g->theirs.candidates[i].kind,
                                  CANDIDATE_UDP, &g->theirs.candidates[i].addr);
-    if (seen->len && addr_port(seen)) {
-        c->peer_seen = *seen;
-        if (!is_offered(&c->remote, seen))
-            (void)candidates_add(&c->remote, CANDIDATE_REFLEXIVE, CANDIDATE_UDP, seen);
-    }
+    seen_fill(c, seen);
     /* Both sides plan by the same words. */
     c->own = g->remote->offerings[g->role].nat;
     c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
@@ -268,6 +276,22 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
         c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
     c->ports_spent = guess_spent(&g->remote->peerd->net.guesses_spent, clock_now_us());
     randombytes_buf(&c->seed, sizeof c->seed);
+}
+
+static struct punch *machine_new(struct punching *g, const struct punch_config *c)
+{
+    struct punch *machine = punch_new(c);
+    if (machine && alarm_init(&g->alarm, &g->remote->peerd->loop, alarm_rings) == 0)
+        return machine;
+    punch_free(machine);
+    return NULL;
+}
+
+static void socket_keep(struct punching *g)
+{
+    struct extra *x = sockets_find(&g->remote->peerd->net, g->remote, g->role, 0);
+    if (x)
+        x->role = OFFERING_SOCKET(g->role);
 }
 
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,
@@ -278,15 +302,19 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     if (!g->known)
         return;
     loop_untimer(&g->timer);
+    /* Both fire again when one of them has missed it: at the addresses that were offered then. */
+    if (g->machine && g->started == g->call)
+        socket_keep(g);
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
+    g->started = g->call;
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
     c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
-    g->machine = punch_new(&c);
+    g->machine = machine_new(g, &c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
     tcpways_connect(r, role, &g->theirs, wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
     if (!g->machine)

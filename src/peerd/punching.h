@@ -6,6 +6,7 @@
 #include "loop/loop.h"
 #include "peerd/greetings.h"
 #include "punch/punch.h"
+#include "session/alarm.h"
 #include "wire/offer.h"
 
 enum { PUNCHING_CALLER, PUNCHING_CALLEE, PUNCHING_ROLES };
@@ -18,11 +19,13 @@ struct remote;
 struct punching {
     struct punch *machine; /* owned; NULL: none */
     uint64_t call;
+    uint64_t started;             /* the call of the machine */
     uint8_t secret[OFFER_SECRET]; /* of our offer for this call */
     struct offer theirs;          /* the other side's */
     bool known;                   /* it has come */
-    struct timer timer;
-    uint64_t end_ms; /* when it is over for good */
+    struct alarm alarm;           /* with the machine: both sides are to fire at once */
+    struct timer timer;           /* after the machine: until nothing more can come of it */
+    uint64_t end_ms;              /* when it is over for good */
     struct remote *remote;
     unsigned role;
     enum punch_reason reason;   /* why it failed last */

@@ -8,16 +8,16 @@
 
 #include "base/clock.h"
 #include "peerd/path.h"
+#include "peerd/remote.h"
 #include "peerd/tcpport.h"
 #include "peerd/tcpway-internal.h"
+#include "rendezvous/instant.h"
 
 #define MAKINGS_MAX 128
 /* The kernel repeats a SYN so often, the first time after a second. */
 #define SYN_REPEATS 1
 /* After UDP, where a NAT counts its ports. */
 #define COUNTED_MS 400
-/* RENDEZVOUS.md, "Firing at once". */
-#define FIRE_US 20000u
 
 struct making;
 
@@ -33,6 +33,7 @@ struct making {
     struct tcpways *all;
     struct remote *remote;
     unsigned role;
+    uint16_t port; /* that is connected from; 0: one that will be chosen */
     struct tcptries tries;
     struct opening openings[TCPTRY_MAX];
     struct timer timer;
@@ -74,6 +75,7 @@ static void timer_set(struct making *m)
 static void failed(struct making *m, size_t i, int error)
 {
     m->openings[i].error = error;
+    attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_NOT_CONNECTED, error);
     if (error == -ENETUNREACH || error == -EAFNOSUPPORT || error == -EINVAL || error == -EACCES)
         tcptries_end(&m->tries, i);
     else
@@ -113,7 +115,8 @@ static void begin(struct making *m, size_t i)
 {
     struct opening *o = &m->openings[i];
     const int repeats = SYN_REPEATS;
-    int fd = tcpport_connect(m->all->port, &m->tries.at[i].to);
+    attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_CONNECTING, 0);
+    int fd = tcpport_connect(m->port, &m->tries.at[i].to);
     int r = fd < 0 ? fd : loop_watch(tcpway_loop(m->all), &o->watch, fd, EPOLLOUT);
     if (r < 0) {
         (void)fd_close(fd);
@@ -121,15 +124,18 @@ static void begin(struct making *m, size_t i)
         return;
     }
     o->fd = fd;
+    if (m->port == 0)
+        m->port = tcpport_of(fd);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &repeats, sizeof repeats);
 }
 
 static void given_up(struct making *m, size_t i)
 {
     char text[ADDR_TEXT_MAX];
-    int error = m->openings[i].error;
+    int error = m->openings[i].error ? m->openings[i].error : -ETIMEDOUT;
+    attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_NOT_CONNECTED, error);
     trail_add(&m->remote->trail, "%s: no TCP connection: %s", addr_format(&m->tries.at[i].to, text),
-              strerror(error ? -error : ETIMEDOUT));
+              strerror(-error));
 }
 
 static void fires(struct timer *t)
@@ -137,11 +143,15 @@ static void fires(struct timer *t)
     struct making *m = container_of(t, struct making, timer);
     uint64_t now = clock_now_ms();
     for (int i; (i = tcptries_next(&m->tries, now)) >= 0;) {
+        bool over = m->tries.at[i].state == TCPTRY_OVER;
+        /* One that is begun anew then would be reset by the other side, which knows the first. */
+        if (!over && m->openings[i].fd >= 0 && tcpport_is_answered(m->openings[i].fd))
+            continue;
         opening_close(&m->openings[i]);
-        if (m->tries.at[i].state == TCPTRY_OPENING)
-            begin(m, (size_t)i);
-        else
+        if (over)
             given_up(m, (size_t)i);
+        else
+            begin(m, (size_t)i);
     }
     timer_set(m);
 }
@@ -175,7 +185,10 @@ static void target_add(struct making *m, const struct nat *nat, const struct rec
 static void targets_add(struct making *m, const struct offer *o, uint64_t at_ms)
 {
     static const struct addr nowhere = {.len = 0};
-    const struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    /* What is predicted is guessed: with the consent of both. */
+    if (!(o->flags & OFFER_MAY_GUESS) || m->all->net->no_guessing)
+        nat.allocation = NAT_ALLOCATION_UNKNOWN;
     for (int hosts = 0; hosts <= 1; hosts++) {
         for (size_t i = 0; i < o->candidate_count; i++) {
             const struct record_candidate *c = &o->candidates[i];
@@ -210,7 +223,7 @@ static uint64_t rtt_most_ms(const struct net *n, uint32_t wait_us)
             own_us = s.rtt_us;
     }
     uint64_t fire_us = wait_us + own_us / 2;
-    uint64_t longer_us = fire_us > FIRE_US ? 2 * (fire_us - FIRE_US) : 0;
+    uint64_t longer_us = fire_us > INSTANT_SLACK_US ? 2 * (fire_us - INSTANT_SLACK_US) : 0;
     return (own_us + (longer_us > own_us ? longer_us : own_us)) / 1000;
 }
 
@@ -249,6 +262,10 @@ void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uin
     struct making *m = making_new(r, role, wait_us);
     if (!m)
         return;
+    /* A NAT that counts gives the next port to a new one only: between the same two ports it goes
+     * on with what it gave in the last attempt, which the other side does not know. */
+    const struct nat own = gathering_nat(&m->all->net->gathering);
+    m->port = counts_ports(&own) ? 0 : m->all->port;
     targets_add(m, o, clock_now_ms() + wait_us / 1000 + delay_ms(m->all->net, o));
     trail_add(&r->trail, "tried over TCP: %zu addresses", m->tries.count);
     timer_set(m);

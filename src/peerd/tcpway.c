@@ -253,6 +253,7 @@ void tcpway_up(struct tcpway *w)
     w->all->greeted++;
     loop_timer(tcpway_loop(w->all), &w->limit, LOOK_MS);
     events_set(w);
+    attempt_tcp(r, w->role, &w->addr, ATTEMPT_GREETED, 0);
     trail_add(&r->trail, "%s: greeted over TCP", addr_format(&w->addr, text));
     tcpways_enough(r, w->role);
     punching_worked(r, w->role, TECHNIQUE_TCP);

@@ -12,7 +12,7 @@ static bool is_of_call(const struct rdvmsg *m)
 }
 
 /* The token is nobody else's business, and from there the caller is further away. */
-static void call_copy(const struct rdv *r, const struct request *q, struct names_job *job)
+static void call_copy(const struct rdv *r, const struct request *q, struct job *job)
 {
     struct rdvmsg m = *q->m;
     memset(m.token, 0, sizeof m.token);
@@ -21,9 +21,9 @@ static void call_copy(const struct rdv *r, const struct request *q, struct names
     job->message_n = (uint16_t)(n > 0 ? n : 0);
 }
 
-static struct names_job *job_new(struct rdv *r, const struct request *q)
+static struct job *job_new(struct rdv *r, const struct request *q)
 {
-    struct names_job *job = calloc(1, sizeof *job);
+    struct job *job = calloc(1, sizeof *job);
     if (!job)
         return NULL;
     job->outbox = &r->outbox;
@@ -44,7 +44,7 @@ static struct names_job *job_new(struct rdv *r, const struct request *q)
 
 enum rdv_reason job_post(struct rdv *r, const struct request *q)
 {
-    struct names_job *job = job_new(r, q);
+    struct job *job = job_new(r, q);
     if (!job)
         return RDV_BUSY;
     enum rdv_reason reason = r->redis ? redis_post(r->redis, job)

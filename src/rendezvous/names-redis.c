@@ -31,14 +31,14 @@ _Static_assert(RDV_NAME_TAKEN == 13 && RDV_FULL == 18 && RDV_TOO_MANY_NAMES == 1
                "the scripts know these numbers");
 
 /* Copied, for the job's own name and key go with it. */
-static struct str name_of(const struct names_job *job)
+static struct str name_of(const struct job *job)
 {
     return (struct str){job->name, job->name_n};
 }
 
 static bool changed(struct redis_ask *a, const struct redisReply *reply)
 {
-    struct names_job *job = a->job;
+    struct job *job = a->job;
     job->reason = RDV_STORAGE;
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
         return true;
@@ -57,7 +57,7 @@ static bool changed(struct redis_ask *a, const struct redisReply *reply)
 /* Sorted by Redis. */
 static bool listed(struct redis_ask *a, const struct redisReply *reply)
 {
-    struct names_job *job = a->job;
+    struct job *job = a->job;
     job->reason = reply->type == REDIS_REPLY_ARRAY ? RDV_OK : RDV_STORAGE;
     if (job->reason != RDV_OK)
         return true;
@@ -73,7 +73,7 @@ static bool listed(struct redis_ask *a, const struct redisReply *reply)
 
 static int change_ask(struct redis_ask *a, const char *script)
 {
-    struct names_job *job = a->job;
+    struct job *job = a->job;
     uint8_t value[VALUE];
     char held_most[16], most[24];
     struct redis_key held = redis_key_make(REDIS_KEY_HELD, job->key);

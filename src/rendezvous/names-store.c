@@ -6,10 +6,9 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 
-#include "rendezvous/names.h"
+#include "rendezvous/names-store.h"
 
 #define WAITING_MAX 1024
 #define BATCH_MAX   256
@@ -51,48 +50,8 @@ struct names_store {
     bool stopping;
 };
 
-int names_outbox_init(struct names_outbox *o)
-{
-    list_init(&o->jobs);
-    (void)pthread_mutex_init(&o->lock, NULL);
-    o->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return o->event_fd < 0 ? -errno : 0;
-}
-
-struct names_job *names_outbox_take(struct names_outbox *o)
-{
-    struct names_job *job = NULL;
-    (void)pthread_mutex_lock(&o->lock);
-    if (!list_empty(&o->jobs)) {
-        job = container_of(o->jobs.next, struct names_job, link);
-        list_remove(&job->link);
-    }
-    (void)pthread_mutex_unlock(&o->lock);
-    return job;
-}
-
-void names_outbox_done(struct names_outbox *o)
-{
-    for (struct names_job *job; (job = names_outbox_take(o));)
-        free(job);
-    o->event_fd = fd_close(o->event_fd);
-    (void)pthread_mutex_destroy(&o->lock);
-}
-
-void names_job_done(struct names_job *job)
-{
-    struct names_outbox *o = job->outbox;
-    uint64_t one = 1;
-    (void)pthread_mutex_lock(&o->lock);
-    list_append(&o->jobs, &job->link);
-    (void)pthread_mutex_unlock(&o->lock);
-    ssize_t written = write(o->event_fd, &one, sizeof one);
-    (void)written;
-}
-
 /* The statement with the job's name, key and time in it, as far as it asks for them. */
-static sqlite3_stmt *prepared(struct names_store *s, enum statement which,
-                              const struct names_job *job)
+static sqlite3_stmt *prepared(struct names_store *s, enum statement which, const struct job *job)
 {
     sqlite3_stmt *st = s->statements[which];
     (void)sqlite3_reset(st);
@@ -106,7 +65,7 @@ static sqlite3_stmt *prepared(struct names_store *s, enum statement which,
     return st;
 }
 
-static enum rdv_reason run(struct names_store *s, enum statement which, const struct names_job *job)
+static enum rdv_reason run(struct names_store *s, enum statement which, const struct job *job)
 {
     sqlite3_stmt *st = prepared(s, which, job);
     int r = sqlite3_step(st);
@@ -115,7 +74,7 @@ static enum rdv_reason run(struct names_store *s, enum statement which, const st
 }
 
 /* RDV_OK (the job's key holds it), RDV_NOT_OWNER (another does), RDV_UNKNOWN_NAME, RDV_STORAGE. */
-static enum rdv_reason holder(struct names_store *s, struct names_job *job)
+static enum rdv_reason holder(struct names_store *s, struct job *job)
 {
     sqlite3_stmt *st = prepared(s, FIND, job);
     int r = sqlite3_step(st);
@@ -131,7 +90,7 @@ static enum rdv_reason holder(struct names_store *s, struct names_job *job)
     return reason;
 }
 
-static enum rdv_reason claim(struct names_store *s, struct names_job *job)
+static enum rdv_reason claim(struct names_store *s, struct job *job)
 {
     enum rdv_reason reason = holder(s, job);
     if (reason == RDV_NOT_OWNER)
@@ -151,13 +110,13 @@ static enum rdv_reason claim(struct names_store *s, struct names_job *job)
     return run(s, INSERT, job);
 }
 
-static enum rdv_reason release(struct names_store *s, struct names_job *job)
+static enum rdv_reason release(struct names_store *s, struct job *job)
 {
     enum rdv_reason reason = holder(s, job);
     return reason == RDV_OK ? run(s, DELETE, job) : reason;
 }
 
-static enum rdv_reason list(struct names_store *s, struct names_job *job)
+static enum rdv_reason list(struct names_store *s, struct job *job)
 {
     sqlite3_stmt *st = prepared(s, LIST, job);
     int r = SQLITE_DONE;
@@ -172,7 +131,7 @@ static enum rdv_reason list(struct names_store *s, struct names_job *job)
     return r == SQLITE_DONE || r == SQLITE_ROW ? RDV_OK : RDV_STORAGE;
 }
 
-static enum rdv_reason job_run(struct names_store *s, struct names_job *job)
+static enum rdv_reason job_run(struct names_store *s, struct job *job)
 {
     switch (job->type) {
     case RDVMSG_CLAIM:
@@ -186,7 +145,7 @@ static enum rdv_reason job_run(struct names_store *s, struct names_job *job)
 
 /* After the commit. A name that memory has no room for is safe on disk and shown after a restart.
  */
-static void job_show(struct names_store *s, struct names_job *job)
+static void job_show(struct names_store *s, struct job *job)
 {
     struct str name = {job->name, job->name_n};
     if (job->reason != RDV_OK)
@@ -200,7 +159,7 @@ static void job_show(struct names_store *s, struct names_job *job)
 static void batch_run(struct names_store *s, struct list *batch)
 {
     bool open = run(s, BEGIN, NULL) == RDV_OK;
-    list_for_each(job, batch, struct names_job, link)
+    list_for_each(job, batch, struct job, link)
     {
         job->reason = open ? job_run(s, job) : RDV_STORAGE;
     }
@@ -208,13 +167,13 @@ static void batch_run(struct names_store *s, struct list *batch)
         (void)run(s, ROLLBACK, NULL);
         open = false;
     }
-    list_for_each(job, batch, struct names_job, link)
+    list_for_each(job, batch, struct job, link)
     {
         if (!open)
             job->reason = RDV_STORAGE;
         job_show(s, job);
         list_remove(&job->link);
-        names_job_done(job);
+        job_done(job);
     }
 }
 
@@ -244,7 +203,7 @@ static void *serve(void *context)
     return NULL;
 }
 
-int names_store_post(struct names_store *s, struct names_job *job)
+int names_store_post(struct names_store *s, struct job *job)
 {
     (void)pthread_mutex_lock(&s->lock);
     bool room = s->waiting_count < WAITING_MAX && !s->stopping;

@@ -2,6 +2,7 @@
  * reads. An entry is one allocation. */
 #include "rendezvous/names.h"
 
+#include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdlib.h>

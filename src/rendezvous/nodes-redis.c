@@ -73,7 +73,7 @@ static void wait_end(struct redis_ask *a, enum rdv_reason reason)
 /* To the node, or as a SEARCH to all. */
 static int question_send(struct redis_ask *a, const uint8_t node[NODEMSG_NODE])
 {
-    const struct names_job *job = a->job;
+    const struct job *job = a->job;
     struct nodemsg m = {.type = a->is_search ? NODEMSG_SEARCH : NODEMSG_ASK,
                         .request = a->request,
                         .seen = job->from,

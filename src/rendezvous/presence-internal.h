@@ -14,6 +14,8 @@
 #define QUESTION_FIRST_US (250 * MS)
 #define QUESTION_MOST_US  (2 * S)
 
+#define RTTS 4
+
 /* One question that is under way. Each copy has a transaction number of its own, so that the round
  * trip is known whichever of them is answered: the first copy's and as many more as were sent
  * before. */
@@ -38,7 +40,9 @@ struct server {
     uint64_t login_sequence; /* of the record that was shown last */
     uint64_t login_us;       /* when it was taken */
     uint64_t registered_us, heard_us;
-    uint32_t rtt_us;
+    uint32_t rtts_us[RTTS]; /* the last ones, from one network */
+    unsigned rtt_count;
+    uint32_t rtt_us;        /* the least of them: what is more was waiting somewhere */
     uint32_t allow_sent;    /* version of the list that was told last */
     uint32_t allow_version; /* of the list that is there; 0: none */
     uint16_t lease_s, refresh_s;
@@ -94,6 +98,8 @@ struct invite {
     enum rdv_reason reason;
     uint64_t transaction;
     uint64_t start_us; /* the last START */
+    uint64_t again_us; /* without one the answer is sent again then */
+    unsigned copies;
     uint8_t offer[SEALED_OFFER_MAX];
     size_t offer_n;
 };
@@ -185,6 +191,7 @@ bool presence_lookup_input(struct presence *p, uint32_t server, const struct rdv
 void presence_lookups_free(struct presence *p);
 
 uint64_t presence_calls_run(struct presence *p);
+uint64_t presence_invites_run(struct presence *p);
 bool presence_call_input(struct presence *p, const struct presence_way *way,
                          const struct rdvmsg *m);
 void presence_calls_free(struct presence *p);

@@ -9,6 +9,10 @@
 #define OPENED_A_SECOND 200
 /* Copies of one START. */
 #define START_AGAIN_US (100 * MS)
+/* Of an answer: when START does not come both may have been lost, or only that; then the caller has
+ * begun already, and is alone. Longer than the server takes. */
+#define COPIES_MAX    3
+#define COPY_LEAST_US (50 * MS)
 
 static bool is_invited(const struct invite *i, uint64_t call, uint32_t server)
 {
@@ -57,7 +61,27 @@ static void answer_send(struct presence *p, struct invite *i)
                        .offer = {(const char *)i->offer, i->offer_n}};
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, i->caller.b, sizeof m.peer);
+    i->again_us = p->now_us + COPY_LEAST_US + 2 * (uint64_t)s->rtt_us;
+    i->copies++;
     presence_send_to(p, i->server, &m);
+}
+
+static bool waits_for_start(const struct invite *i)
+{
+    return i->answered && i->reason == RDV_OK && i->start_us == 0 && i->copies < COPIES_MAX;
+}
+
+uint64_t presence_invites_run(struct presence *p)
+{
+    uint64_t next = PRESENCE_NEVER;
+    list_for_each(i, &p->invites, struct invite, link)
+    {
+        if (waits_for_start(i) && p->now_us >= i->again_us)
+            answer_send(p, i);
+        if (waits_for_start(i) && i->again_us < next)
+            next = i->again_us;
+    }
+    return next;
 }
 
 static struct invite *invite_add(struct presence *p)

@@ -170,6 +170,7 @@ void presence_server_again(struct presence *p, uint32_t server)
     s->failures = 0;
     s->rounds = 0;
     s->rtt_us = 0;
+    s->rtt_count = 0;
     enter(p, s, PRESENCE_HELLO);
     changed(p, server);
 }

@@ -97,7 +97,11 @@ void presence_heard_at_once(struct presence *p, uint32_t server, const struct qu
     uint64_t rtt_us = p->now_us - q->sent_us[copy];
     if (rtt_us == 0)
         rtt_us = 1;
-    s->rtt_us = (uint32_t)(s->rtt_us ? (3 * (uint64_t)s->rtt_us + rtt_us) / 4 : rtt_us);
+    s->rtts_us[s->rtt_count++ % RTTS] = (uint32_t)rtt_us;
+    s->rtt_us = (uint32_t)rtt_us;
+    for (unsigned i = 0; i < RTTS && i < s->rtt_count; i++)
+        if (s->rtts_us[i] < s->rtt_us)
+            s->rtt_us = s->rtts_us[i];
 }
 
 struct presence *presence_new(const struct presence_host *host, void *ctx,
@@ -148,6 +152,7 @@ uint64_t presence_tick(struct presence *p, uint64_t now_us)
         next = sooner(next, presence_server_run(p, i));
     next = sooner(next, presence_lookups_run(p));
     next = sooner(next, presence_calls_run(p));
+    next = sooner(next, presence_invites_run(p));
     return sooner(next, presence_channels_run(p));
 }
 

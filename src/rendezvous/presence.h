@@ -104,7 +104,7 @@ struct presence_server {
     enum rdv_reason reason; /* why it was refused last; RDV_OK: it was not */
     bool silent;            /* it did not answer the last time that it was asked */
     struct addr seen;       /* where it sees us; len 0: not known */
-    uint32_t rtt_us;        /* smoothed; 0: not known */
+    uint32_t rtt_us;        /* the least of the last few; 0: not known */
     uint64_t registered_us; /* since when; 0: it is not */
     uint64_t heard_us;      /* the last answer; 0: never */
     uint64_t next_us;       /* the next attempt or refresh */

@@ -41,7 +41,7 @@ struct redis {
 struct redis_ask {
     struct redis_call call;
     struct redis *redis;
-    struct names_job *job;
+    struct job *job;
     struct list link; /* among those that wait for another server */
     uint64_t request, since_ms;
     bool is_sent, is_answered, is_search;

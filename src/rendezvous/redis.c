@@ -70,7 +70,7 @@ void redis_free(struct redis *r)
 
 void redis_ask_done(struct redis_ask *a)
 {
-    names_job_done(a->job);
+    job_done(a->job);
     free(a);
 }
 
@@ -89,7 +89,7 @@ enum rdv_reason redis_reason(int r)
     return r == -EBUSY ? RDV_BUSY : RDV_STORAGE;
 }
 
-enum rdv_reason redis_post(struct redis *r, struct names_job *job)
+enum rdv_reason redis_post(struct redis *r, struct job *job)
 {
     struct redis_ask *a = calloc(1, sizeof *a);
     if (!a)

@@ -4,7 +4,7 @@
  * name. Each thread that serves has a struct redis with connections of its own. */
 
 #include "loop/loop.h"
-#include "rendezvous/names.h"
+#include "rendezvous/job.h"
 #include "rendezvous/redis-link.h"
 #include "rendezvous/registry.h"
 #include "wire/nodemsg.h"
@@ -46,7 +46,7 @@ uint64_t redis_copied(const struct redis *r);
  * not registered here.
  * Its end comes through the outbox. RDV_OK, RDV_STORAGE while
  * Redis is away, RDV_BUSY when too much waits. */
-enum rdv_reason redis_post(struct redis *r, struct names_job *job);
+enum rdv_reason redis_post(struct redis *r, struct job *job);
 /* How long what we publish takes until we hear it: Redis' share of the way to a peer of another
  * server. 0: not known. */
 uint32_t redis_hop_us(const struct redis *r);

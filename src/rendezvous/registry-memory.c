@@ -117,6 +117,19 @@ static void shard_unlock(struct shard *s)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
+/* The key's shard, locked, and its lease, or NULL. */
+static struct lease *lease_lock(struct registry *r, struct str key, struct shard **ret_shard)
+{
+    uint64_t hash = hash_of(r->hash_key, key);
+    *ret_shard = shard_lock(r, hash);
+    return table_find(&(*ret_shard)->leases, &r->type, key, hash);
+}
+
+static struct str key_str(const uint8_t key[RECORD_KEY])
+{
+    return (struct str){(const char *)key, RECORD_KEY};
+}
+
 /* Signed: another thread's clock may be a little ahead. */
 static bool is_alive(const struct registry *r, const struct lease *l, uint32_t now_s)
 {
@@ -200,9 +213,8 @@ enum registry_result registry_put(struct registry *r, struct str record, const s
 {
     if (record.n < RECORD_LEAST || record.n > RECORD_MAX)
         return REGISTRY_FULL;
-    uint64_t hash = hash_of(r->hash_key, record_key(record));
-    struct shard *s = shard_lock(r, hash);
-    struct lease *l = table_find(&s->leases, &r->type, record_key(record), hash);
+    struct shard *s;
+    struct lease *l = lease_lock(r, record_key(record), &s);
     bool alive = is_alive(r, l, now_s);
     enum registry_result result = alive ? compare(l, record) : REGISTRY_OK;
     if (result == REGISTRY_OK && !(alive && str_eq(record, lease_record(l))))
@@ -220,9 +232,8 @@ bool registry_has(struct registry *r, struct str record, uint32_t now_s)
 {
     if (record.n < RECORD_LEAST)
         return false;
-    uint64_t hash = hash_of(r->hash_key, record_key(record));
-    struct shard *s = shard_lock(r, hash);
-    const struct lease *l = table_find(&s->leases, &r->type, record_key(record), hash);
+    struct shard *s;
+    const struct lease *l = lease_lock(r, record_key(record), &s);
     bool same = is_alive(r, l, now_s) && str_eq(record, lease_record(l));
     shard_unlock(s);
     return same;
@@ -231,10 +242,8 @@ bool registry_has(struct registry *r, struct str record, uint32_t now_s)
 bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const struct place *at,
                       uint32_t now_s, uint64_t *ret_sequence)
 {
-    struct str k = {(const char *)key, RECORD_KEY};
-    uint64_t hash = hash_of(r->hash_key, k);
-    struct shard *s = shard_lock(r, hash);
-    struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    struct shard *s;
+    struct lease *l = lease_lock(r, key_str(key), &s);
     bool alive = is_alive(r, l, now_s);
     if (alive) {
         seen(l, at, now_s);
@@ -247,9 +256,8 @@ bool registry_refresh(struct registry *r, const uint8_t key[RECORD_KEY], const s
 bool registry_allow(struct registry *r, const uint8_t key[RECORD_KEY], bool anyone,
                     struct str allowed, uint32_t now_s)
 {
-    struct str k = {(const char *)key, RECORD_KEY};
-    struct shard *s = shard_lock(r, hash_of(r->hash_key, k));
-    struct lease *l = table_find(&s->leases, &r->type, k, hash_of(r->hash_key, k));
+    struct shard *s;
+    struct lease *l = lease_lock(r, key_str(key), &s);
     bool alive = is_alive(r, l, now_s);
     if (alive && !str_eq(allowed, lease_allowed(l))) {
         struct lease *other = lease_new(lease_record(l), allowed);
@@ -281,10 +289,8 @@ enum registry_access registry_access(struct registry *r, const uint8_t key[RECOR
                                      const uint8_t caller[RECORD_KEY], uint32_t now_s,
                                      struct place *ret_place)
 {
-    struct str k = {(const char *)key, RECORD_KEY};
-    uint64_t hash = hash_of(r->hash_key, k);
-    struct shard *s = shard_lock(r, hash);
-    const struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    struct shard *s;
+    const struct lease *l = lease_lock(r, key_str(key), &s);
     enum registry_access access = REGISTRY_NOT_THERE;
     if (is_alive(r, l, now_s))
         access = is_allowed(l, caller) ? REGISTRY_MAY_CALL : REGISTRY_MAY_NOT;
@@ -297,10 +303,8 @@ enum registry_access registry_access(struct registry *r, const uint8_t key[RECOR
 bool registry_place(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
                     struct place *ret_place)
 {
-    struct str k = {(const char *)key, RECORD_KEY};
-    uint64_t hash = hash_of(r->hash_key, k);
-    struct shard *s = shard_lock(r, hash);
-    const struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    struct shard *s;
+    const struct lease *l = lease_lock(r, key_str(key), &s);
     bool alive = is_alive(r, l, now_s);
     if (alive)
         *ret_place = l->place;
@@ -311,10 +315,8 @@ bool registry_place(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t 
 size_t registry_get(struct registry *r, const uint8_t key[RECORD_KEY], uint32_t now_s,
                     uint8_t buf[RECORD_MAX], uint32_t *ret_age_s)
 {
-    struct str k = {(const char *)key, RECORD_KEY};
-    uint64_t hash = hash_of(r->hash_key, k);
-    struct shard *s = shard_lock(r, hash);
-    const struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    struct shard *s;
+    const struct lease *l = lease_lock(r, key_str(key), &s);
     size_t n = is_alive(r, l, now_s) ? l->size : 0;
     if (n > 0) {
         memcpy(buf, l->record, n);
@@ -342,10 +344,8 @@ static size_t due(const struct registry *r, const struct registry_copies *c, str
 size_t registry_due(struct registry *r, const struct registry_copies *c,
                     const uint8_t key[RECORD_KEY], uint8_t buf[RECORD_MAX], uint32_t *ret_age_s)
 {
-    struct str k = {(const char *)key, RECORD_KEY};
-    uint64_t hash = hash_of(r->hash_key, k);
-    struct shard *s = shard_lock(r, hash);
-    struct lease *l = table_find(&s->leases, &r->type, k, hash);
+    struct shard *s;
+    struct lease *l = lease_lock(r, key_str(key), &s);
     size_t n = due(r, c, l, buf, ret_age_s);
     shard_unlock(s);
     return n;

@@ -143,7 +143,7 @@ bool redis_copy_decode(struct str value, struct redis_copy *ret_copy)
     return true;
 }
 
-static bool copy_take(struct names_job *job, struct str value)
+static bool copy_take(struct job *job, struct str value)
 {
     struct redis_copy copy;
     struct record rec;
@@ -177,7 +177,7 @@ static int copy_ask(struct redis_ask *a)
 /* Who holds the name may be registered here. */
 static bool name_found(struct redis_ask *a, const struct redisReply *reply)
 {
-    struct names_job *job = a->job;
+    struct job *job = a->job;
     job->reason = RDV_UNKNOWN_NAME;
     if (reply->type != REDIS_REPLY_STRING)
         return true;

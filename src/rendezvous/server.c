@@ -35,13 +35,13 @@ int rdv_init(struct rdv *r, const struct rdv_shared *shared)
     *r = (struct rdv){.shared = shared};
     secrets_init(&r->secrets, shared->master);
     r->limits = limits_new(shared->signatures);
-    int e = names_outbox_init(&r->outbox);
+    int e = outbox_init(&r->outbox);
     return e < 0 ? e : r->limits ? 0 : -ENOMEM;
 }
 
 void rdv_done(struct rdv *r)
 {
-    names_outbox_done(&r->outbox);
+    outbox_done(&r->outbox);
     limits_free(r->limits);
     r->limits = NULL;
 }
@@ -248,7 +248,7 @@ size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_
 }
 
 /* What another server has answered, as it came; the caller's own number is in it. */
-static size_t call_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX])
+static size_t call_finish(struct rdv *r, const struct job *job, uint8_t out[RDVMSG_MAX])
 {
     struct rdvmsg m;
     if (rdvmsg_decode(&m, job->message, job->message_n) < 0 || m.transaction != job->transaction ||
@@ -265,7 +265,7 @@ static size_t call_finish(struct rdv *r, const struct names_job *job, uint8_t ou
 }
 
 /* The fields of the answer, or why there is none. */
-static enum rdv_reason job_answer(const struct names_job *job, struct rdvmsg *answer)
+static enum rdv_reason job_answer(const struct job *job, struct rdvmsg *answer)
 {
     if (job->reason != RDV_OK)
         return job->reason;
@@ -285,7 +285,7 @@ static enum rdv_reason job_answer(const struct names_job *job, struct rdvmsg *an
     return RDV_OK;
 }
 
-size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX])
+size_t rdv_finish(struct rdv *r, const struct job *job, uint8_t out[RDVMSG_MAX])
 {
     struct rdvmsg answer = {.transaction = job->transaction};
     const struct rdv_input in = {.from = job->from, .bytes = {"", job->asked}};

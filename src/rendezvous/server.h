@@ -5,7 +5,7 @@
 
 #include "rendezvous/learned.h"
 #include "rendezvous/limit.h"
-#include "rendezvous/names.h"
+#include "rendezvous/names-store.h"
 #include "rendezvous/redis.h"
 #include "rendezvous/registry.h"
 #include "rendezvous/relay.h"
@@ -63,7 +63,7 @@ struct rdv {
     struct secrets secrets;
     struct limits *limits;
     struct redis *redis; /* the thread's; NULL: none */
-    struct names_outbox outbox;
+    struct outbox outbox;
     struct rdv_counters counters;
     struct rdv_push push;    /* from the last call, to be sent now */
     uint32_t send_from;      /* the socket that the last answer to a datagram leaves from */
@@ -84,4 +84,4 @@ void rdv_done(struct rdv *r);
  * message for somebody else. */
 size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
 /* The answer to a job that came back. */
-size_t rdv_finish(struct rdv *r, const struct names_job *job, uint8_t out[RDVMSG_MAX]);
+size_t rdv_finish(struct rdv *r, const struct job *job, uint8_t out[RDVMSG_MAX]);

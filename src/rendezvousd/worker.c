@@ -64,7 +64,7 @@ static void outbox_ready(struct watch *watch, uint32_t events)
     struct worker *w = container_of(watch, struct worker, outbox);
     uint8_t out[RDVMSG_MAX];
     event_take(watch->fd);
-    for (struct names_job *job; (job = names_outbox_take(&w->rdv.outbox));) {
+    for (struct job *job; (job = outbox_take(&w->rdv.outbox));) {
         const struct place to = place_make(&job->from, &job->via);
         size_t n = rdv_finish(&w->rdv, job, out);
         refusal_log(w, &job->from);

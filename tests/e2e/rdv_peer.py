@@ -47,6 +47,7 @@ def sealed_offer(identity, to, call, candidates=(), nat=(0, 0, 0)):
                         len(candidates))
     for kind, transport, (address, port) in candidates:
         plain += struct.pack(">BBBH4s", kind, transport, 4, port, socket.inet_aton(address))
+    plain += bytes([0, 3])  # filtering; ports may be guessed, and the router maps some
     public, secret, shared, key = (ctypes.create_string_buffer(32) for _ in range(4))
     SODIUM.crypto_sign_ed25519_pk_to_curve25519(public, to)
     SODIUM.crypto_sign_ed25519_sk_to_curve25519(secret, identity.secret)

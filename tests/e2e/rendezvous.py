@@ -11,6 +11,15 @@ import tempfile
 from harness import Proc, wait_until
 
 
+def counters(proc):
+    """name -> number of the last line of counters, asked for now."""
+    before = proc.output().count("counters ")
+    proc.send(signal.SIGUSR1)
+    wait_until(lambda: proc.output().count("counters ") > before, 10, "counters")
+    line = [l for l in proc.output().splitlines() if "counters " in l][-1]
+    return {k: int(v) for k, v in re.findall(r"([\w.]+)=(\d+)", line)}
+
+
 class Server:
     """One berth-rendezvous with a folder of its own; it can be killed and started again."""
 
@@ -19,10 +28,11 @@ class Server:
         self.state = os.path.join(folder, "state")
         self.log = os.path.join(folder, "log")
         self.port, self.proc, self.host = 0, None, "127.0.0.1"
+        self.limit = ()  # a command that starts it with less than it would like to have
 
     def start(self, *options):
         open(self.log, "w", encoding="utf-8").close()
-        argv = [os.path.join(self.build, "berth-rendezvous"), "--listen", f"{self.host}:{self.port}",
+        argv = [*self.limit, os.path.join(self.build, "berth-rendezvous"), "--listen", f"{self.host}:{self.port}",
                 "--state", self.state, "--log", "debug", *map(str, options)]
         self.proc = Proc(argv, self.log)
 
@@ -38,12 +48,7 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
     def counters(self):
-        """name -> number of the last line of counters, asked for now."""
-        before = self.proc.output().count("counters ")
-        self.proc.send(signal.SIGUSR1)
-        wait_until(lambda: self.proc.output().count("counters ") > before, 10, "counters")
-        line = [l for l in self.proc.output().splitlines() if "counters " in l][-1]
-        return {k: int(v) for k, v in re.findall(r"([\w.]+)=(\d+)", line)}
+        return counters(self.proc)
 
     def memory(self):
         with open(f"/proc/{self.proc.pid}/status", encoding="ascii") as f:

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import rdv_peer
-from harness import can_bind, free_port, has_ipv6, wait_until
+from harness import can_bind, cpu_share, free_port, has_ipv6, wait_until
 from rdv_peer import Asker, Identity, Liar, TcpOnly
 
 pytestmark = pytest.mark.berth_only
@@ -314,6 +314,18 @@ def test_a_message_in_pieces_and_many_at_once_are_read_over_tcp(world):
     asker.socket.sendall(whole * 50)
     assert {asker.receive()[2] for _ in range(50)} == {rdv_peer.COOKIE}
 
+
+def test_without_descriptors_accepting_rests_and_goes_on(world):
+    server = world.server()
+    server.proc.kill()
+    server.limit = ("prlimit", "--nofile=48:48")
+    server.start()
+    askers = [world.keep(Asker(server.port, tcp=True)) for _ in range(60)]
+    wait_until(lambda: "Too many open files" in server.proc.output(), 10, "a lack of descriptors")
+    assert cpu_share(server.proc.pid) < 0.3, "it turns round and round"
+    for asker in askers[:50]:
+        asker.close()
+    assert askers[-1].cookie()
 
 def test_who_takes_no_answers_is_not_read_any_more(world):
     """A connection holds a few answers at most, whatever is asked."""

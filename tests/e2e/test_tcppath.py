@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+import resource
 import socket
 import struct
 import subprocess
+import threading
 
 import pytest
 
-from harness import free_port, wait_until
+from harness import cpu_share, free_port, wait_until
 from peers import World
 
 MIB = 1 << 20
@@ -27,18 +29,43 @@ while True:
         print('greeting', p[at:].hex(), flush=True)
         break
 """
-# Connects, says what it has to, and tells how long the other side kept the connection.
-STRANGER = """
-import socket, sys, time
-begun = time.monotonic()
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
-s.settimeout(15)
-s.sendall(bytes.fromhex(sys.argv[3]))
-try:
-    got = s.recv(100)
-except ConnectionResetError:
+# Connects once for each word, says it, and tells what came and how long the other side kept the
+# connection. A word with a slash is said byte by byte, so slowly that it never ends in time.
+STRANGERS = """
+import json, socket, sys, threading, time
+answers = [None] * len(sys.argv[3:])
+def stranger(i, words):
+    begun = time.monotonic()
     got = b''
-print(got.hex(), time.monotonic() - begun)
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as s:
+            s.settimeout(15)
+            s.sendall(bytes.fromhex(words.rstrip('/')[:None if words[-1:] != '/' else 20]))
+            while words[-1:] == '/':
+                s.settimeout(1)
+                try:
+                    got = s.recv(100)
+                    break
+                except TimeoutError:
+                    s.sendall(b'0')
+            else:
+                got = s.recv(100)
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    answers[i] = got.hex(), time.monotonic() - begun
+threads = [threading.Thread(target=stranger, args=a) for a in enumerate(sys.argv[3:])]
+for t in threads: t.start()
+for t in threads: t.join()
+print(json.dumps(answers))
+"""
+FIREWALL = """
+table inet wall {
+ chain in {
+  type filter hook input priority 0; policy accept;
+  iifname wan ct state established,related accept
+  iifname wan tcp flags & (syn|ack) == syn drop
+ }
+}
 """
 
 
@@ -155,31 +182,72 @@ def test_udp_takes_over_from_tcp_when_it_works_again(blocked):
     Transfer(laptop).check()
 
 
+def wall(peer):
+    """Nobody outside begins a connection to it."""
+    subprocess.run(peer.namespace.wrap(["nft", "-f", "-"]), input=FIREWALL, text=True, check=True,
+                   timeout=20)
+
+
+def strangers(home, port, *words):
+    done = subprocess.run(home.world.network.middle.wrap(
+        ["/usr/bin/python3", "-c", STRANGERS, "10.77.1.2", str(port), *words]),
+        capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+def test_firewalls_that_let_nobody_in_are_passed_by_both_at_once(blocked):
+    home, laptop = blocked
+    wall(home)
+    wall(laptop)
+    sender(home)
+    transfer = Transfer(laptop)
+    transfer.read_until(MIB)
+    wait_until(lambda: over_tcp(laptop), 20, "a direct path over TCP")
+    assert tcp(home)["greeted"] >= 1 and tcp(laptop)["refused"] == 0
+    transfer.check()
+
+
+def test_a_flood_of_strangers_and_a_lack_of_descriptors_keep_nobody_out(blocked):
+    home, laptop = blocked
+    sender(home)
+    port, pid = tcp(home)["port"], home.daemons["berth-peer"].pid
+    flood = threading.Thread(target=strangers, args=(home, port, *[""] * 100))
+    flood.start()
+    wait_until(lambda: tcp(home)["strange"] >= 60, 10, "strangers")
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    more = threading.Thread(target=strangers, args=(home, port, "00"))
+    more.start()
+    assert cpu_share(pid) < 0.3, "it turns round and round"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    transfer = Transfer(laptop)
+    transfer.read_until(MIB)
+    wait_until(lambda: over_tcp(laptop), 20, "a direct path over TCP")
+    flood.join(60)
+    more.join(60)
+    state = tcp(home)
+    assert state["strange"] == 0 and state["refused"] >= 101
+    transfer.check()
+
+
 def test_strangers_are_closed_and_counted(blocked):
     home, laptop = blocked
     sniffer = subprocess.Popen(home.wrap(["/usr/bin/python3", "-c", SNIFFER]),
                                stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     home.world.ends.append(lambda: (sniffer.kill(), sniffer.wait(10)))
     assert sniffer.stdout.readline() == "sniffing\n"
+    wall(laptop)  # so that it is the laptop that connects
     sender(home)
     Transfer(laptop).check()
     wait_until(lambda: over_tcp(laptop), 20, "a direct path over TCP")
     replay = sniffer.stdout.readline().split()[1]
     state = tcp(home)
-
-    def says(words):
-        done = subprocess.run(home.world.network.middle.wrap(
-            ["/usr/bin/python3", "-c", STRANGER, "10.77.1.2", str(state["port"]), words]),
-            capture_output=True, text=True, timeout=30, check=True)
-        got, seconds = (done.stdout.split() if done.stdout[0] != " " else ["", done.stdout])
-        assert got == ""
-        return float(seconds)
-
-    assert says(replay) < 3
-    assert says("16030100c8") < 3
-    assert says("0020" + "07010100" + "00" * 28) < 3
-    assert 3 < says("") < 10
+    wrong = "0020" + "07010100" + "00" * 28
+    answers = strangers(home, state["port"], replay, "16030100c8", wrong, "", replay[:40], replay + "/")
+    assert [got for got, _ in answers] == 6 * [""]
+    assert all(seconds < 3 for _, seconds in answers[:3]), answers
+    assert all(3 < seconds < 10 for _, seconds in answers[3:]), answers
     after = tcp(home)
-    assert after["refused"] == state["refused"] + 4
+    assert after["refused"] == state["refused"] + 6
     assert after["strange"] == 0
     assert over_tcp(laptop)

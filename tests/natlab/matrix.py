@@ -75,6 +75,8 @@ def run_all(cells, args, results):
             pool.shutdown(cancel_futures=True)
             if isinstance(e, LabError):
                 sys.exit(f"lab: {e}")
+            if isinstance(e, KeyboardInterrupt):
+                sys.exit("broken off: the same command goes on")
             raise
 
 

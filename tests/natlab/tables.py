@@ -12,8 +12,8 @@ EIM = {"pub", "eif", "adf", "apdf", "linux", "linuxrej", "linuxopen", "cgn"}
 
 
 def _by_tcp(a, b):
-    # Nobody guesses over TCP: whoever is symmetric has to be let in as it comes.
-    behind = {a, b} & SYMMETRIC
+    # Nobody guesses over TCP: whoever has random ports has to be let in as it comes.
+    behind = {a, b} & SYMMETRIC - {"symseq"}
     return "tcp443" not in (a, b) and (not behind or bool({a, b} & {"pub", "eif", "adf"}))
 
 

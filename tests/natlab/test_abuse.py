@@ -9,7 +9,7 @@ import pytest
 
 import peered  # it knows the way to the following
 from harness import wait_until
-from rdv_peer import ANSWERED, FOUND, INVITE, START, Asker, Peer, lookup, message, sealed_offer
+from rdv_peer import ANSWERED, DONE, FOUND, INVITE, START, Asker, Peer, claim, lookup, message, sealed_offer
 from tap import Tap
 
 # PUNCH_PROBES_IP of src/punch/punch.h
@@ -112,6 +112,22 @@ def test_a_victim_that_a_caller_lists_for_tcp_gets_few_packets(world, tap):
     assert len(tcp) <= PROBES_MAX
 
 
+def test_a_victim_that_a_called_peer_lists_gets_few_probes(world):
+    liar = Caller(world.lab.b, world.server_at)
+    assert liar.ask(claim(liar.identity, liar.asker.cookie(), "liar"))[2] == DONE
+    liar.allow(anyone=True)
+    tap = Tap(world.lab.a, "eth0")
+    dialling = world.laptop.dialling("liar/data")
+    invite = liar.invited()
+    lies = sealed_offer(liar.identity, invite.key, invite.call, _lies(world.victim), (APDM, RANDOM, 0))
+    liar.answer(invite, offer=lies)
+    packets = _wait_quiet(tap, world.victim)
+    print(f"the victim got {len(packets)} packets")
+    dialling.kill()
+    tap.close()
+    assert 0 < len(packets) <= PROBES_MAX
+
+
 def _invitation(world, number, offer, sender):
     """INVITE in a stranger's own name: of the right form, but not from the server."""
     body = struct.pack(">Q32sI16s", number, world.caller.key, 7, bytes(16)) + b"\0"
@@ -133,8 +149,8 @@ def test_introductions_from_another_address_are_ignored(world, tap):
     with world.lab.a.socket() as stranger:
         stranger.bind((world.lab.a.address, 0))
         for forged in (_invitation(world, number + 1, offer, stranger),
-                       message(START, struct.pack(">QI", number, 0) + seen),
-                       message(ANSWERED, struct.pack(">Q32sBI", number, world.caller.key, 0, 0) + seen +
+                       message(START, struct.pack(">QIB", number, 0, 0) + seen),
+                       message(ANSWERED, struct.pack(">Q32sBIB", number, world.caller.key, 0, 0, 0) + seen +
                                struct.pack(">H", len(offer)) + offer)):
             stranger.sendto(forged, (world.lab.b.address, _home_port(world)))
         source = (world.lab.a.address, stranger.getsockname()[1])

@@ -71,10 +71,3 @@ def test_a_path_over_tcp_that_dies(worlds):
     assert world.laptop.peers()["home"]["session"]["transport"] == "tcp"
     world.cut_between()
     goes_on(world, transfer, "TCP that died")
-
-
-def test_a_path_over_tcp_that_died_while_idle(worlds):
-    world = worlds("udpblock", "pub")
-    direct(world).finish()
-    world.cut_between()
-    goes_on(world, Transfer(world.laptop), "a dial over TCP that had died idle")

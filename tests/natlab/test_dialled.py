@@ -14,8 +14,9 @@ CELLS = [
     ("linux", "linuxopen", 0.05, "udp", "plain"),
     ("apdf", "symseq", 0, "udp", "predict"),
     ("linux", "sym", 0, "udp", "birthday-probe"),
+    ("symseq", "symseq", 0, "udp", "lockstep"),
     ("v6fw", "v6fw", 0, "udp", None),
-    ("udpblock", "pub", 0, "tcp", None),
+    ("udpblock", "linux", 0, "tcp", None),
     ("tcp443", "linux", 0, "", None),
     ("sym", "sym", 0, "", None),
 ]

@@ -9,7 +9,7 @@ from peered import LabWorld, Transfer, built_folder  # it knows the way to the f
 from harness import adopt_orphans, wait_until
 
 # Of what the two routers forget idle flows, in seconds.
-LAPTOP_S, HOME_S = 6, 8
+LAPTOP_S, HOME_S = 8, 6
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,5 @@
 /* Names on disk: first come, the owner only, and still there afterwards. */
-#include "rendezvous/names.h"
+#include "rendezvous/names-store.h"
 
 #include <poll.h>
 #include <sodium.h>
@@ -29,14 +29,14 @@ __attribute__((destructor)) static void clean(void)
 struct rig {
     struct names *names;
     struct names_store *store;
-    struct names_outbox outbox;
+    struct outbox outbox;
 };
 
 static void rig_open(struct rig *g, size_t names_max)
 {
     char trouble[256] = "";
     g->names = names_new(names_max);
-    CHECK_INT(names_outbox_init(&g->outbox), 0);
+    CHECK_INT(outbox_init(&g->outbox), 0);
     CHECK_INT(names_store_open(folder, g->names, &g->store, trouble, sizeof trouble), 0);
     CHECK_TEXT(trouble, "");
 }
@@ -45,13 +45,13 @@ static void rig_close(struct rig *g)
 {
     names_store_stop(g->store);
     names_store_free(g->store);
-    names_outbox_done(&g->outbox);
+    outbox_done(&g->outbox);
     names_free(g->names);
 }
 
 static void post(struct rig *g, enum rdvmsg_type type, uint8_t who, const char *name)
 {
-    struct names_job *job = calloc(1, sizeof *job);
+    struct job *job = calloc(1, sizeof *job);
     if (!job)
         abort();
     job->outbox = &g->outbox;
@@ -63,10 +63,10 @@ static void post(struct rig *g, enum rdvmsg_type type, uint8_t who, const char *
     CHECK_INT(names_store_post(g->store, job), 0);
 }
 
-static struct names_job *wait_job(struct rig *g)
+static struct job *wait_job(struct rig *g)
 {
-    struct names_job *job;
-    while (!(job = names_outbox_take(&g->outbox))) {
+    struct job *job;
+    while (!(job = outbox_take(&g->outbox))) {
         uint64_t count;
         struct pollfd p = {.fd = g->outbox.event_fd, .events = POLLIN};
         if (poll(&p, 1, 10000) <= 0 || read(p.fd, &count, sizeof count) < 0)
@@ -78,7 +78,7 @@ static struct names_job *wait_job(struct rig *g)
 static enum rdv_reason run(struct rig *g, enum rdvmsg_type type, uint8_t who, const char *name)
 {
     post(g, type, who, name);
-    struct names_job *job = wait_job(g);
+    struct job *job = wait_job(g);
     enum rdv_reason reason = job->reason;
     free(job);
     return reason;
@@ -126,7 +126,7 @@ TEST("of many claims for one name in one batch exactly one is granted")
     for (uint8_t who = 10; who < 60; who++)
         post(&g, RDVMSG_CLAIM, who, "wanted");
     for (int i = 0; i < 50; i++) {
-        struct names_job *job = wait_job(&g);
+        struct job *job = wait_job(&g);
         granted += job->reason == RDV_OK;
         CHECK(job->reason == RDV_OK || job->reason == RDV_NAME_TAKEN);
         free(job);
@@ -149,7 +149,7 @@ TEST("a key holds so many names, and a server")
     CHECK_INT(run(&g, RDVMSG_CLAIM, 101, "last"), RDV_OK);
     CHECK_INT(run(&g, RDVMSG_CLAIM, 102, "too-late"), RDV_FULL);
     post(&g, RDVMSG_LIST, 100, "");
-    struct names_job *job = wait_job(&g);
+    struct job *job = wait_job(&g);
     CHECK_INT(job->reason, RDV_OK);
     CHECK_INT(job->held_count, RDVMSG_NAMES_MAX);
     CHECK_INT(memcmp(job->held[3], "n03", 3), 0);
@@ -176,9 +176,9 @@ TEST("after the stop no more jobs are taken")
     struct rig g;
     rig_open(&g, 1000);
     names_store_stop(g.store);
-    struct names_job job = {.outbox = &g.outbox, .type = RDVMSG_LIST};
+    struct job job = {.outbox = &g.outbox, .type = RDVMSG_LIST};
     CHECK_INT(names_store_post(g.store, &job), -EBUSY);
     names_store_free(g.store);
-    names_outbox_done(&g.outbox);
+    outbox_done(&g.outbox);
     names_free(g.names);
 }

@@ -173,6 +173,25 @@ TEST("a call reaches the callee in one round trip, and both fire together")
     rig_free(g);
 }
 
+TEST("a callee that is not told when to fire asks again, and its caller does not begin anew")
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    g->servers[0].starts_lost = 1;
+    (void)dial(g);
+    rig_run(g, 300 * RIG_MS);
+    CHECK_INT(h->invited, 1);
+    CHECK_INT(h->started, 1);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 2);
+    g->servers[0].starts_lost = 99;
+    (void)dial(g);
+    rig_run(g, 5 * RIG_S);
+    CHECK_INT(h->started, 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 5); /* and leaves it at that */
+    rig_free(g);
+}
+
 TEST("how both NATs behave goes with the call, a hint comes back, and what worked is told")
 {
     struct rig *g = rig_ready(2);
@@ -181,7 +200,7 @@ TEST("how both NATs behave goes with the call, a hint comes back, and what worke
     g->servers[0].rtt_us = 400 * RIG_MS; /* so the other one is called through */
     presence_nat(e->presence, &prints[0]);
     presence_nat(h->presence, &prints[1]);
-    rig_run(g, 60 * RIG_S);
+    rig_run(g, 120 * RIG_S); /* four refreshes */
     g->servers[1].hint = TECHNIQUE_PREDICTED;
     uint64_t call = dial(g);
     rig_run(g, 1 * RIG_S);
@@ -279,7 +298,7 @@ TEST("calls get through a network that loses, doubles and delays packets")
     }
     CHECK(e->answered >= 38);
     CHECK_INT(e->answered + e->failed, 40);
-    CHECK(h->invited >= 38 && h->started >= 35 && e->calling >= 38);
+    CHECK(h->invited >= 38 && h->started >= 38 && e->calling >= 38);
     rig_free(g);
 }
 

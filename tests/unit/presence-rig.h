@@ -59,6 +59,7 @@ struct rig_server {
     uint32_t channel; /* base of its channel numbers */
     struct addr opened[2];
     struct nat_print prints[2]; /* of the last caller and callee */
+    unsigned starts_lost;       /* so many of the next are */
     uint8_t hint;               /* what it says worked */
     uint64_t worked_call;       /* what it was told */
     uint8_t worked_peer[RDVMSG_KEY], worked;

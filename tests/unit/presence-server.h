@@ -271,6 +271,10 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
         a.type = RDVMSG_ERROR;
         a.reason = reason;
     }
+    if (a.type == RDVMSG_START && s->starts_lost > 0) {
+        s->starts_lost--;
+        return;
+    }
     a.transaction = m.transaction;
     struct rig_packet out = {.server = p->server, .peer = p->peer};
     int n = rdvmsg_encode(&a, out.bytes, sizeof out.bytes);

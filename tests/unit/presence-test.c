@@ -42,6 +42,26 @@ TEST("the round trip is known where each question is asked again before its answ
     rig_free(g);
 }
 
+TEST("what waits somewhere on its way is no round trip")
+{
+    struct rig *g = rig_new(1);
+    struct presence_server s;
+    rig_run(g, 1 * RIG_S);
+    g->jitter_us = 200 * RIG_MS;
+    rig_run(g, 60 * RIG_S); /* two or three refreshes */
+    presence_server(g->peers[HOME].presence, 0, &s);
+    CHECK_INT(s.rtt_us, 40 * RIG_MS);
+    /* Another network, of which the old one says nothing. */
+    g->jitter_us = 0;
+    g->servers[0].rtt_us = 90 * RIG_MS;
+    presence_moved(g->peers[HOME].presence, 0, g->now_us);
+    g->peers[HOME].tick_us = g->now_us;
+    rig_run(g, 1 * RIG_S);
+    presence_server(g->peers[HOME].presence, 0, &s);
+    CHECK_INT(s.rtt_us, 90 * RIG_MS);
+    rig_free(g);
+}
+
 TEST("a lease is kept by refreshes, not by logins")
 {
     struct rig *g = rig_new(1);

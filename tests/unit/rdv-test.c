@@ -347,8 +347,8 @@ static enum rdv_reason name_run(struct rig *g, enum rdvmsg_type type, const char
     CHECK_INT(signed_request_make(&g->id, purpose, g->cookie, m.name, m.signature), 0);
     if (ask(g, &m, &a) == RDVMSG_ERROR)
         return a.reason;
-    struct names_job *job;
-    while (!(job = names_outbox_take(&g->rdv.outbox))) {
+    struct job *job;
+    while (!(job = outbox_take(&g->rdv.outbox))) {
         uint64_t count;
         struct pollfd p = {.fd = g->rdv.outbox.event_fd, .events = POLLIN};
         if (poll(&p, 1, 10000) <= 0 || read(p.fd, &count, sizeof count) < 0)
