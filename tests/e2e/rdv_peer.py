@@ -149,6 +149,8 @@ class Asker:
         self.socket.settimeout(10)
         self.socket.connect((host, port))
         self.stream = self.socket
+        if self.tcp:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             self.socket.settimeout(None)
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):

@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -58,6 +59,26 @@ def test_peers_are_introduced_and_relayed(world, over):
         b.relay(invite.channel, bytes([i]) * 1444)
         assert a.relayed() == (calling.channel, bytes([i]) * 1444)
     assert server.counters()["relayed"] == 101
+
+
+@pytest.mark.parametrize("over", ["tcp", "tls"])
+def test_small_packets_do_not_wait_for_each_other_over_tcp(world, over):
+    server = world.server("--rate", 0)
+    a, b = peer(world, server, over), peer(world, server)
+    b.allow(a.key)
+    took = []
+    for number in range(21):
+        began = time.monotonic()
+        calling = a.call(b.key, number)
+        invite = b.invited()
+        b.answer(invite)
+        for _ in range(3):
+            b.relay(invite.channel, b"small")
+        assert Answered(a.next(ANSWERED)).reason == 0
+        for _ in range(3):
+            assert a.relayed() == (calling.channel, b"small")
+        took.append(time.monotonic() - began)
+    assert sorted(took)[10] < 0.03  # seconds; an acknowledgement is late by 40 ms
 
 
 def test_what_worked_between_two_nats_is_the_hint_of_the_next_call(world):

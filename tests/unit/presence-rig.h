@@ -49,6 +49,7 @@ struct rig_server {
     bool dead;
     uint8_t secret[SIPHASH_KEY];
     struct rig_lease leases[RIG_PEERS];
+    uint64_t ahead;         /* it answers with transactions that are greater by this */
     uint32_t rtt_us;        /* of this server: its packets take half of it each way */
     enum rdv_reason refuse; /* everything of the type below, so often */
     enum rdvmsg_type refuse_type;
