@@ -91,6 +91,11 @@ bool mapping_is_there(const struct mapping *m)
     return mapping_candidates(m, &c, 1) > 0;
 }
 
+bool mapping_is_asked(const struct mapping *m)
+{
+    return m->stage == MAPPING_ASKED && mapping_state(m, MAPPING_UDP) == PORTMAP_ASKING;
+}
+
 /* Who is to hear of it ------------------------------------------------------------------------- */
 
 static bool is_best(const struct remote *r)
@@ -324,9 +329,14 @@ void mapping_look(struct mapping *m, const struct addr *server, const struct add
     uint64_t now = clock_now_ms();
     bool known = m->seen.len && candidate_same_ip(&m->seen, seen) &&
                  (addr_equal(&m->seen, seen) || now - m->looked_ms < LOOK_MS);
-    if (m->stage == MAPPING_OFF || known || seen->sa.sa_family != AF_INET ||
-        udp_own_address(server, &own) < 0)
+    if (m->stage == MAPPING_OFF || known || udp_own_address(server, &own) < 0)
         return;
+    /* A NAT of IPv4 may be there beside an IPv6 that needs none. */
+    if (seen->sa.sa_family != AF_INET) {
+        if (m->stage == MAPPING_WAITING)
+            m->stage = MAPPING_NO_NAT;
+        return;
+    }
     m->seen = *seen;
     m->looked_ms = now;
     if (!candidate_same_ip(&own, seen)) {

@@ -56,6 +56,8 @@ void mapping_network_changed(struct mapping *m);
 /* RECORD_MAPPED for UDP and TCP; how many. */
 size_t mapping_candidates(const struct mapping *m, struct record_candidate *ret, size_t max);
 bool mapping_is_there(const struct mapping *m);
+/* It is not known yet what the router says. */
+bool mapping_is_asked(const struct mapping *m);
 /* The state of a port, by both ways; or of all. */
 enum portmap_state mapping_state(const struct mapping *m, unsigned which);
 /* "off", "waiting", "no-nat", "no-gateway", or the best of portmap_state_word(). */

@@ -131,6 +131,7 @@ static void offer_fill(struct offering *g, struct offer *o)
     struct net *n = net_of(g);
     *o = (struct offer){.flags = n->no_guessing ? 0 : OFFER_MAY_GUESS};
     o->flags |= mapping_is_there(&n->mapping) ? OFFER_MAPS : 0;
+    o->flags |= mapping_is_asked(&n->mapping) ? OFFER_ASKS : 0;
     g->nat = gathering_nat(&n->gathering);
     candidates_fill(g, o);
     randombytes_buf(o->secret, sizeof o->secret);

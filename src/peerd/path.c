@@ -40,6 +40,7 @@ static const struct {
 } pauses[PATH_HOPES] = {
     [PATH_HOPE] = {10, 2, 300, 3600},
     [PATH_LITTLE_HOPE] = {10, 15, 300, 3600},
+    [PATH_ROUTER_HOPE] = {2500, 10, 300, 3600},
     [PATH_NO_HOPE] = {60000, 300, 300, 3600},
 };
 

@@ -65,8 +65,9 @@ void path_checked(struct remote *r, const struct quic_path *path, enum candidate
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
 /* Checks have found nothing: again by themselves, with guesses, which wear out what others need,
- * too, or never unless something changes. */
-enum path_hope { PATH_HOPE, PATH_LITTLE_HOPE, PATH_NO_HOPE, PATH_HOPES };
+ * too, when the other side's router has been asked for a port, or never unless something changes.
+ */
+enum path_hope { PATH_HOPE, PATH_LITTLE_HOPE, PATH_ROUTER_HOPE, PATH_NO_HOPE, PATH_HOPES };
 void path_not_found(struct remote *r, enum path_hope hope);
 /* Somebody asks for a better path: what has rested is tried again now, unless checks run. */
 void path_asked(struct remote *r);

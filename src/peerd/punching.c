@@ -106,7 +106,7 @@ static enum path_hope hope_after(const struct punching *g, enum punch_reason rea
 {
     enum guess_plan plan = punch_plan(g->machine);
     if (reason == PUNCH_BOTH_SYMMETRIC)
-        return PATH_NO_HOPE;
+        return g->theirs.flags & OFFER_ASKS ? PATH_ROUTER_HOPE : PATH_NO_HOPE;
     return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
 }
 

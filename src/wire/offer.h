@@ -14,6 +14,8 @@
 #define OFFER_MAY_GUESS 1
 /* The maker's router maps ports when it is asked to. */
 #define OFFER_MAPS 2
+/* It is just being asked. */
+#define OFFER_ASKS 4
 
 struct offer {
     uint64_t call;                /* the attempt that it belongs to */

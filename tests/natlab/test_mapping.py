@@ -21,13 +21,13 @@ def orphans():
 
 
 @contextlib.contextmanager
-def _world(a, b, **router):
-    """With a router that maps ports on the laptop's side when there are words for one."""
+def _world(a, b, side="a", **router):
+    """With a router that maps ports on this side when there are words for one; the laptop is a, and dials."""
     with tempfile.TemporaryDirectory(prefix="natlab-") as folder:
         world = LabWorld(built_folder(), a, b)
         try:
             if router:
-                igd.start(world.lab.a, folder, **router)
+                igd.start(getattr(world.lab, side), folder, **router)
             yield world
         except BaseException:
             for name, text in world.report():
@@ -56,6 +56,14 @@ def test_two_symmetric_nats_go_directly_when_one_maps_a_port(router):
         assert _mapping(world.laptop)["state"] == "mapped"
         world.laptop.good("peers", "stop")
         wait_until(lambda: "dnat" not in igd.mapped(world.lab.a), 10, "the port given back")
+
+
+@pytest.mark.parametrize("router", [{"upnp": "no"}, {"natpmp": "no"}], ids=["pcp", "upnp"])
+def test_the_side_that_is_dialled_maps_a_port(router):
+    with _world("sym", "sym", "b", **router) as world:
+        world.up()
+        assert world.laptop.dialling("home/data").stdout.read(1000)
+        print(f"direct after {world.wait_path('direct', 10):.2f} s")
 
 
 def test_an_outer_address_that_is_a_carriers_is_useless():
