@@ -84,6 +84,7 @@ enum {
     MAP_USELESS = 1 << 17,
     MAP_REFUSED = 1 << 18,
     MAP_SILENT = 1 << 19,
+    OWN_UNKNOWN = 1 << 20, /* servers could not tell what the own NAT does */
 };
 #define BLOCKED (OWN_BLOCKED | PEER_BLOCKED)
 #define MAPPED  (MAP_MAPPED | PEER_MAPS)
@@ -102,6 +103,9 @@ static const struct rule rules[] = {
      "your carrier's NAT is symmetric, and so is the other side's NAT: the relay will be used"},
     {STUCK | OWN_SYMMETRIC | PEER_SYMMETRIC, BLOCKED | MAPPED | MAP_USELESS, "BothSymmetric",
      "both NATs are symmetric: the relay will be used unless one of the routers maps a port"},
+    {OWN_UNKNOWN, BLOCKED, "SecondAddress",
+     "the server has one address only, which does not show what a NAT does, so no port is guessed: "
+     "start berth-rendezvous with --stun-other"},
     {WANTS_MAP | MAP_SILENT, 0, "EnablePortMapping",
      "enable NAT-PMP, PCP or UPnP on {gateway}: a port that the router maps can be reached from "
      "everywhere"},
@@ -166,6 +170,9 @@ static unsigned flags_of(const struct advice_facts *f)
     unsigned flags = maps[f->map] | reason_flag(f->reason);
     flags |= f->udp_blocked || f->own.mapping == NAT_MAPPING_BLOCKED ? OWN_BLOCKED : 0;
     flags |= nat_is_symmetric(&f->own) ? OWN_SYMMETRIC : 0;
+    flags |= f->asked && f->own.mapping == NAT_MAPPING_UNKNOWN && (stuck || !f->with_peer)
+                 ? OWN_UNKNOWN
+                 : 0;
     bool hard = f->with_peer ? stuck : (flags & (OWN_SYMMETRIC | OWN_BLOCKED)) != 0;
     flags |= hard && (is_behind_nat(&f->own) || flags & OWN_BLOCKED) ? WANTS_MAP : 0;
     if (!f->with_peer)

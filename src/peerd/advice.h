@@ -35,6 +35,7 @@ struct advice_facts {
     enum punch_reason reason;
     enum advice_map map;
     bool udp_blocked; /* here */
+    bool asked;       /* servers have said all that they can about the own NAT */
     bool peer_maps;   /* the other side offers a mapped port */
     bool own_v6, peer_v6;
     uint16_t port;        /* of ours */

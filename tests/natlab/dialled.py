@@ -93,7 +93,7 @@ class Pair(LabWorld):
         def ready():
             said = log.output()
             assert log.is_running(), said
-            registered = re.search(r"server name=\S+ state=2", said)
+            registered = re.search(r"server name=\S+ state=registered", said)
             waited = time.monotonic() - begun > WARM_SECONDS
             return registered and ("nat behaves" in said or "transport=2" in said or waited)
 

@@ -135,6 +135,16 @@ TEST("what would help follows from the way, the NATs, the reason and the router"
           .reason = PUNCH_NO_ANSWER,
           .map = ADVICE_MAP_MAPPED},
          "MappedPortIsClosed EnablePortMappingThere OpenPort UseIpv6"},
+        /* A server that cannot tell. */
+        {{.own = {.allocation = NAT_ALLOCATION_RANDOM}}, ""}, /* is being asked */
+        {{.asked = true, .own = {.allocation = NAT_ALLOCATION_RANDOM}}, "SecondAddress"},
+        {{.asked = true, .own = CONE}, ""},
+        {{.with_peer = true,
+          .way = ADVICE_RELAY,
+          .over = true,
+          .asked = true,
+          .reason = PUNCH_NO_ANSWER},
+         "SecondAddress OpenPort UseIpv6"},
         /* Guessing. */
         {{.with_peer = true,
           .way = ADVICE_RELAY,
