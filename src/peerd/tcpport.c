@@ -61,12 +61,10 @@ static int connect_from(int fd, uint16_t port, const struct addr *to)
 {
     struct addr a = any_address(to->sa.sa_family, port);
     linger_not(fd);
-    if (port) {
-        option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-        option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-        if (bind(fd, &a.sa, a.len) < 0)
-            return -errno;
-    }
+    option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (bind(fd, &a.sa, a.len) < 0)
+        return -errno;
     return connect(fd, &to->sa, to->len) < 0 && errno != EINPROGRESS ? -errno : 0;
 }
 
@@ -80,6 +78,21 @@ int tcpport_connect(uint16_t port, const struct addr *to)
         return fd;
     (void)fd_close(fd);
     return r;
+}
+
+uint16_t tcpport_of(int fd)
+{
+    struct addr name;
+    socklen_t len = sizeof name.v6;
+    return getsockname(fd, &name.sa, &len) == 0 ? addr_port(&name) : 0;
+}
+
+bool tcpport_is_answered(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+           info.tcpi_state != TCP_SYN_SENT;
 }
 
 int tcpport_result(int fd)

@@ -13,7 +13,7 @@
 #include "peerd/tcpport.h"
 
 #define PREFIX    2
-#define ANSWER_MS 2000
+#define ANSWER_MS 5000
 #define KEPT_MS   20000
 
 static void disconnect(struct tcpseen *t)

@@ -33,6 +33,7 @@ struct making {
     struct tcpways *all;
     struct remote *remote;
     unsigned role;
+    uint16_t port; /* that is connected from; 0: one that will be chosen */
     struct tcptries tries;
     struct opening openings[TCPTRY_MAX];
     struct timer timer;
@@ -115,7 +116,7 @@ static void begin(struct making *m, size_t i)
     struct opening *o = &m->openings[i];
     const int repeats = SYN_REPEATS;
     attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_CONNECTING, 0);
-    int fd = tcpport_connect(m->all->port, &m->tries.at[i].to);
+    int fd = tcpport_connect(m->port, &m->tries.at[i].to);
     int r = fd < 0 ? fd : loop_watch(tcpway_loop(m->all), &o->watch, fd, EPOLLOUT);
     if (r < 0) {
         (void)fd_close(fd);
@@ -123,6 +124,8 @@ static void begin(struct making *m, size_t i)
         return;
     }
     o->fd = fd;
+    if (m->port == 0)
+        m->port = tcpport_of(fd);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &repeats, sizeof repeats);
 }
 
@@ -140,11 +143,15 @@ static void fires(struct timer *t)
     struct making *m = container_of(t, struct making, timer);
     uint64_t now = clock_now_ms();
     for (int i; (i = tcptries_next(&m->tries, now)) >= 0;) {
+        bool over = m->tries.at[i].state == TCPTRY_OVER;
+        /* One that is begun anew then would be reset by the other side, which knows the first. */
+        if (!over && m->openings[i].fd >= 0 && tcpport_is_answered(m->openings[i].fd))
+            continue;
         opening_close(&m->openings[i]);
-        if (m->tries.at[i].state == TCPTRY_OPENING)
-            begin(m, (size_t)i);
-        else
+        if (over)
             given_up(m, (size_t)i);
+        else
+            begin(m, (size_t)i);
     }
     timer_set(m);
 }
@@ -255,6 +262,10 @@ void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uin
     struct making *m = making_new(r, role, wait_us);
     if (!m)
         return;
+    /* A NAT that counts gives the next port to a new one only: between the same two ports it goes
+     * on with what it gave in the last attempt, which the other side does not know. */
+    const struct nat own = gathering_nat(&m->all->net->gathering);
+    m->port = counts_ports(&own) ? 0 : m->all->port;
     targets_add(m, o, clock_now_ms() + wait_us / 1000 + delay_ms(m->all->net, o));
     trail_add(&r->trail, "tried over TCP: %zu addresses", m->tries.count);
     timer_set(m);

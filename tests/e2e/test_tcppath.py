@@ -178,7 +178,8 @@ def test_udp_takes_over_from_tcp_when_it_works_again(blocked):
         laptop.berth("why", "home", stdin=subprocess.DEVNULL)
         return session(laptop, "home").get("transport") == "udp"
 
-    wait_until(over_udp, 20, "a direct path over UDP")
+    # The checks of the last introduction are answered for 12 s; only then there is another one.
+    wait_until(over_udp, 40, "a direct path over UDP")
     Transfer(laptop).check()
 
 
@@ -211,7 +212,7 @@ def test_a_flood_of_strangers_and_a_lack_of_descriptors_keep_nobody_out(blocked)
     home, laptop = blocked
     sender(home)
     port, pid = tcp(home)["port"], home.daemons["berth-peer"].pid
-    flood = threading.Thread(target=strangers, args=(home, port, *[""] * 200))
+    flood = threading.Thread(target=strangers, args=(home, port, *[""] * 100))
     flood.start()
     wait_until(lambda: tcp(home)["strange"] >= 60, 10, "strangers")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -226,7 +227,7 @@ def test_a_flood_of_strangers_and_a_lack_of_descriptors_keep_nobody_out(blocked)
     flood.join(60)
     more.join(60)
     state = tcp(home)
-    assert state["strange"] == 0 and state["refused"] >= 201
+    assert state["strange"] == 0 and state["refused"] >= 101
     transfer.check()
 
 
