@@ -85,6 +85,7 @@ enum {
     MAP_REFUSED = 1 << 18,
     MAP_SILENT = 1 << 19,
     OWN_UNKNOWN = 1 << 20, /* servers could not tell what the own NAT does */
+    FORBIDDEN = 1 << 21,   /* a port would have had to be guessed, and was not */
 };
 #define BLOCKED (OWN_BLOCKED | PEER_BLOCKED)
 #define MAPPED  (MAP_MAPPED | PEER_MAPS)
@@ -122,11 +123,14 @@ static const struct rule rules[] = {
     {STUCK | MAP_MAPPED, OWN_BLOCKED | PEER_BLOCKED, "MappedPortIsClosed",
      "{gateway} has mapped {external}, but nothing came through it: allow UDP to port {port} of "
      "this machine"},
+    {STUCK | FORBIDDEN, MAPPED, "AllowGuessing",
+     "a port would have to be guessed, and one side does not let that be: start its berth-peer "
+     "without --no-guessing"},
     {STUCK | PEER_SYMMETRIC, PEER_MAPS | PEER_BLOCKED, "EnablePortMappingThere",
      "the other side's router: enable NAT-PMP, PCP or UPnP on it"},
     {STUCK | ONE_WAY, PEER_BLOCKED, "FirewallThere",
      "a firewall at the other side drops what comes from here: allow UDP to its berth-peer there"},
-    {STUCK | NO_ANSWER, BLOCKED, "OpenPort",
+    {STUCK | NO_ANSWER, BLOCKED | FORBIDDEN, "OpenPort",
      "a firewall drops UDP on the way: allow UDP to port {port} of this machine, or do the same at "
      "the other side"},
     {STUCK | GUESSED_OUT, BLOCKED, "TryAgain",
@@ -158,6 +162,12 @@ static bool is_behind_nat(const struct nat *nat)
            nat->mapping == NAT_MAPPING_APDM;
 }
 
+static bool wants_guess(const struct advice_facts *f)
+{
+    enum guess_plan plan = guess_plan(&f->own, &f->peer);
+    return plan != GUESS_NOTHING && plan != GUESS_HOPELESS;
+}
+
 static unsigned flags_of(const struct advice_facts *f)
 {
     static const unsigned maps[ADVICE_MAP_END] = {
@@ -181,6 +191,7 @@ static unsigned flags_of(const struct advice_facts *f)
     flags |= f->peer.mapping == NAT_MAPPING_BLOCKED ? PEER_BLOCKED : 0;
     flags |= nat_is_symmetric(&f->peer) ? PEER_SYMMETRIC : 0;
     flags |= f->peer_maps ? PEER_MAPS : 0;
+    flags |= f->no_guessing && wants_guess(f) ? FORBIDDEN : 0;
     return flags | (f->own_v6 ? OWN_V6 : 0) | (f->peer_v6 ? PEER_V6 : 0);
 }
 

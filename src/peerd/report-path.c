@@ -179,6 +179,7 @@ static void peer_facts(struct advice_facts *f, const struct remote *r)
         return;
     f->peer = last->peer;
     f->peer_maps = last->peer_maps;
+    f->no_guessing = r->peerd->net.no_guessing || !last->peer_guessing;
     f->peer_v6 = last->peer_v6;
 }
 

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """`berth dial` through a pair of NATs, measured: when the service's first byte came, when the packets
 went directly, and by what. Everything is real: the server, both berth-peers, the command."""
 
