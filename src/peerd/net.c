@@ -211,6 +211,13 @@ static uint64_t presence_unix_ms(void *ctx)
     return net_unix_ms();
 }
 
+const char *net_server_word(enum presence_state state)
+{
+    static const char *const words[PRESENCE_STATE_COUNT] = {"asking", "logging-in", "registered",
+                                                            "waiting"};
+    return words[state];
+}
+
 static void presence_state_changed(void *ctx, uint32_t server)
 {
     struct net *n = ctx;
@@ -218,7 +225,7 @@ static void presence_state_changed(void *ctx, uint32_t server)
     if (!n->presence)
         return;
     presence_server(n->presence, server, &s);
-    log_info("server name=%s state=%d reason=%s", n->servers[server], s.state,
+    log_info("server name=%s state=%s reason=%s", n->servers[server], net_server_word(s.state),
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);

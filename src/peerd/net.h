@@ -89,6 +89,8 @@ struct channel *net_path_channel(struct net *n, const struct quic_path *path);
 size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX]);
 /* Is a server seen on loopback? */
 bool net_is_local(const struct net *n);
+/* "registered". */
+const char *net_server_word(enum presence_state state);
 /* Does no UDP get to any server, but TCP? */
 bool net_udp_blocked(const struct net *n);
 uint64_t net_unix_ms(void);

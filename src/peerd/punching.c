@@ -320,8 +320,9 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     tcpways_connect(r, role, &g->theirs, wait_us);
     if (!g->machine)
         return;
-    trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
-              c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    trail_add(&r->trail, "checks begin in %.1f ms: %zu address%s, %s", (double)wait_us / 1000,
+              c.remote.count, c.remote.count == 1 ? "" : "es",
+              guess_plan_word(punch_plan(g->machine)));
     attempt_checks(r, role);
     run(g);
 }

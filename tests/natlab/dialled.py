@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """`berth dial` through a pair of NATs, measured: when the service's first byte came, when the packets
 went directly, and by what. Everything is real: the server, both berth-peers, the command."""
 
@@ -98,7 +99,7 @@ class Pair(LabWorld):
         def ready():
             said = log.output()
             assert log.is_running(), said
-            registered = re.search(r"server name=\S+ state=2", said)
+            registered = re.search(r"server name=\S+ state=registered", said)
             waited = time.monotonic() - begun > WARM_SECONDS
             return registered and ("nat behaves" in said or "transport=2" in said or waited)
 
