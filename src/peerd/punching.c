@@ -329,8 +329,6 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     struct punch_config c = {.again = g->reason != PUNCH_NO_REASON, .hint = hint};
     if (!g->known)
         return;
-    if (wait_us > WAIT_MAX_US)
-        wait_us = WAIT_MAX_US;
     loop_untimer(&g->timer);
     /* Both fire again when one of them has missed it: at the addresses that were offered then. */
     if (g->machine && g->started == g->call)
@@ -342,6 +340,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
+    wait_us = wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US;
     c.start_us = clock_now_us() + wait_us;
     c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
@@ -350,8 +349,9 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     tcpways_connect(r, role, &g->theirs, wait_us);
     if (!g->machine)
         return;
-    trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
-              c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    trail_add(&r->trail, "checks begin in %.1f ms: %zu address%s, %s", (double)wait_us / 1000,
+              c.remote.count, c.remote.count == 1 ? "" : "es",
+              guess_plan_word(punch_plan(g->machine)));
     attempt_checks(r, role);
     run(g);
 }
