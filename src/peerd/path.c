@@ -68,7 +68,7 @@ static bool goes_directly(const struct remote *r)
     return !net_path_channel(&r->peerd->net, &s.quic.path);
 }
 
-static bool goes_over_tcp(const struct remote *r)
+bool path_is_over_tcp(const struct remote *r)
 {
     struct session_stats s;
     if (!r->session)
@@ -135,7 +135,7 @@ static void step(struct remote *r)
     }
     if (p->at == p->count) {
         p->at = 0;
-        if (goes_over_tcp(r))
+        if (path_is_over_tcp(r))
             settle(r);
         else
             rest(r);
@@ -252,7 +252,7 @@ static void look(struct remote *r)
     }
     timer_set(r, LOOK_MS);
     /* UDP is better: it is asked for again now and then. */
-    if (goes_over_tcp(r) && now - p->asked_ms > REST_MS) {
+    if (path_is_over_tcp(r) && now - p->asked_ms > REST_MS) {
         p->asked_ms = now;
         remote_recall(r);
     }
@@ -356,7 +356,7 @@ static void found(struct remote *r, const struct quic_path *path, enum candidate
     /* The checks of the other call have proven it, too: it is still QUIC that has to. */
     if (p->stage == PATH_MOVED && path_is_at(p, path))
         return;
-    if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
+    if (p->stage == PATH_DIRECT && (tcp || !path_is_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
         p->count = 0;
@@ -427,7 +427,7 @@ void path_not_found(struct remote *r, enum path_hope hope)
 /* A new introduction, with whatever the networks are now. */
 void path_retry(struct remote *r)
 {
-    bool direct = r->path.stage == PATH_DIRECT && !goes_over_tcp(r);
+    bool direct = r->path.stage == PATH_DIRECT && !path_is_over_tcp(r);
     if (direct || r->path.stage == PATH_TRYING || r->path.stage == PATH_MOVED ||
         r->path.stage == PATH_FALLING)
         return;
