@@ -53,11 +53,6 @@ static uint64_t patience_ms(const struct servers *s)
 
 /* What is offered ------------------------------------------------------------------------------ */
 
-static bool counts(const struct nat *nat)
-{
-    return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
-}
-
 static void candidate_first(struct offer *o, const struct addr *a)
 {
     struct record_candidate first = {.kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = *a};
@@ -97,7 +92,7 @@ static void candidates_fill(struct offering *g, struct offer *o)
     o->candidate_count = net_candidates(n, o->candidates);
     if (g->gather && gather_has_samples(g->gather))
         sample = gather_result(g->gather).newest;
-    else if (counts(&g->nat))
+    else if (nat_counts(&g->nat))
         sample = n->gathering.result.newest;
     g->keeps = g->keeps && x && sample.len > 0;
     if (g->keeps)
@@ -214,7 +209,7 @@ static void ask(struct offering *g)
     struct gather_config c = {.servers = {n->gathering.server}, .server_count = 1, .fresh = 1};
     socket_drop(g);
     g->keeps = wants_socket(g, &nat);
-    if ((!g->keeps && !counts(&nat)) || n->gathering.server.len == 0 ||
+    if ((!g->keeps && !nat_counts(&nat)) || n->gathering.server.len == 0 ||
         nat.mapping == NAT_MAPPING_BLOCKED)
         return;
     if (sockets_open(n, g->remote, OFFERING_SOCKET(g->role), 0) < 0)
@@ -321,11 +316,6 @@ void offerings_done(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         forget(&r->offerings[i]);
-}
-
-void offering_forget(struct remote *r)
-{
-    offerings_done(r);
 }
 
 void offering_call(struct remote *r)
