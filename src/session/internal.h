@@ -53,6 +53,7 @@ struct session_stream {
     enum stream_phase phase;
     void *user; /* of session_dial() */
     struct key peer;
+    char service[SESSION_SERVICE_MAX + 1]; /* that the peer asked for; empty: we did */
     struct queue in, out;
     struct chunk *next_out; /* the first with bytes that were never sent, or NULL */
     size_t next_at;         /* where they begin in it */
@@ -123,6 +124,8 @@ void stream_progress(struct session_stream *st);
 void stream_orphan(struct session_stream *st);
 void stream_taken(struct session_stream *st);
 void stream_refused(struct session_stream *st, unsigned reason);
+/* It was taken, and may go on no longer. */
+void stream_end(struct session_stream *st, unsigned reason);
 /* Bytes that were received and held are not any more. */
 void stream_consumed(struct session_stream *st, size_t n);
 

@@ -269,6 +269,21 @@ void session_refuse(struct session_stream *st, enum stream_reason reason)
     quic_end(q);
 }
 
+void session_recheck(struct session *s,
+                     bool (*may)(void *ctx, const struct key *peer, struct str service), void *ctx)
+{
+    struct quic *q = s->endpoint->quic;
+    quic_begin(q);
+    list_for_each(st, &s->streams, struct session_stream, link)
+    {
+        if (st->phase == STREAM_FLOWING && *st->service &&
+            !may(ctx, &st->peer, str_of(st->service)))
+            stream_end(st, STREAM_NOT_ALLOWED);
+    }
+    quic_write(s->conn);
+    quic_end(q);
+}
+
 void session_stat(const struct session *s, struct session_stats *ret_stats)
 {
     *ret_stats = (struct session_stats){

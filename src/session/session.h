@@ -143,6 +143,10 @@ const struct key *session_stream_peer(const struct session_stream *st);
 /* Accepts: the socket is owned from now on, as by session_dial(). */
 void session_take(struct session_stream *st, int consumed_fd);
 void session_refuse(struct session_stream *st, enum stream_reason reason);
+/* Resets the streams that the peer has opened and that were taken here, of each service that it may
+ * not use any more. */
+void session_recheck(struct session *s,
+                     bool (*may)(void *ctx, const struct key *peer, struct str service), void *ctx);
 
 struct session_stats {
     struct quic_stats quic; /* path, RTT, bytes and packets in and out */

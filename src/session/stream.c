@@ -178,6 +178,12 @@ void stream_refused(struct session_stream *st, unsigned reason)
     stream_over(st, false);
 }
 
+void stream_end(struct session_stream *st, unsigned reason)
+{
+    stream_abort(st, reason);
+    stream_reap(st);
+}
+
 /* The header, when it is there: the host is asked. True: the stream is the host's, or gone by its
  * answer. */
 static bool step_header(struct session_stream *st)
@@ -196,6 +202,7 @@ static bool step_header(struct session_stream *st)
         return false;
     }
     memcpy(name, service.p, service.n);
+    memcpy(st->service, service.p, service.n);
     stream_consumed(st, size);
     queue_drop(&st->in, size);
     st->session->header_count--;

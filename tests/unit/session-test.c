@@ -257,6 +257,35 @@ TEST("a reset of the serving socket is a reset of the dialling one")
     rig_free(r);
 }
 
+static bool may_not(void *ctx, const struct key *peer, struct str service)
+{
+    const struct key *expected = ctx;
+    CHECK(key_equal(peer, expected));
+    return !str_eq(service, STR("web"));
+}
+
+TEST("a stream that may be no more is a reset at both ends, and its session stays")
+{
+    struct rig *r = rig_new();
+    int fd;
+    struct session *s = tcp_stream(r, &fd);
+    session_recheck(s, may_not, &r->nodes[1].id.key); /* it opened none */
+    rig_run(r, 200, NULL);
+    CHECK_INT(error_of(fd), 0);
+    session_recheck(r->nodes[1].session, may_not, &r->nodes[0].id.key);
+    rig_run(r, 400, NULL);
+    CHECK_INT(error_of(fd), ECONNRESET);
+    CHECK_INT(error_of(r->nodes[1].peer_fd), ECONNRESET);
+    CHECK_INT(r->nodes[0].downs + r->nodes[1].downs, 0);
+    struct session_stats stats;
+    session_stat(s, &stats);
+    CHECK_INT(stats.streams, 0);
+    session_stat(r->nodes[1].session, &stats);
+    CHECK_INT(stats.streams, 0);
+    close(fd);
+    rig_free(r);
+}
+
 TEST("who writes to a socket that was closed gets a reset, as without berth")
 {
     struct rig *r = rig_new();
