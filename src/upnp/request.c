@@ -113,6 +113,12 @@ static int port_add(const struct router *r, const struct request *q, const char 
                : error;
 }
 
+static bool port_remove(const struct router *r, const struct request *q, const char *external)
+{
+    return UPNP_DeletePortMapping(r->urls.controlURL, r->data.first.servicetype, external,
+                                  protocol(q), NULL) == UPNPCOMMAND_SUCCESS;
+}
+
 /* The same ports in the same order each time, so that asking again renews. */
 static bool add(const struct router *r, const struct request *q, char *answer)
 {
@@ -130,8 +136,11 @@ static bool add(const struct router *r, const struct request *q, char *answer)
         return say(answer, "failed ", "Refused");
     if (UPNP_GetExternalIPAddress(r->urls.controlURL, r->data.first.servicetype, address) !=
             UPNPCOMMAND_SUCCESS ||
-        inet_pton(AF_INET, address, &ip) != 1)
+        inet_pton(AF_INET, address, &ip) != 1) {
+        /* Nobody could use it, and nobody would give it back. */
+        (void)port_remove(r, q, external);
         return say(answer, "failed ", "NoAddress");
+    }
     (void)snprintf(both, sizeof both, "%s:%u", inet_ntop(AF_INET, &ip, address, sizeof address),
                    port);
     return say(answer, "mapped ", both);
@@ -141,10 +150,7 @@ static bool take_away(const struct router *r, const struct request *q, char *ans
 {
     char port[8];
     (void)snprintf(port, sizeof port, "%u", q->port);
-    int error = UPNP_DeletePortMapping(r->urls.controlURL, r->data.first.servicetype, port,
-                                       protocol(q), NULL);
-    return error == UPNPCOMMAND_SUCCESS ? say(answer, "removed", "")
-                                        : say(answer, "failed ", "Refused");
+    return port_remove(r, q, port) ? say(answer, "removed", "") : say(answer, "failed ", "Refused");
 }
 
 bool request_run(const struct request *q, char ret_answer[ANSWER_MAX])
