@@ -209,6 +209,11 @@ static void publication_undo(struct state *s, const struct state *before, const 
         log_warn("its route is gone service=%s", service);
 }
 
+static void all_denied(struct peerd *p)
+{
+    list_for_each(r, &p->remotes, struct remote, link) remote_denied(r);
+}
+
 static void publish(struct ask *ask)
 {
     struct publication p;
@@ -225,16 +230,13 @@ static void publish(struct ask *ask)
         return;
     }
     *before = *s;
-    if (publication_try(ask, &p))
+    if (publication_try(ask, &p)) {
+        all_denied(ask->peerd);
         changed(ask);
-    else
+    } else {
         publication_undo(s, before, p.service);
+    }
     free(before);
-}
-
-static void all_denied(struct peerd *p)
-{
-    list_for_each(r, &p->remotes, struct remote, link) remote_denied(r);
 }
 
 static struct publication *publication_wanted(struct ask *ask)

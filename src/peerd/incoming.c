@@ -137,8 +137,9 @@ void incoming_answered(struct peerd *p, uint32_t id, unsigned result, bool proxy
     if (!in)
         return;
     struct publication *pub = state_publication(&p->state, str_of(in->service));
-    if (result != 0) {
-        refuse(p, in->stream, str_of(in->service), STREAM_UNREACHABLE);
+    bool may = state_may(&p->state, &in->key, str_of(in->service));
+    if (result != 0 || !may) {
+        refuse(p, in->stream, str_of(in->service), may ? STREAM_UNREACHABLE : STREAM_NOT_ALLOWED);
         incoming_free(in);
         waiting_send(p);
         return;

@@ -230,6 +230,7 @@ static int peerd_init(struct peerd *p, const struct options *o)
     p->idle.fire = idle_fired;
     p->quit_when_idle = o->automatic;
     p->started_ms = clock_now_ms();
+    budget_init(&p->net.budget, descriptors_raise()); /* each stream is one, too */
     int r = loop_init(&p->loop);
     if (r == 0)
         r = identity_read(p);
@@ -375,7 +376,6 @@ int main(int argc, char **argv)
         log_error("another berth-peer runs for this folder err=%s", strerror(-lock));
         return 1;
     }
-    (void)descriptors_raise(); /* each stream is one */
     struct peerd *p = calloc(1, sizeof *p);
     if (!p || peerd_init(p, &o) < 0) {
         log_error("cannot start");

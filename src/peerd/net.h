@@ -3,6 +3,7 @@
  * links or STUN by their first bytes, and everything that they have to say goes out. Relay channels
  * are paths of sessions here. */
 
+#include "peerd/budget.h"
 #include "peerd/gathering.h"
 #include "peerd/keeping.h"
 #include "peerd/link.h"
@@ -50,6 +51,7 @@ struct net {
     struct timer due;     /* presence_tick() */
     struct timer rebuild; /* with other servers */
     struct channel channels[NET_CHANNELS_MAX];
+    struct budget budget; /* of descriptors: sockets and tcpways */
     struct sockets sockets;
     struct tcpways tcpways;
     struct tcpseen tcpseen;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "peerd/crowd.h"
 #include "peerd/dial.h"
 #include "peerd/peerd.h"
 
@@ -42,27 +43,32 @@ static void name_find(struct peerd *p, struct remote *r)
     for (size_t i = 0; i < p->state.allowed_count && !*r->name; i++)
         if (key_equal(&p->state.allowed[i].key, &r->key))
             memcpy(r->name, p->state.allowed[i].name, sizeof r->name);
-    if (*r->name || known_open(p->known_path, false, &k, &line) < 0)
+    if (known_open(p->known_path, false, &k, &line) < 0)
         return;
     const struct known_peer *known = known_find(&k, "", &r->key);
-    if (known)
+    r->known = known != NULL;
+    if (known && !*r->name)
         memcpy(r->name, known->name, sizeof r->name);
     known_done(&k);
 }
 
 static struct remote *remote_new(struct peerd *p, const struct key *key)
 {
-    struct remote *r = p->remote_count < REMOTES_MAX ? calloc(1, sizeof *r) : NULL;
+    struct remote *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
     r->peerd = p;
     r->key = *key;
+    name_find(p, r);
+    if (p->remote_count >= REMOTES_MAX && !crowd_make_room(p, r)) {
+        free(r);
+        return NULL;
+    }
     r->quiet_ms = clock_now_ms();
     path_init(r);
     nearby_init(r);
     punchings_init(r);
     offerings_init(r);
-    name_find(p, r);
     list_append(&p->remotes, &r->link);
     p->remote_count++;
     return r;
@@ -73,8 +79,10 @@ struct remote *remote_get(struct peerd *p, const struct key *key, const char *na
     struct remote *r = remote_find(p, key);
     if (!r)
         r = remote_new(p, key);
-    if (r && *name)
+    if (r && *name) {
         (void)snprintf(r->name, sizeof r->name, "%s", name);
+        r->known = true;
+    }
     return r;
 }
 
@@ -342,14 +350,24 @@ void remote_invited(struct peerd *p, const struct presence_invite *i)
     net_kick(&p->net);
 }
 
+static bool may_use(void *ctx, const struct key *key, struct str service)
+{
+    struct peerd *p = ctx;
+    return state_may(&p->state, key, service);
+}
+
+/* Over a session that we made both may dial: we still may. */
 void remote_denied(struct remote *r)
 {
     struct endpoint *e = r->peerd->net.endpoint;
-    if (remote_may_connect(r->peerd, &r->key))
-        return;
+    bool may_connect = remote_may_connect(r->peerd, &r->key);
     for (struct session *s = endpoint_next(e, NULL), *next; s; s = next) {
         next = endpoint_next(e, s);
-        if (session_user(s) == r && !session_is_client(s))
+        if (session_user(s) != r)
+            continue;
+        if (may_connect || session_is_client(s))
+            session_recheck(s, may_use, r->peerd);
+        else
             session_close(s, "NotAllowed");
     }
 }
@@ -360,7 +378,7 @@ void remote_up(struct peerd *p, struct session *s)
 {
     char label[KEY_TEXT_MAX];
     struct remote *r = remote_get(p, session_peer(s), "");
-    if (!r) {
+    if (!r || !crowd_admits(p, r, s)) {
         session_close(s, "Busy");
         return;
     }

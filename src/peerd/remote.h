@@ -19,6 +19,7 @@ struct remote {
     struct peerd *peerd;
     struct key key;
     char name[KNOWN_NAME_MAX + 1]; /* it is known by; may be empty */
+    bool known;                    /* it is among the known peers, or was dialled */
     uint64_t call;                 /* names our last own attempt */
     bool calling;                  /* its end has not come */
     struct channel *channel;       /* of our last call; NULL: none */
@@ -47,7 +48,8 @@ const char *remote_label(const struct remote *r, char buf[KEY_TEXT_MAX]);
 void remote_want(struct remote *r);
 /* Another relay channel for the session that is there. */
 void remote_recall(struct remote *r);
-/* Nobody may dial us any more: its sessions end when nothing is published for it. */
+/* After a change of who may dial what: its streams to what it may not dial any more end, and the
+ * sessions that it made when it may dial nothing. */
 void remote_denied(struct remote *r);
 /* What has been idle for long goes. */
 void remotes_sweep(struct peerd *p);

@@ -17,8 +17,24 @@
 
 void sockets_init(struct sockets *s)
 {
+    *s = (struct sockets){.count = 0};
     list_init(&s->all);
-    s->count = 0;
+}
+
+struct extra *sockets_at(struct sockets *s, uint32_t slot)
+{
+    struct extra *x = s->at[slot % SOCKETS_MAX];
+    return x && x->slot == slot ? x : NULL;
+}
+
+/* The next one whose place is free: there is one below SOCKETS_MAX. */
+static uint32_t slot_next(struct sockets *s)
+{
+    uint32_t slot;
+    do
+        slot = s->next_slot++ % (UINT32_MAX / 2);
+    while (s->at[slot % SOCKETS_MAX]);
+    return slot;
 }
 
 static void extra_free(struct extra *x)
@@ -26,7 +42,9 @@ static void extra_free(struct extra *x)
     loop_unwatch(&x->net->peerd->loop, &x->watch);
     (void)fd_close(x->fd);
     list_remove(&x->link);
+    x->net->sockets.at[x->slot % SOCKETS_MAX] = NULL;
     x->net->sockets.count--;
+    budget_give(&x->net->budget);
     free(x);
 }
 
@@ -60,25 +78,22 @@ static void ready(struct watch *w, uint32_t events)
         struct net *net = x->net;
         datagram(x, &a, bytes, (size_t)n);
         /* What it led to may have closed the socket. */
-        bool lives = false;
-        list_for_each(other, &net->sockets.all, struct extra, link) lives |=
-            other == x && other->slot == slot;
-        if (!lives)
+        if (sockets_at(&net->sockets, slot) != x)
             return;
     }
 }
 
-int sockets_open(struct net *n, struct remote *r, unsigned role, unsigned number)
+static int open_within(struct net *n, struct remote *r, unsigned role, unsigned number)
 {
     struct sockaddr_in any = {.sin_family = AF_INET};
-    struct extra *x = n->sockets.count < SOCKETS_MAX ? calloc(1, sizeof *x) : NULL;
+    struct extra *x = calloc(1, sizeof *x);
     if (!x)
-        return -EMFILE;
+        return -ENOMEM;
     *x = (struct extra){.net = n,
                         .remote = r,
                         .role = role,
                         .number = number,
-                        .slot = n->sockets.next_slot++ % (UINT32_MAX / 2),
+                        .slot = slot_next(&n->sockets),
                         .watch = {-EBADF, ready}};
     x->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int result = x->fd < 0 || bind(x->fd, (struct sockaddr *)&any, sizeof any) < 0
@@ -90,8 +105,19 @@ int sockets_open(struct net *n, struct remote *r, unsigned role, unsigned number
         return result;
     }
     list_append(&n->sockets.all, &x->link);
+    n->sockets.at[x->slot % SOCKETS_MAX] = x;
     n->sockets.count++;
     return 0;
+}
+
+int sockets_open(struct net *n, struct remote *r, unsigned role, unsigned number)
+{
+    if (n->sockets.count == SOCKETS_MAX || !budget_take(&n->budget, BUDGET_ATTEMPT))
+        return -EMFILE;
+    int result = open_within(n, r, role, number);
+    if (result < 0)
+        budget_give(&n->budget);
+    return result;
 }
 
 struct extra *sockets_find(struct net *n, const struct remote *r, unsigned role, unsigned number)
@@ -133,15 +159,10 @@ struct quic_path sockets_path(const struct extra *x, const struct addr *remote)
 void sockets_path_send(struct net *n, const struct quic_path *path, struct str bytes,
                        size_t segment)
 {
-    list_for_each(x, &n->sockets.all, struct extra, link)
-    {
-        if (SOCKETS_PATH + x->slot != path->id)
-            continue;
-        for (size_t at = 0; at < bytes.n; at += segment)
-            sockets_send(x, &path->remote, bytes.p + at,
-                         bytes.n - at < segment ? bytes.n - at : segment, 0);
-        return;
-    }
+    const struct extra *x = sockets_at(&n->sockets, path->id - SOCKETS_PATH);
+    for (size_t at = 0; x && at < bytes.n; at += segment)
+        sockets_send(x, &path->remote, bytes.p + at,
+                     bytes.n - at < segment ? bytes.n - at : segment, 0);
 }
 
 void sockets_close(struct net *n, const struct remote *r, unsigned role, uint32_t keep_path_id)

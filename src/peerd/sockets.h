@@ -26,6 +26,7 @@ struct extra {
 
 struct sockets {
     struct list all;
+    struct extra *at[SOCKETS_MAX]; /* by the slot, modulo the number of places */
     uint32_t next_slot;
     size_t count;
 };
@@ -36,6 +37,8 @@ int sockets_open(struct net *n, struct remote *r, unsigned role, unsigned number
 struct extra *sockets_find(struct net *n, const struct remote *r, unsigned role, unsigned number);
 void sockets_send(const struct extra *x, const struct addr *to, const void *bytes, size_t n,
                   unsigned ttl);
+/* By its slot; NULL: it is closed. */
+struct extra *sockets_at(struct sockets *s, uint32_t slot);
 /* What a session sends over this path id. */
 void sockets_path_send(struct net *n, const struct quic_path *path, struct str bytes,
                        size_t segment);

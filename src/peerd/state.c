@@ -94,6 +94,14 @@ bool state_may(struct state *s, const struct key *key, struct str service)
     return false;
 }
 
+bool state_lists(const struct state *s, const struct key *key)
+{
+    for (size_t i = 0; i < s->allowed_count; i++)
+        if (key_equal(&s->allowed[i].key, key))
+            return true;
+    return false;
+}
+
 bool state_anyone(const struct state *s)
 {
     for (size_t i = 0; i < s->publication_count; i++)

@@ -58,6 +58,8 @@ int state_allow(struct state *s, const struct allowed *a) WARN_UNUSED;
 bool state_deny(struct state *s, const struct key *key, const char *service);
 /* May this key dial this service; with an empty one: anything that is published? */
 bool state_may(struct state *s, const struct key *key, struct str service);
+/* Is this key allowed anything by itself? */
+bool state_lists(const struct state *s, const struct key *key);
 bool state_anyone(const struct state *s);
 /* -ENOSPC, -ENAMETOOLONG; twice is once. Says by 1 that it is new. */
 int state_server_add(struct state *s, const char *server) WARN_UNUSED;

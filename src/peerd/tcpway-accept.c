@@ -37,7 +37,7 @@ static void acceptable(struct watch *watch, uint32_t events)
             return;
         }
         struct addr raw = addr_from((struct sockaddr *)&from, len), a = addr_unmap(&raw);
-        if (t->strange >= TCPWAYS_STRANGE_MAX)
+        if (t->strange >= TCPWAYS_STRANGE_MAX || !budget_has(&t->net->budget, BUDGET_ATTEMPT))
             stranger_drop(t);
         (void)tcpway_new(t, &a, fd, NULL);
     }

@@ -49,7 +49,32 @@ static struct making *making_find(const struct remote *r, unsigned role)
 static void opening_close(struct opening *o)
 {
     loop_unwatch(tcpway_loop(o->making->all), &o->watch);
+    if (o->fd >= 0)
+        budget_give(&o->making->all->net->budget);
     o->fd = fd_close(o->fd);
+}
+
+static int opening_open(struct opening *o, const struct addr *to)
+{
+    struct budget *b = &o->making->all->net->budget;
+    if (!budget_take(b, BUDGET_ATTEMPT))
+        return -EMFILE;
+    int fd = tcpport_connect(o->making->port, to);
+    int r = fd < 0 ? fd : loop_watch(tcpway_loop(o->making->all), &o->watch, fd, EPOLLOUT);
+    if (r < 0) {
+        (void)fd_close(fd);
+        budget_give(b);
+        return r;
+    }
+    o->fd = fd;
+    return 0;
+}
+
+/* What it led to counts by itself. */
+static int opening_take(struct opening *o)
+{
+    budget_give(&o->making->all->net->budget);
+    return fd_take(&o->fd);
 }
 
 static void making_free(struct making *m)
@@ -87,7 +112,7 @@ static void stands(struct making *m, size_t i)
     struct opening *o = &m->openings[i];
     loop_unwatch(tcpway_loop(m->all), &o->watch);
     tcptries_stands(&m->tries, i);
-    struct tcpway *w = tcpway_new(m->all, &m->tries.at[i].to, fd_take(&o->fd), m->remote);
+    struct tcpway *w = tcpway_new(m->all, &m->tries.at[i].to, opening_take(o), m->remote);
     if (!w)
         return;
     w->role = m->role;
@@ -116,17 +141,14 @@ static void begin(struct making *m, size_t i)
     struct opening *o = &m->openings[i];
     const int repeats = SYN_REPEATS;
     attempt_tcp(m->remote, m->role, &m->tries.at[i].to, ATTEMPT_CONNECTING, 0);
-    int fd = tcpport_connect(m->port, &m->tries.at[i].to);
-    int r = fd < 0 ? fd : loop_watch(tcpway_loop(m->all), &o->watch, fd, EPOLLOUT);
+    int r = opening_open(o, &m->tries.at[i].to);
     if (r < 0) {
-        (void)fd_close(fd);
         failed(m, i, r);
         return;
     }
-    o->fd = fd;
     if (m->port == 0)
-        m->port = tcpport_of(fd);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &repeats, sizeof repeats);
+        m->port = tcpport_of(o->fd);
+    (void)setsockopt(o->fd, IPPROTO_TCP, TCP_SYNCNT, &repeats, sizeof repeats);
 }
 
 static void given_up(struct making *m, size_t i)

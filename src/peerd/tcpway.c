@@ -49,6 +49,7 @@ void tcpway_close(struct tcpway *w)
     list_remove(&w->link);
     t->count--;
     t->strange -= !w->remote;
+    budget_give(&t->net->budget);
     w->closed = true;
     if (!w->reading)
         way_free(w);
@@ -288,8 +289,13 @@ static void options_set(int fd)
 struct tcpway *tcpway_new(struct tcpways *t, const struct addr *addr, int consumed_fd,
                           struct remote *r)
 {
-    struct tcpway *w = t->count < TCPWAYS_MAX ? calloc(1, sizeof *w) : NULL;
+    /* A stranger's may lead to nothing. */
+    enum budget_use use = r ? BUDGET_WAY : BUDGET_ATTEMPT;
+    bool taken = t->count < TCPWAYS_MAX && budget_take(&t->net->budget, use);
+    struct tcpway *w = taken ? calloc(1, sizeof *w) : NULL;
     if (!w) {
+        if (taken)
+            budget_give(&t->net->budget);
         (void)fd_close(consumed_fd);
         return NULL;
     }
@@ -303,6 +309,7 @@ struct tcpway *tcpway_new(struct tcpways *t, const struct addr *addr, int consum
                          .limit.fire = limit_fires,
                          .watch = {-EBADF, ready}};
     if (loop_watch(tcpway_loop(t), &w->watch, w->fd, EPOLLIN) < 0) {
+        budget_give(&t->net->budget);
         (void)fd_close(w->fd);
         free(w);
         return NULL;

@@ -202,6 +202,24 @@ def test_allow_and_deny_take_effect_at_once(pair, listen):
     assert "was not allowed" in home.refused("deny", "laptop")
 
 
+def test_deny_cuts_what_is_open(pair, listen):
+    home, laptop = pair
+    home.publish("a", listen(echo).address, "--allow", "laptop")
+    home.publish("b", listen(echo).address, "--allow", "laptop")
+    dials = {service: laptop.dialling(f"home/{service}") for service in "ab"}
+    for dial in dials.values():
+        dial.stdin.write(b"1")
+        dial.stdin.flush()
+        assert dial.stdout.read(1) == b"1"
+    home.good("deny", "laptop", "a")
+    assert dials["a"].wait(20) != 0
+    dials["b"].stdin.write(b"2")
+    dials["b"].stdin.flush()
+    assert dials["b"].stdout.read(1) == b"2"
+    home.good("deny", "laptop")
+    assert dials["b"].wait(20) != 0
+
+
 def test_what_could_not_be_published_is_not(pair, listen):
     home, laptop = pair
     home.good("route", "add", "peer://web", "--to", listen(echo).address, "--name", "mine")
