@@ -61,14 +61,14 @@ static size_t sessions_of_strangers(struct peerd *p, struct session **ret_quiete
     return count;
 }
 
-bool crowd_admits(struct peerd *p, const struct remote *r, const struct session *s)
+bool crowd_admits(struct peerd *p, const struct remote *r, const struct session *s, size_t most)
 {
     struct endpoint_stats all;
     struct session *quietest_one = NULL;
     endpoint_stat(p->net.endpoint, &all);
-    if (all.sessions <= CROWD_SESSIONS_MAX || session_is_client(s) || !is_stranger(p, r))
+    if (all.sessions <= most || session_is_client(s) || !is_stranger(p, r))
         return true;
-    if (sessions_of_strangers(p, &quietest_one) < CROWD_SESSIONS_MAX)
+    if (sessions_of_strangers(p, &quietest_one) < most)
         return true;
     if (!quietest_one)
         return false;

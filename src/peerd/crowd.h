@@ -10,5 +10,6 @@
 /* Frees the remote that has been quiet for longest, has no session and is not called. False: there
  * is none that may go for this one. */
 bool crowd_make_room(struct peerd *p, const struct remote *newcomer);
-/* Whether this session, which has just come up, may stay; another one may have to go for it. */
-bool crowd_admits(struct peerd *p, const struct remote *r, const struct session *s);
+/* Whether this session, which has just come up, may stay where strangers may have made `most`;
+ * another one may have to go for it. */
+bool crowd_admits(struct peerd *p, const struct remote *r, const struct session *s, size_t most);

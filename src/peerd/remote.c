@@ -378,7 +378,7 @@ void remote_up(struct peerd *p, struct session *s)
 {
     char label[KEY_TEXT_MAX];
     struct remote *r = remote_get(p, session_peer(s), "");
-    if (!r || !crowd_admits(p, r, s)) {
+    if (!r || !crowd_admits(p, r, s, CROWD_SESSIONS_MAX)) {
         session_close(s, "Busy");
         return;
     }

@@ -76,6 +76,64 @@ def start_useless(host):
     assert process.stdout.readline() == "ready\n"
 
 
+NAMELESS = r"""
+import http.server, socket, struct, sys, threading
+LAN = sys.argv[1]
+TYPE = "urn:schemas-upnp-org:service:WANIPConnection:1"
+DEVICE = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+XML = f'''<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><device><deviceType>{DEVICE}</deviceType>
+<deviceList><device><deviceType>urn:schemas-upnp-org:device:WANDevice:1</deviceType><deviceList><device>
+<deviceType>urn:schemas-upnp-org:device:WANConnectionDevice:1</deviceType><serviceList><service>
+<serviceType>{TYPE}</serviceType><serviceId>a</serviceId><controlURL>/c</controlURL><eventSubURL>/e</eventSubURL>
+<SCPDURL>/s</SCPDURL></service></serviceList></device></deviceList></device></deviceList></device></root>'''
+
+class Router(http.server.BaseHTTPRequestHandler):
+    def answer(self, status, text):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def do_GET(self):
+        self.answer(200, XML)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        action = self.headers["SOAPAction"].strip('"').split("#")[1]
+        port = body.split("<NewExternalPort>")[1].split("<")[0] if "<NewExternalPort>" in body else ""
+        print(action, port, flush=True)
+        self.answer(500 if action == "GetExternalIPAddress" else 200,
+                    f"<s:Envelope><s:Body><u:{action}Response xmlns:u='{TYPE}'/></s:Body></s:Envelope>")
+
+    def log_message(self, *words):
+        pass
+
+web = http.server.ThreadingHTTPServer((LAN, 0), Router)
+threading.Thread(target=web.serve_forever, daemon=True).start()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 1900))
+s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.255.255.250") + socket.inet_aton(LAN))
+print("ready", flush=True)
+while True:
+    _, at = s.recvfrom(2000)
+    s.sendto(f"HTTP/1.1 200 OK\r\nST: {DEVICE}\r\nUSN: uuid:1::{DEVICE}\r\nLOCATION: http://{LAN}:{web.server_port}/d\r\n\r\n"
+             .encode(), at)
+"""
+
+
+def start_nameless(host):
+    """On the router of this host: maps ports by UPnP-IGD, and does not say at which address. Its process writes each
+    action and its port."""
+    router = host.nats[0]
+    router.run(["nft", "insert rule ip nat input iifname lan accept"])
+    for ns, dev in ((router, "lan"), (host, "eth0")):
+        ns.run(["ip", "route", "add", "224.0.0.0/4", "dev", dev])
+    lan = router.output(["ip", "-4", "-o", "addr", "show", "dev", "lan"]).split("inet ")[1].split("/")[0]
+    process = router.popen(["/usr/bin/python3", "-c", NAMELESS, lan], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 def mapped(host):
     """What the router lets in now, as nft shows it."""
     return host.nats[0].output(["nft", "list", "chain", "inet", "miniupnpd", "prerouting_miniupnpd"])

@@ -81,6 +81,17 @@ def test_upnp_maps_a_port_and_removes_it():
         assert not _reaches(lab, f"{lab.a.outside}:{INSIDE}")
 
 
+def test_upnp_gives_a_port_back_whose_outer_address_nobody_tells():
+    with Lab("linux", "pub") as lab:
+        router = igd.start_nameless(lab.a)
+        said = lab.a.output([punching.built("berth-upnp"), "add", "udp", INSIDE, 3600], check=False)
+        assert said == "failed NoAddress\n"
+        router.terminate()
+        actions = router.stdout.read().splitlines()
+        assert f"AddPortMapping {INSIDE}" in actions
+        assert actions[-1] == f"DeletePortMapping {INSIDE}"
+
+
 def test_upnp_without_a_router_says_so():
     with Lab("linux", "pub") as lab:
         lab.a.run(["ip", "route", "add", "224.0.0.0/4", "dev", "eth0"])
