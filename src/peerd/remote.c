@@ -18,6 +18,9 @@
 #define PING_MS  2000
 #define STALL_MS 4000
 #define GONE_MS  10000
+/* A call for a channel that has failed is made again after so long, doubled each time. */
+#define RECALL_MS     2000
+#define RECALL_MAX_MS 60000
 
 struct remote *remote_find(struct peerd *p, const struct key *key)
 {
@@ -62,6 +65,7 @@ static struct remote *remote_new(struct peerd *p, const struct key *key)
     nearby_init(r);
     punchings_init(r);
     offerings_init(r);
+    callback_init(r);
     name_find(p, r);
     list_append(&p->remotes, &r->link);
     p->remote_count++;
@@ -104,6 +108,7 @@ void remote_free(struct remote *r)
             session_set_user(s, NULL);
     channels_close(r);
     offerings_done(r);
+    callback_done(r);
     punchings_done(r);
     attempts_done(&r->attempts);
     path_done(r);
@@ -161,6 +166,8 @@ void remote_want(struct remote *r)
     struct net *n = &r->peerd->net;
     if (r->session) {
         dials_flush(r);
+        if (r->recall_due && !path_is_direct(r))
+            remote_recall(r);
         return;
     }
     if (r->calling || n->rebuild.at_ms)
@@ -242,6 +249,7 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     if (a->call != r->call)
         return;
     r->calling = false;
+    r->recalls_failed = 0;
     trail_add(&r->trail, "it answered through %s", r->peerd->net.servers[a->server]);
     punching_theirs(r, PUNCHING_CALLER, a->call, &a->offer);
     path_offer(r, &a->offer);
@@ -268,6 +276,13 @@ static void words_for(const struct remote *r, enum rdv_reason reason, char *buf,
         (void)snprintf(buf, size, "%s: %s", rdv_reason_word(reason), rdv_reason_sentence(reason));
 }
 
+static void recall_later(struct remote *r)
+{
+    uint64_t ms = (uint64_t)RECALL_MS << (r->recalls_failed < 5 ? r->recalls_failed++ : 5);
+    r->recall_due = true;
+    r->recall_ms = clock_now_ms() + (ms < RECALL_MAX_MS ? ms : RECALL_MAX_MS);
+}
+
 void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
 {
     char sentence[REMOTE_TROUBLE_MAX];
@@ -280,7 +295,7 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
         r->channel->remote = NULL;
     r->channel = NULL;
     if (r->session && session_is_up(r->session)) {
-        r->recall_due = true;
+        recall_later(r);
         return;
     }
     int err = reason == RDV_NOT_ALLOWED      ? -EACCES
@@ -467,7 +482,7 @@ static void sweep(struct remote *r, uint64_t now)
         r->quiet_ms = now;
     if (r->session && is_gone(r, &s, now))
         return;
-    if (r->recall_due && r->session)
+    if (r->recall_due && r->session && now >= r->recall_ms)
         remote_recall(r);
     bool quiet = now - r->quiet_ms > SESSION_IDLE_MS, relayed = has_channel(r, now);
     if (r->session && quiet && session_is_client(r->session))

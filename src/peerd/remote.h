@@ -3,6 +3,7 @@
 
 #include "keys/known.h"
 #include "peerd/attempt.h"
+#include "peerd/callback.h"
 #include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/offering.h"
@@ -23,11 +24,14 @@ struct remote {
     struct channel *channel;       /* of our last call; NULL: none */
     struct session *session;       /* that new streams take; NULL: none */
     bool recall_due;               /* a channel is wanted again */
+    uint64_t recall_ms;            /* ... but not before */
+    unsigned recalls_failed;       /* in a row */
     struct path path;
     struct near near; /* ways that need no server */
     struct punching punchings[PUNCHING_ROLES];
     struct offering offerings[PUNCHING_ROLES];
     struct attempts attempts;
+    struct callback callback;
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
     unsigned calls;                /* since then */
