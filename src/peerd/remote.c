@@ -17,6 +17,8 @@
  * gone: whoever waits for it must hear of that. */
 #define PING_MS  2000
 #define STALL_MS 4000
+/* The same while the session is being made: it is to be begun anew before it is given up. */
+#define MUTE_MS 2000
 #define GONE_MS  10000
 /* A call for a channel that has failed is made again after so long, doubled each time. */
 #define RECALL_MS     2000
@@ -222,6 +224,22 @@ static bool channel_in_use(const struct remote *r, const struct channel *c)
     return r->session && goes_over(r->session, &path);
 }
 
+/* What is only being made cannot move: when its channel is worth nothing it begins anew. */
+static void give_up_unmade(struct remote *r)
+{
+    struct session *s = r->session;
+    struct session_stats stats;
+    if (!s || session_is_up(s) || !session_is_client(s))
+        return;
+    session_stat(s, &stats);
+    if (stats.quic.path.id < NET_PATH_CHANNEL ||
+        stats.quic.path.id - NET_PATH_CHANNEL >= NET_CHANNELS_MAX)
+        return;
+    r->session = NULL;
+    session_set_user(s, NULL);
+    session_close(s, "another relay channel");
+}
+
 /* A channel: the first packets of a new session go there at once, and a session whose own way died
  * has another one. */
 void remote_calling(struct remote *r, const struct presence_calling *c)
@@ -233,6 +251,8 @@ void remote_calling(struct remote *r, const struct presence_calling *c)
     r->channel = net_channel_add(n, &c->channel, r);
     if (!r->channel)
         return;
+    if (old != r->channel)
+        give_up_unmade(r);
     struct quic_path path = net_channel_path(n, r->channel);
     trail_add(&r->trail, "relay channel %08x at %s", c->channel.number,
               n->servers[c->channel.way.server]);
@@ -458,14 +478,16 @@ static bool has_channel(const struct remote *r, uint64_t now)
 /* Whether the session has just ended because its peer is gone. */
 static bool is_gone(struct remote *r, const struct session_stats *s, uint64_t now)
 {
-    if (s->quic.packets_in != r->packets_in || s->streams == 0) {
+    bool idle = s->streams == 0 && session_is_up(r->session);
+    if (s->quic.packets_in != r->packets_in || idle) {
         r->packets_in = s->quic.packets_in;
         r->heard_ms = now;
     }
     session_keep_alive(r->session,
                        s->streams > 0 ? PING_MS : keeping_interval_ms(&r->peerd->net.keeping));
     /* Its relay may be what is gone: another one, perhaps of another server. */
-    if (now - r->heard_ms > STALL_MS && session_is_client(r->session) && !path_is_direct(r))
+    uint64_t stall_ms = session_is_up(r->session) ? STALL_MS : MUTE_MS;
+    if (now - r->heard_ms > stall_ms && session_is_client(r->session) && !path_is_direct(r))
         remote_recall(r);
     if (now - r->heard_ms <= GONE_MS)
         return false;
