@@ -19,7 +19,7 @@
 #define STALL_MS 4000
 /* The same while the session is being made: it is to be begun anew before it is given up. */
 #define MUTE_MS 2000
-#define GONE_MS  10000
+#define GONE_MS 10000
 /* A call for a channel that has failed is made again after so long, doubled each time. */
 #define RECALL_MS     2000
 #define RECALL_MAX_MS 60000
