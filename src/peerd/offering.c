@@ -207,6 +207,23 @@ static void ask_tcp(struct offering *g)
     g->asks_tcp = r == 0 || r == -EALREADY;
 }
 
+/* Ours is predicted by a side that does not let in what comes from another port. The caller knows
+ * what the callee said last, and believes it until something fails. */
+static bool wants_sample(const struct offering *g, const struct nat *nat)
+{
+    static const struct addr nowhere = {.len = 0};
+    const struct punching *p = &g->remote->punchings[g->role];
+    bool callee = g->role == PUNCHING_CALLEE;
+    const struct offer *o = callee ? &g->invite.offer : &p->theirs;
+    if (!counts(nat) || p->reason != PUNCH_NO_REASON || !(callee || p->known))
+        return counts(nat);
+    struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    if (o->filtering < NAT_FILTERING_END)
+        theirs.filtering = (enum nat_filtering)o->filtering;
+    enum guess_plan plan = guess_plan(&theirs, nat);
+    return plan == GUESS_PREDICT || plan == GUESS_LOCKSTEP;
+}
+
 static void ask(struct offering *g)
 {
     struct net *n = net_of(g);
@@ -214,7 +231,7 @@ static void ask(struct offering *g)
     struct gather_config c = {.servers = {n->gathering.server}, .server_count = 1, .fresh = 1};
     socket_drop(g);
     g->keeps = wants_socket(g, &nat);
-    if ((!g->keeps && !counts(&nat)) || n->gathering.server.len == 0 ||
+    if ((!g->keeps && !wants_sample(g, &nat)) || n->gathering.server.len == 0 ||
         nat.mapping == NAT_MAPPING_BLOCKED)
         return;
     if (sockets_open(n, g->remote, OFFERING_SOCKET(g->role), 0) < 0)
