@@ -167,13 +167,24 @@ static bool counts_ports(const struct nat *nat)
     return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
 }
 
+/* From the port that is connected from nothing can be made to the same address once more. */
+static bool stands_already(const struct making *m, const struct addr *to)
+{
+    struct quic_path ways[TCPWAYS_REMOTE_MAX];
+    size_t n = tcpways_standing(m->remote, ways, TCPWAYS_REMOTE_MAX);
+    for (size_t i = 0; i < n; i++)
+        if (addr_equal(&ways[i].remote, to))
+            return true;
+    return false;
+}
+
 /* Of a NAT that counts its ports the sample tells which come next, to the side that has it. */
 static void target_add(struct making *m, const struct nat *nat, const struct record_candidate *c,
                        uint64_t at_ms)
 {
     struct addr a = c->addr;
     bool predicted = c->kind == RECORD_REFLEXIVE && counts_ports(nat);
-    if (!predicted)
+    if (!predicted && !stands_already(m, &a))
         (void)tcptries_add(&m->tries, &a, at_ms);
     for (unsigned k = 1; predicted && k <= GUESS_WINDOW; k++) {
         addr_set_port(&a, guess_predict(addr_port(&c->addr), nat->delta, k));
