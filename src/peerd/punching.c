@@ -314,16 +314,18 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
-    c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
+    wait_us = wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US;
+    c.start_us = clock_now_us() + wait_us;
     c.may_guess = may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = machine_new(g, &c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
-    tcpways_connect(r, role, &g->theirs, wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
+    tcpways_connect(r, role, &g->theirs, wait_us);
     if (!g->machine)
         return;
-    trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
-              c.remote.count, guess_plan_word(punch_plan(g->machine)));
+    trail_add(&r->trail, "checks begin in %.1f ms: %zu address%s, %s", (double)wait_us / 1000,
+              c.remote.count, c.remote.count == 1 ? "" : "es",
+              guess_plan_word(punch_plan(g->machine)));
     attempt_checks(r, role);
     run(g);
 }

@@ -1,6 +1,6 @@
 /* Calls of ours: through one server after the other until one has the callee there. CALL is said
  * again until both its answer and the callee's have come, because the server keeps no timers. Calls
- * come in; calling(), answered() and failed() go out. */
+ * come in; called(), calling(), answered() and failed() go out. */
 #include <stdlib.h>
 
 #include "rendezvous/presence-internal.h"
@@ -127,6 +127,8 @@ static void call_send(struct presence *p, struct call *c)
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, c->callee.b, sizeof m.peer);
     presence_send_to(p, c->server, &m);
+    if (!c->calling)
+        p->host.called(p->ctx, c->user, c->number, c->server);
 }
 
 static void call_try(struct presence *p, struct call *c)
@@ -144,7 +146,7 @@ static void call_try(struct presence *p, struct call *c)
         return;
     }
     bool deaf = !c->calling && c->q.sent >= COPIES_MAX && c->untried != 0 &&
-                p->now_us - c->q.sent_us[0] >= DEAF_US;
+                p->now_us - c->q.copies[0].sent_us >= DEAF_US;
     enum question_step step = question_due(&c->q, p->now_us);
     if ((step == QUESTION_LOST && c->untried != 0) || (step == QUESTION_SEND && deaf))
         call_leave(p, c);

@@ -98,18 +98,38 @@ static void run_forward(struct worker *w, const struct place *from, const struct
     }
 }
 
+/* Its sender has not been told its channel yet. The head of all others goes into the end of this
+ * one, which is longer. Of one that cannot be passed nothing is said. */
+static void early_forward(struct worker *w, const struct place *from, uint64_t call,
+                          struct str packet)
+{
+    const size_t more = RELAY_EARLY_HEAD - RELAY_HEAD;
+    struct run r = {.channel = relay_early(w->rdv.shared->relay, call, from),
+                    .bytes = (uint8_t *)packet.p + more,
+                    .n = packet.n - more,
+                    .segment = packet.n - more,
+                    .packets = 1};
+    if (r.channel)
+        run_forward(w, from, &r);
+    else
+        worker_add(&w->rdv.counters.dropped, 1);
+}
+
 size_t forward(struct worker *w, const struct relayed *d)
 {
     struct run r;
-    size_t at = 0;
-    while (at < d->n && relay_looks(d->bytes + at, d->n - at)) {
+    uint64_t call;
+    size_t at = 0, size;
+    for (; at < d->n && relay_looks(d->bytes + at, d->n - at); at += size) {
+        size = d->n - at < d->segment ? d->n - at : d->segment;
         if (run_find(d->bytes + at, d->n - at, d->segment, &r)) {
             run_forward(w, &d->from, &r);
+            size = r.n;
+        } else if (relay_early_decode(d->bytes + at, size, &call) == 0) {
+            early_forward(w, &d->from, call, (struct str){(const char *)d->bytes + at, size});
         } else {
-            r.n = d->n - at < d->segment ? d->n - at : d->segment;
             worker_add(&w->rdv.counters.dropped, 1);
         }
-        at += r.n;
     }
     return at;
 }

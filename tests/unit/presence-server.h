@@ -283,7 +283,7 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
     }
     if (rig_loses(s, a.type))
         return;
-    a.transaction = m.transaction;
+    a.transaction = m.transaction + s->ahead;
     struct rig_packet out = {.server = p->server, .peer = p->peer};
     int n = rdvmsg_encode(&a, out.bytes, sizeof out.bytes);
     CHECK(n > 0);
