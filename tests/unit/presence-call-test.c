@@ -428,7 +428,7 @@ TEST("each copy of a call is told, to which server it goes, until there is a cha
     CHECK_INT(e->called, 1);
     CHECK_INT(e->called_at, 0);
     rig_run(g, 5 * RIG_S);
-    CHECK_INT(e->called, 4);
+    CHECK_INT(e->called, 5);
     CHECK_INT(e->called_at, 1);
     CHECK_INT(e->calling, 1);
     rig_free(g);
