@@ -4,7 +4,7 @@
 #include <netinet/udp.h>
 #include <stdio.h>
 
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 #define UDP_BUFFER (8 << 20)
 #define CHOICES    32
