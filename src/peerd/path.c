@@ -46,7 +46,7 @@ static bool goes_directly(const struct remote *r)
     return !net_path_channel(&r->peerd->net, &s.quic.path);
 }
 
-static bool goes_over_tcp(const struct remote *r)
+bool path_is_over_tcp(const struct remote *r)
 {
     struct session_stats s;
     if (!r->session)
@@ -116,7 +116,7 @@ static void step(struct remote *r)
     }
     if (p->at == p->count) {
         p->at = 0;
-        if (goes_over_tcp(r))
+        if (path_is_over_tcp(r))
             settle(r);
         else
             rest(r);
@@ -238,7 +238,7 @@ static void look(struct remote *r)
     }
     timer_set(r, LOOK_MS);
     /* UDP is better: it is asked for again now and then. */
-    if (goes_over_tcp(r) && now - p->asked_ms > REST_MS) {
+    if (path_is_over_tcp(r) && now - p->asked_ms > REST_MS) {
         p->asked_ms = now;
         remote_recall(r);
     }
@@ -347,13 +347,22 @@ void path_offer(struct remote *r, const struct offer *o)
     path_up(r);
 }
 
+static bool path_is_at(const struct path *p, const struct quic_path *path)
+{
+    return p->at < p->count && p->tries[p->at].path.id == path->id &&
+           addr_equal(&p->tries[p->at].path.remote, &path->remote);
+}
+
 static void found(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
                   uint32_t proven_rtt_us)
 {
     struct path *p = &r->path;
     bool tcp = tcpway_is_path(path->id);
     bool busy = tcp && (p->stage == PATH_TRYING || p->stage == PATH_MOVED);
-    if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
+    /* The checks of the other call have proven it, too: it is still QUIC that has to. */
+    if (p->stage == PATH_MOVED && path_is_at(p, path))
+        return;
+    if (p->stage == PATH_DIRECT && (tcp || !path_is_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
         p->count = 0;
@@ -414,7 +423,8 @@ void path_up(struct remote *r)
 void path_not_found(struct remote *r, enum path_hope hope)
 {
     struct path *p = &r->path;
-    if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED || !may_move(r))
+    if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED || p->stage == PATH_FALLING ||
+        !may_move(r))
         return;
     uint64_t ms = pause_ms(hope, p->failures++);
     /* Another way is just being asked, over TCP: the pause begins if that one does not answer. */
@@ -429,7 +439,7 @@ void path_not_found(struct remote *r, enum path_hope hope)
 /* A new introduction, with whatever the networks are now. */
 void path_retry(struct remote *r)
 {
-    bool direct = r->path.stage == PATH_DIRECT && !goes_over_tcp(r);
+    bool direct = r->path.stage == PATH_DIRECT && !path_is_over_tcp(r);
     if (direct || r->path.stage == PATH_TRYING || r->path.stage == PATH_MOVED ||
         r->path.stage == PATH_FALLING)
         return;
@@ -463,12 +473,6 @@ void path_network_changed(struct remote *r)
         session_keep_alive(r->session, CHANGED_PING_MS);
 }
 
-static bool path_is_at(const struct path *p, const struct quic_path *path)
-{
-    return p->at < p->count && p->tries[p->at].path.id == path->id &&
-           addr_equal(&p->tries[p->at].path.remote, &path->remote);
-}
-
 void path_answered(struct remote *r, const struct quic_path *path, bool ok)
 {
     struct path *p = &r->path;
@@ -478,8 +482,9 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok)
     for (size_t i = 0; i < p->count; i++)
         if (p->tries[i].path.id == path->id && addr_equal(&p->tries[i].path.remote, &path->remote))
             p->tries[i].result = ok ? PATH_PROVEN : PATH_SILENT;
+    /* Not from here: no session may move while it tells. */
     if (!ok && p->stage == PATH_MOVED && path_is_at(p, path)) {
-        not_shown(r);
+        timer_set(r, 0);
         return;
     }
     trail_add(&r->trail, "%s %s", addr_format(&path->remote, text),

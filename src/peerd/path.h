@@ -84,4 +84,5 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok);
 void path_input(struct peerd *p, const struct addr *from, const void *bytes, size_t n);
 /* Whether packets go directly now. */
 bool path_is_direct(const struct remote *r);
+bool path_is_over_tcp(const struct remote *r);
 const char *path_result_word(enum path_result result);

@@ -17,6 +17,8 @@
 #define LIFE_MS 12000
 /* When checks have failed and nothing has come of it by then, there is only the relay. */
 #define IN_VAIN_MS 3000
+/* So often the checks of one call begin: once, and again when the other side missed its half. */
+#define STARTS_MAX 3
 /* A server that says more is not believed: no two peers are so far apart. */
 #define WAIT_MAX_US 2000000u
 
@@ -253,6 +255,34 @@ static bool may_guess(const struct punching *g, const struct addr *seen)
            guess_book_enter(&n->guesses, seen);
 }
 
+/* Its other addresses are nobody's word but its own. Loopback is this host. */
+static bool is_spent(struct punching *g, size_t i, const struct addr *seen, uint64_t now_ms)
+{
+    const struct record_candidate *c = g->theirs.candidates;
+    if (candidate_same_ip(&c[i].addr, seen) || addr_is_loopback(&c[i].addr))
+        return false;
+    return !targets_take(&g->remote->peerd->net.targets, &c[i].addr, now_ms);
+}
+
+/* One that was offered too often, by whomever, is passed over with all its ports. */
+static void theirs_limit(struct punching *g, const struct addr *seen)
+{
+    struct record_candidate *c = g->theirs.candidates;
+    uint64_t now_ms = clock_now_ms();
+    bool spent[OFFER_CANDIDATES_MAX];
+    size_t kept = 0;
+    for (size_t i = 0; i < g->theirs.candidate_count; i++) {
+        size_t first = 0;
+        while (!candidate_same_ip(&c[first].addr, &c[i].addr))
+            first++;
+        spent[i] = first < i ? spent[first] : is_spent(g, i, seen, now_ms);
+    }
+    for (size_t i = 0; i < g->theirs.candidate_count; i++)
+        if (!spent[i])
+            c[kept++] = c[i];
+    g->theirs.candidate_count = kept;
+}
+
 static void config_fill(struct punching *g, struct punch_config *c, const struct addr *seen)
 {
     struct record_candidate own[NET_ADDRS_MAX];
@@ -303,6 +333,10 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     struct punch_config c = {.again = g->reason != PUNCH_NO_REASON, .hint = hint};
     if (!g->known)
         return;
+    g->starts = g->started == g->call ? g->starts : 0;
+    if (g->starts == STARTS_MAX)
+        return;
+    g->starts++;
     loop_untimer(&g->timer);
     /* Both fire again when one of them has missed it: at the addresses that were offered then. */
     if (g->machine && g->started == g->call)
@@ -311,6 +345,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     g->started = g->call;
     g->hint = hint;
+    theirs_limit(g, seen);
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));

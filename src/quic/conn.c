@@ -345,7 +345,7 @@ int quic_move(struct quic_conn *c, const struct quic_path *path, bool at_once)
 {
     if (!c->client)
         return -EPERM;
-    if (!c->confirmed || c->phase == CONN_DOOMED)
+    if (!c->confirmed || c->phase == CONN_DOOMED || c->telling)
         return -EAGAIN;
     struct quic_path now = path_from_lib(ngtcp2_conn_get_path(c->lib));
     if (path_equal(&now, path))

@@ -1,5 +1,6 @@
 """A caller who lies, and who is not the server: how much home's real berth-peer sends to whom because of it."""
 
+import json
 import re
 import socket
 import struct
@@ -14,6 +15,10 @@ from tap import Tap
 
 # PUNCH_PROBES_IP of src/punch/punch.h
 PROBES_MAX = 40
+# STARTS_MAX of src/peerd/punching.c
+STARTS_MAX = 3
+# TARGETS_STARTS of src/peerd/targets.h: in ten seconds; the calls may take a bit longer.
+TARGETS_STARTS, CALLS = 16, 48
 # The checks of one call are over by then, and whoever is silent so long has ended.
 QUIET_SECONDS, LIFE_SECONDS = 1.5, 15
 HOST, REFLEXIVE, MAPPED = 1, 2, 3
@@ -159,6 +164,46 @@ def test_introductions_from_another_address_are_ignored(world, tap):
     assert after == before
 
 
+def _forge(host, source, to, payload):
+    """A datagram of the host's from whatever address and port it says."""
+    udp = struct.pack(">HHHH", source[1], to[1], 8 + len(payload), 0) + payload
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0,
+                     socket.inet_aton(source[0]), socket.inet_aton(to[0]))
+    with host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(ip + udp, (to[0], 0))
+
+
+def _passed_over(world):
+    """How much home's berth-peer has not believed its server."""
+    return sum(s["passed_over"] for s in json.loads(world.home.good("publish", "--json"))["servers"])
+
+
+def test_introductions_in_the_server_s_name_are_ignored(world, tap):
+    number = 5000
+    calling = _call(world, number, _lies(world.victim))
+    before = len(_wait_quiet(tap, world.victim))
+    offer = sealed_offer(world.caller.identity, world.home_key, number + 1, _lies(world.victim))
+    seen = struct.pack(">BH4s", 4, 5000, socket.inet_aton(world.victim))
+    invitation = struct.pack(">Q32sI16s", number + 1, world.caller.key, calling.channel ^ 1, bytes(16)) + b"\0" + seen
+    begun = _passed_over(world)
+    forged = [message(INVITE, invitation + struct.pack(">H", len(offer)) + offer, world.caller.word),
+              message(ANSWERED, struct.pack(">Q32sBIB", number, world.caller.key, 0, 0, 0) + seen +
+                      struct.pack(">H", len(offer)) + offer)]
+    forged += [message(START, struct.pack(">QIB", number, 0, 0) + seen, said) for said in (bytes(8), world.caller.word)]
+    for payload in forged:
+        _forge(world.lab.a, world.server_at, (world.lab.b.address, _home_port(world)), payload)
+    wait_until(lambda: _passed_over(world) == begun + len(forged), 10, "what was forged")
+    assert len(_wait_quiet(tap, world.victim)) == before
+
+
+def test_a_caller_who_calls_the_same_call_again_and_again_gets_few_checks_more(world, tap):
+    for _ in range(20):
+        _call(world, 6000, _lies(world.victim))
+    packets = _wait_quiet(tap, world.victim)
+    print(f"the victim got {len(packets)} packets")
+    assert 0 < len(packets) <= STARTS_MAX * PROBES_MAX
+
+
 @pytest.mark.parametrize("what", ["not in a box", "for another call", "of another", "a bit of it changed"])
 def test_an_offer_in_a_bad_box_moves_nothing(world, tap, what):
     number = 4000 + len(what)
@@ -176,3 +221,11 @@ def test_an_offer_in_a_bad_box_moves_nothing(world, tap, what):
     assert not isinstance(calling, bytes), calling
     wait_until(lambda: len(tap.to(world.lab.b.address)) > begun, 10, "the invitation")
     assert not _wait_quiet(tap, world.victim, world.lab.a.address)
+
+
+def test_a_victim_that_is_listed_again_and_again_gets_a_bounded_share(world, tap):
+    for i in range(CALLS):
+        _call(world, 5000 + i, [(HOST, UDP, (world.victim, 6000 + i))])
+    ports = {p.target[1] for p in _wait_quiet(tap, world.victim)}
+    print(f"{len(ports)} of {CALLS} calls led to the victim")
+    assert 0 < len(ports) <= 2 * TARGETS_STARTS
