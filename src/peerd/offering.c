@@ -202,6 +202,23 @@ static void ask_tcp(struct offering *g)
     g->asks_tcp = r == 0 || r == -EALREADY;
 }
 
+/* Ours is predicted by a side that does not let in what comes from another port. The caller knows
+ * what the callee said last, and believes it until something fails. */
+static bool wants_sample(const struct offering *g, const struct nat *nat)
+{
+    static const struct addr nowhere = {.len = 0};
+    const struct punching *p = &g->remote->punchings[g->role];
+    bool callee = g->role == PUNCHING_CALLEE;
+    const struct offer *o = callee ? &g->invite.offer : &p->theirs;
+    if (!nat_counts(nat) || p->reason != PUNCH_NO_REASON || !(callee || p->known))
+        return nat_counts(nat);
+    struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    if (o->filtering < NAT_FILTERING_END)
+        theirs.filtering = (enum nat_filtering)o->filtering;
+    enum guess_plan plan = guess_plan(&theirs, nat);
+    return plan == GUESS_PREDICT || plan == GUESS_LOCKSTEP;
+}
+
 static void ask(struct offering *g)
 {
     struct net *n = net_of(g);
@@ -209,7 +226,7 @@ static void ask(struct offering *g)
     struct gather_config c = {.servers = {n->gathering.server}, .server_count = 1, .fresh = 1};
     socket_drop(g);
     g->keeps = wants_socket(g, &nat);
-    if ((!g->keeps && !nat_counts(&nat)) || n->gathering.server.len == 0 ||
+    if ((!g->keeps && !wants_sample(g, &nat)) || n->gathering.server.len == 0 ||
         nat.mapping == NAT_MAPPING_BLOCKED)
         return;
     if (sockets_open(n, g->remote, OFFERING_SOCKET(g->role), 0) < 0)
@@ -371,6 +388,9 @@ void offerings_nat_known(struct peerd *p)
         struct offering *g = &r->offerings[PUNCHING_CALLER];
         g->stale = g->stage == OFFERING_NOTHING && is_stale(g, &nat);
         offering_renew(r);
+        /* What was answered would have been another offer. */
+        if (is_stale(&r->offerings[PUNCHING_CALLEE], &nat))
+            callback_want(r);
     }
     offerings_look(p);
 }

@@ -109,7 +109,9 @@ static enum path_hope hope_after(const struct punching *g, enum punch_reason rea
     enum guess_plan plan = punch_plan(g->machine);
     if (reason == PUNCH_BOTH_SYMMETRIC)
         return g->theirs.flags & OFFER_ASKS ? PATH_ROUTER_HOPE : PATH_NO_HOPE;
-    return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
+    if (plan != GUESS_PROBE && plan != GUESS_SOCKETS)
+        return PATH_HOPE;
+    return g->hint == TECHNIQUE_RELAY ? PATH_LITTLE_HOPE : PATH_GUESS_HOPE;
 }
 
 /* Whoever made the session moves it, also when the other side has called since. */
@@ -342,6 +344,7 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     g->started = g->call;
+    g->hint = hint;
     theirs_limit(g, seen);
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)

@@ -184,13 +184,24 @@ static bool is_usable(const struct net *n, const struct addr *a)
     return candidate_is_usable(a) || (addr_is_loopback(a) && net_is_local(n));
 }
 
+/* From the port that is connected from nothing can be made to the same address once more. */
+static bool stands_already(const struct making *m, const struct addr *to)
+{
+    struct quic_path ways[TCPWAYS_REMOTE_MAX];
+    size_t n = tcpways_standing(m->remote, ways, TCPWAYS_REMOTE_MAX);
+    for (size_t i = 0; i < n; i++)
+        if (addr_equal(&ways[i].remote, to))
+            return true;
+    return false;
+}
+
 /* Of a NAT that counts its ports the sample tells which come next, to the side that has it. */
 static void target_add(struct making *m, const struct nat *nat, const struct record_candidate *c,
                        uint64_t at_ms)
 {
     struct addr a = c->addr;
     bool predicted = c->kind == RECORD_REFLEXIVE && nat_counts(nat);
-    if (!predicted)
+    if (!predicted && !stands_already(m, &a))
         (void)tcptries_add(&m->tries, &a, at_ms);
     for (unsigned k = 1; predicted && k <= GUESS_WINDOW; k++) {
         addr_set_port(&a, guess_predict(addr_port(&c->addr), nat->delta, k));
