@@ -77,7 +77,7 @@ def start_useless(host):
 
 
 NAMELESS = r"""
-import http.server, socket, struct, sys, threading
+import http.server, socket, socketserver, sys, threading
 LAN = sys.argv[1]
 TYPE = "urn:schemas-upnp-org:service:WANIPConnection:1"
 DEVICE = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
@@ -110,7 +110,7 @@ class Router(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words):
         pass
 
-web = http.server.ThreadingHTTPServer((LAN, 0), Router)
+web = socketserver.ThreadingTCPServer((LAN, 0), Router)  # an HTTPServer would ask for its name
 threading.Thread(target=web.serve_forever, daemon=True).start()
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", 1900))
@@ -118,7 +118,7 @@ s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.
 print("ready", flush=True)
 while True:
     _, at = s.recvfrom(2000)
-    s.sendto(f"HTTP/1.1 200 OK\r\nST: {DEVICE}\r\nUSN: uuid:1::{DEVICE}\r\nLOCATION: http://{LAN}:{web.server_port}/d\r\n\r\n"
+    s.sendto(f"HTTP/1.1 200 OK\r\nST: {DEVICE}\r\nUSN: uuid:1::{DEVICE}\r\nLOCATION: http://{LAN}:{web.server_address[1]}/d\r\n\r\n"
              .encode(), at)
 """
 

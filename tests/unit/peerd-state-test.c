@@ -88,7 +88,9 @@ TEST("what is denied is denied, and with the service its list goes")
     struct key one = key_of(1), all = key_of(2);
     fill(s);
     CHECK(!state_deny(s, &one, "ssh"));
-    CHECK(state_deny(s, &all, STATE_ALL) && !state_may(s, &all, STR("web")));
+    CHECK(state_lists(s, &one) && state_lists(s, &all));
+    CHECK(state_deny(s, &all, STATE_ALL) && !state_lists(s, &all) &&
+          !state_may(s, &all, STR("web")));
     state_unpublish(s, state_publication(s, STR("web")));
     CHECK(s->allowed_count == 0 && !state_deny(s, &one, "web"));
     free(s);
