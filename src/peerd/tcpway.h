@@ -29,7 +29,7 @@ struct tcpways {
     struct timer pause; /* until connections are accepted again, when there were no descriptors */
     struct list all;
     struct list makings; /* attempts to connect, of all peers */
-    size_t count, strange, making_count;
+    size_t count, strange, making_count, guess_count;
     uint32_t next_slot;
     uint16_t port;             /* 0: nothing listens */
     uint64_t greeted, refused; /* refused: silent, or with a wrong greeting */
@@ -44,6 +44,8 @@ void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uin
 /* There is a way: nothing more is tried. Connections that stand already stay for now, for the
  * other side may have chosen one of them. */
 void tcpways_enough(struct remote *r, unsigned role);
+/* Does its session go over one? */
+bool tcpways_carry(const struct remote *r);
 /* All connections of a peer. */
 void tcpways_close(struct remote *r);
 
