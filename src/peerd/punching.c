@@ -272,6 +272,8 @@ static void guess_by_tcp(struct punching *g, enum guess_plan plan, const struct 
 {
     if (plan != GUESS_NOTHING && !tcpways_carry(g->remote) && may_guess(g, seen))
         g->tcpguess = tcpguess_begin(g, plan, &c->peer, seen, wait_us);
+    if (g->tcpguess)
+        g->plan = plan;
 }
 
 static void config_fill(struct punching *g, struct punch_config *c, const struct addr *seen)
@@ -343,11 +345,12 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
     wait_us = wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US;
     tcpways_connect(r, role, &g->theirs, wait_us);
+    g->plan = g->machine ? punch_plan(g->machine) : GUESS_NOTHING;
     guess_by_tcp(g, by_tcp, &c, seen, wait_us);
     if (!g->machine)
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
-              c.remote.count, guess_plan_word(punch_plan(g->machine)));
+              c.remote.count, guess_plan_word(g->plan));
     attempt_checks(r, role);
     run(g);
 }

@@ -32,7 +32,8 @@ struct punching {
     enum punch_reason reason;   /* why it failed last */
     struct addr guessing_at;    /* where nobody else may guess now; len 0: nowhere */
     struct greetings greetings; /* over TCP, of this call */
-    struct tcpguess *tcpguess;  /* owned; NULL: no ports are guessed over TCP */
+    struct tcpguess *tcpguess;  /* owned; NULL: no ports are guessed over TCP now */
+    enum guess_plan plan;       /* of the last attempt, over UDP or TCP */
 };
 
 void punchings_init(struct remote *r);

@@ -17,7 +17,8 @@
 #define DELAY_US 60000u
 /* The last of 1,000 probes goes 1.25 s after the first. Then it is quiet for a second, so that the
  * next guess's and these are not more in any second, either. */
-#define LASTS_US 2500000u
+#define LASTS_US  2500000u
+#define SECOND_US 1000000u
 /* A probe waits for its answer so long, and one and a half round trips; but not until the kernel
  * would repeat it. */
 #define ANSWER_US     100000u
@@ -25,8 +26,10 @@
 /* What waits is repeated once, after a second: its first packet, or the guess, may have been lost.
  */
 #define SYN_REPEATS 1
-/* When there are no more descriptors so many are given back, for others. */
+/* So many descriptors are given back when there are no more: others need some. */
 #define SPARE 16
+/* In a block many are met before the first is greeted. */
+#define CONNECTIONS_MAX 8
 
 struct slot {
     struct tcpguess *guess;
@@ -47,6 +50,7 @@ struct tcpguess {
     struct slot slots[GUESS_SOCKETS_MAX];
     unsigned first, next; /* those in use, counted without end: the oldest and behind the newest */
     unsigned met;         /* connections */
+    bool waits;           /* what is to be guessed is open */
     struct timer timer;
 };
 
@@ -66,7 +70,7 @@ static void ready(struct watch *watch, uint32_t events)
     struct slot *s = container_of(watch, struct slot, watch);
     struct tcpguess *t = s->guess;
     (void)events;
-    if (tcpport_result(s->fd) < 0) {
+    if (tcpport_result(s->fd) < 0 || t->met == CONNECTIONS_MAX) {
         slot_close(s);
         return;
     }
@@ -94,6 +98,13 @@ static int slot_open(struct tcpguess *t, uint16_t port, const struct addr *to, u
     return 0;
 }
 
+/* There are no more descriptors. */
+static void give_back(struct tcpguess *t)
+{
+    for (unsigned i = 0; i < SPARE && t->first < t->next; i++)
+        slot_close(slot_at(t, t->first++));
+}
+
 /* All at once, each with a port that its NAT will choose. */
 static void wait_with_many(struct tcpguess *t)
 {
@@ -104,10 +115,12 @@ static void wait_with_many(struct tcpguess *t)
     int r = 0;
     while (r == 0 && t->next < count)
         r = slot_open(t, 0, &t->to, UINT64_MAX);
-    for (unsigned i = 0; r < 0 && i < SPARE && t->next > 0; i++)
-        slot_close(slot_at(t, --t->next));
+    if (r < 0)
+        give_back(t);
+    t->waits = true;
     guess_spend(spent, t->next, now_us);
-    trail_add(&t->punching->remote->trail, "waits over TCP with %u ports, to be guessed", t->next);
+    trail_add(&t->punching->remote->trail, "waits over TCP with %u ports, to be guessed",
+              t->next - t->first);
 }
 
 /* Those that are too old make room. */
@@ -128,8 +141,10 @@ static void probe_some(struct tcpguess *t, uint64_t now_us)
     while (has_room(t) && guess_due_us(&t->ports) <= now_us) {
         struct addr to = t->seen;
         addr_set_port(&to, guess_next(&t->ports, now_us));
+        t->all->guessed_us = now_us;
         /* One that is not opened is a guess that has missed. */
-        (void)slot_open(t, t->all->port, &to, now_us + t->answer_us);
+        if (slot_open(t, t->all->port, &to, now_us + t->answer_us) == -EMFILE)
+            give_back(t);
     }
 }
 
@@ -150,7 +165,7 @@ static uint64_t due_us(struct tcpguess *t)
 {
     uint64_t due = t->start_us + LASTS_US;
     if (t->plan == GUESS_SOCKETS)
-        return t->next == 0 ? t->start_us : due;
+        return t->waits ? due : t->start_us;
     if (t->first < t->next)
         due = earlier(due, slot_at(t, t->first)->until_us);
     return has_room(t) ? earlier(due, guess_due_us(&t->ports)) : due;
@@ -172,7 +187,7 @@ static void fires(struct timer *timer)
     }
     if (t->plan == GUESS_PROBE)
         probe_some(t, now_us);
-    else if (t->next == 0)
+    else if (!t->waits)
         wait_with_many(t);
     timer_set(t);
 }
@@ -195,7 +210,7 @@ static struct tcpguess *guess_new(struct punching *g, enum guess_plan plan, cons
 {
     struct tcpways *all = &g->remote->peerd->net.tcpways;
     struct addr to = *seen;
-    if (all->port == 0 || all->guess_count == TCPGUESSES_MAX ||
+    if (seen->sa.sa_family != AF_INET || all->port == 0 || all->guess_count == TCPGUESSES_MAX ||
         (plan == GUESS_SOCKETS && !port_of(&g->theirs, seen, &to)))
         return NULL;
     struct tcpguess *t = calloc(1, sizeof *t);
@@ -205,6 +220,13 @@ static struct tcpguess *guess_new(struct punching *g, enum guess_plan plan, cons
         .all = all, .punching = g, .plan = plan, .seen = *seen, .to = to, .timer.fire = fires};
     all->guess_count++;
     return t;
+}
+
+/* Not together with what a guess that was broken off has sent in the last second. */
+static uint64_t pace_begins_us(const struct tcpguess *t)
+{
+    uint64_t free_us = t->all->guessed_us ? t->all->guessed_us + SECOND_US : 0;
+    return free_us > t->start_us ? free_us : t->start_us;
 }
 
 struct tcpguess *tcpguess_begin(struct punching *g, enum guess_plan plan, const struct nat *peer,
@@ -218,7 +240,7 @@ struct tcpguess *tcpguess_begin(struct punching *g, enum guess_plan plan, const 
     }
     randombytes_buf(&seed, sizeof seed);
     t->start_us = clock_now_us() + wait_us + DELAY_US;
-    guess_init(&t->ports, peer, seed, t->start_us);
+    guess_init(&t->ports, peer, seed, pace_begins_us(t));
     t->answer_us = 1500 * tcpway_rtt_most_ms(t->all->net, wait_us) + ANSWER_US;
     if (t->answer_us > ANSWER_MAX_US)
         t->answer_us = ANSWER_MAX_US;
