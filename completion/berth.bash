@@ -179,7 +179,7 @@ _berth() {
         fi
         ;;
     dial) _berth_offer "--timeout --fdpass --rendezvous -v --help $(_berth_peers)" ;;
-    forward) _berth_offer "--all --detach --end --rendezvous --help $(_berth_peers)" ;;
+    forward) _berth_offer "--all --detach --end --json --rendezvous --help $(_berth_peers)" ;;
     check)
         case $prev in
         --config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;

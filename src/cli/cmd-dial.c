@@ -83,9 +83,12 @@ static int flow_read(struct flow *f)
     return 0;
 }
 
+/* A socket never holds us up: both directions are pumped here. */
 static int flow_write(struct flow *f)
 {
-    ssize_t n = write(f->to, f->bytes + f->at, f->held);
+    ssize_t n = send(f->to, f->bytes + f->at, f->held, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno == ENOTSOCK)
+        n = write(f->to, f->bytes + f->at, f->held);
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     f->at += (size_t)n;
@@ -126,22 +129,45 @@ static int pump_step(struct flow *up, struct flow *down)
     return r;
 }
 
-static int pump(int sock)
+/* Up and down. NULL without memory. */
+static struct flow *flows_new(int sock)
 {
     struct flow *flows = calloc(2, sizeof *flows);
     if (!flows)
-        return -ENOMEM;
-    int r = 0;
+        return NULL;
     flows[0].from = STDIN_FILENO;
     flows[0].to = flows[1].from = sock;
     flows[1].to = STDOUT_FILENO;
     flows[0].open = flows[1].open = true;
+    return flows;
+}
+
+/* Until there is an answer at this descriptor. What is said first is on its way already when the
+ * peer takes the connection, as it is where a socket was given away. */
+static int pump_ahead(struct flow *up, int answer)
+{
+    struct pollfd p[3] = {[2] = {answer, POLLIN, 0}};
+    while (!p[2].revents) {
+        flow_want(up, p);
+        if (poll(p, 3, -1) < 0 && errno != EINTR)
+            return -errno;
+        int r = flow_run(up, p);
+        if (r < 0) {
+            up->open = false; /* the answer says why */
+            up->was_reset = r == -ECONNRESET;
+        }
+    }
+    return 0;
+}
+
+static int pump(struct flow *flows)
+{
+    int r = 0;
     while (r == 0 && (flows[0].open || flows[1].open))
         r = pump_step(&flows[0], &flows[1]);
     /* Whoever meets a reset first has it to himself: reading then sees an end. */
     if (r == 0 && flows[0].was_reset)
         r = -ECONNRESET;
-    free(flows);
     return r;
 }
 
@@ -153,7 +179,8 @@ static void connected_print(const char *target, const char *text)
     json_decref(j);
 }
 
-static int ask(const struct dial *o, int send_fd)
+/* NULL: the socket is given away, and nothing is pumped. */
+static int ask(const struct dial *o, int send_fd, struct flow *up)
 {
     struct peerd_ask a;
     CLEANUP_FD int fd = -EBADF;
@@ -166,7 +193,11 @@ static int ask(const struct dial *o, int send_fd)
     (void)snprintf(ms, sizeof ms, "%.0f", o->timeout ? strtod(o->timeout, NULL) * 1000 : 0);
     peerd_arg(&a, "timeout_ms", ms);
     peerd_servers(&a, &o->where);
-    int r = peerd_send(&a, fd, send_fd, &text);
+    int r = peerd_ask_only(&a, fd, send_fd);
+    if (r == 0 && up)
+        r = pump_ahead(up, fd);
+    if (r == 0)
+        r = peerd_answer(&a, fd, &text);
     if (r < 0)
         status = cli_fail("dial", "%s: %s", o->target, a.reason ? a.reason : strerror(-r));
     else if (o->verbose)
@@ -190,22 +221,28 @@ static int pair_open(int ret_pair[2])
     return 0;
 }
 
+static int pass(int sock)
+{
+    return fdmsg_send(STDOUT_FILENO, "", 1, &sock, 1, 0);
+}
+
 static int run(const struct dial *o)
 {
     int pair[2];
     if (!o->fdpass && same_socket())
-        return ask(o, STDIN_FILENO);
+        return ask(o, STDIN_FILENO, NULL);
     int r = pair_open(pair);
     if (r < 0)
         return cli_fail("dial", "no socket: %s", strerror(-r));
     CLEANUP_FD int ours = pair[0];
-    int status = ask(o, pair[1]);
+    struct flow *flows = o->fdpass ? NULL : flows_new(ours);
+    int status = ask(o, pair[1], flows);
     (void)close(pair[1]);
-    if (status != CLI_OK)
+    if (status == CLI_OK)
+        r = flows ? pump(flows) : o->fdpass ? pass(ours) : -ENOMEM;
+    free(flows);
+    if (status != CLI_OK || r == -EPIPE || r == 0)
         return status;
-    r = o->fdpass ? fdmsg_send(STDOUT_FILENO, "", 1, &ours, 1, 0) : pump(ours);
-    if (r == -EPIPE || r == 0)
-        return CLI_OK;
     return cli_fail("dial", "%s: %s", o->target,
                     r == -ECONNRESET ? "the connection was reset" : strerror(-r));
 }

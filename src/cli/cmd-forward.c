@@ -1,6 +1,7 @@
 /* berth forward: local addresses whose connections go to a peer's services. The listening sockets
  * are made here and given to berth-peer; this command keeps copies, so that they outlive it. */
 #include <arpa/inet.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,14 +22,16 @@ static const char help[] =
     "usage: berth forward [OPTION]... [ADDRESS:]PORT PEER/SERVICE\n"
     "       berth forward [OPTION]... --all PEER\n"
     "       berth forward --end [ADDRESS:]PORT\n"
+    "       berth forward [--json]\n"
     "\n"
     "Connections to a local port go to a service that a peer has published, until it is "
-    "interrupted.\n"
+    "interrupted. Without arguments it lists what is forwarded.\n"
     "\n"
     "  --all                   every service of the peer, each on an address of its own in\n"
     "                          127.0.0.0/8 at its usual port\n"
     "  --detach                leave it with berth-peer and end; --end ends it\n"
     "  --rendezvous HOST:PORT  where to ask for the peer; several times (else $BERTH_RENDEZVOUS)\n"
+    "  --json                  the list for programs\n"
     "\n"
     "The address is 127.0.0.1 unless another one is given.\n"
     "\n"
@@ -38,7 +41,7 @@ static const char help[] =
 
 struct options {
     struct rendezvous where;
-    bool all, detach, end;
+    bool all, detach, end, json;
 };
 
 struct forward {
@@ -258,21 +261,66 @@ static int forward_end(const char *where)
     return status;
 }
 
+static void list_print(const json_t *forwards)
+{
+    size_t i;
+    const json_t *f;
+    if (json_array_size(forwards) == 0) {
+        (void)puts("nothing is forwarded: berth forward PORT PEER/SERVICE");
+        return;
+    }
+    (void)printf("%s%-24s %-32s %9s %9s%s\n", cli_style(stdout, STYLE_BOLD), "ADDRESS", "TO",
+                 "ACCEPTED", "FAILED", cli_style(stdout, STYLE_NONE));
+    json_array_foreach(forwards, i, f)(void)
+        printf("%-24s %-32s %9lld %9lld%s\n", json_string_value(json_object_get(f, "address")),
+               json_string_value(json_object_get(f, "target")),
+               (long long)json_integer_value(json_object_get(f, "accepted")),
+               (long long)json_integer_value(json_object_get(f, "failed")),
+               json_is_true(json_object_get(f, "detached")) ? "  detached" : "");
+}
+
+/* Of a berth-peer that runs; without one nothing is forwarded. */
+static int forward_list(bool as_json)
+{
+    const char *argv[] = {"status", NULL};
+    char *text = NULL;
+    CLEANUP_FD int fd = daemon_peer_connect(false);
+    json_t *j = fd >= 0 && daemon_command(fd, argv, -EBADF, NULL, &text) == 0
+                    ? json_loads(text, 0, NULL)
+                    : NULL;
+    json_t *list = json_object_get(j, "forwards");
+    list = list ? json_incref(list) : json_array();
+    if (as_json) {
+        (void)json_dumpf(list, stdout, JSON_INDENT(2));
+        (void)putchar('\n');
+    } else {
+        list_print(list);
+    }
+    json_decref(list);
+    json_decref(j);
+    free(text);
+    return CLI_OK;
+}
+
 static int option_take(void *ctx, int c)
 {
     struct options *o = ctx;
     o->all |= c == 'a';
     o->detach |= c == 'd';
     o->end |= c == 'e';
+    o->json |= c == 'j';
     return c == 'r' ? peer_server_add("forward", &o->where, optarg) : CLI_OK;
 }
 
 int cmd_forward(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"all", no_argument, NULL, 'a'},  {"detach", no_argument, NULL, 'd'},
-        {"end", no_argument, NULL, 'e'},  {"rendezvous", required_argument, NULL, 'r'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"all", no_argument, NULL, 'a'},
+                                            {"detach", no_argument, NULL, 'd'},
+                                            {"end", no_argument, NULL, 'e'},
+                                            {"rendezvous", required_argument, NULL, 'r'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     struct options o = {.all = false};
     const struct cli_options taken = {"forward", help, "", options};
     int status = cli_options(&taken, argc, argv, option_take, &o);
@@ -283,7 +331,9 @@ int cmd_forward(int argc, char **argv)
         return left == 1 ? forward_end(argv[optind]) : cli_usage("forward", "--end [ADDRESS:]PORT");
     if (o.all)
         return left == 1 ? forward_all(&o, argv[optind]) : cli_usage("forward", "--all PEER");
-    if (left != 2)
+    if (left == 0 && !o.detach)
+        return forward_list(o.json);
+    if (left != 2 || o.json)
         return cli_usage("forward", "from where to what? [ADDRESS:]PORT PEER/SERVICE");
     return forward_one(&o, argv[optind], argv[optind + 1]);
 }

@@ -197,6 +197,12 @@ int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd, c
     return r < 0 ? r : answer_read(fd, ret_fd, ret_text);
 }
 
+int daemon_answer(int fd, char **ret_text)
+{
+    *ret_text = NULL;
+    return answer_read(fd, NULL, ret_text);
+}
+
 int daemon_ready(int fd, char **ret_text)
 {
     uint8_t buf[APPMSG_MAX];

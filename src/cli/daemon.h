@@ -28,7 +28,8 @@ int daemon_ask(int fd, const struct appmsg *m, char **ret_text) WARN_UNUSED;
  * *ret_fd, -EBADF without one; NULL: none is wanted. The text as in daemon_ask(). */
 int daemon_command(int fd, const char *const argv[], int send_fd, int *ret_fd,
                    char **ret_text) WARN_UNUSED;
-/* Only asks: the answer is daemon_ready()'s, or nobody's. */
+/* Only asks: the answer is daemon_answer()'s, daemon_ready()'s, or nobody's. */
 int daemon_send(int fd, const char *const argv[], int send_fd) WARN_UNUSED;
+int daemon_answer(int fd, char **ret_text) WARN_UNUSED;
 /* The first message of an answer that has no end: 0, or the error with its reason in *ret_text. */
 int daemon_ready(int fd, char **ret_text) WARN_UNUSED;

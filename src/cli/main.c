@@ -34,7 +34,7 @@ static const struct cli_verb verbs[] = {
     {"allow", "PEER [SERVICE...]", "lets a peer dial what is published", cmd_allow},
     {"deny", "PEER [SERVICE...]", "takes that back", cmd_deny},
     {"dial", "PEER/SERVICE", "connects standard input and output with a peer's service", cmd_dial},
-    {"forward", "PORT PEER/SERVICE", "makes a peer's service a local port", cmd_forward},
+    {"forward", "[PORT PEER/SERVICE]", "makes a peer's service a local port", cmd_forward},
     {"key", "[show|new]", "makes and shows this user's key", cmd_key},
     {"name", "claim|release|list NAME", "names at a rendezvous server", cmd_name},
     {"register", "[--service NAME=PORT]", "keeps this user's record at a rendezvous server",

@@ -68,9 +68,19 @@ int peerd_connect(const char *verb, bool start, int *ret_fd)
 
 int peerd_send(struct peerd_ask *a, int fd, int send_fd, char **ret_text)
 {
-    if (a->count > PEERD_ARGS_MAX)
-        return -E2BIG;
-    int r = daemon_command(fd, a->argv, send_fd, NULL, ret_text);
+    int r = peerd_ask_only(a, fd, send_fd);
+    *ret_text = NULL;
+    return r < 0 ? r : peerd_answer(a, fd, ret_text);
+}
+
+int peerd_ask_only(struct peerd_ask *a, int fd, int send_fd)
+{
+    return a->count > PEERD_ARGS_MAX ? -E2BIG : daemon_send(fd, a->argv, send_fd);
+}
+
+int peerd_answer(struct peerd_ask *a, int fd, char **ret_text)
+{
+    int r = daemon_answer(fd, ret_text);
     if (r < 0) {
         free(a->reason);
         a->reason = *ret_text;

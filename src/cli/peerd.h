@@ -29,6 +29,9 @@ int peerd_connect(const char *verb, bool start, int *ret_fd);
 /* Asks and waits. 0 and the text (malloc()ed, may be NULL), or negative errno with the reason in
  * the question. */
 int peerd_send(struct peerd_ask *a, int fd, int send_fd, char **ret_text) WARN_UNUSED;
+/* The same in two: for who has something to do until the descriptor can be read. */
+int peerd_ask_only(struct peerd_ask *a, int fd, int send_fd) WARN_UNUSED;
+int peerd_answer(struct peerd_ask *a, int fd, char **ret_text) WARN_UNUSED;
 /* All of it, for verbs with nothing special: CLI_OK, or complains. */
 int peerd_run(const char *verb, struct peerd_ask *a, bool start, char **ret_text);
 

@@ -148,13 +148,15 @@ static void attempts_print(const json_t *attempts)
     json_array_foreach(attempts, i, a)
     {
         json_int_t guesses = json_integer_value(json_object_get(a, "guesses"));
-        (void)printf("  %s%.1f s ago%s, %s: %s%s%s%s%s\n", cli_style(stdout, STYLE_DIM),
+        (void)printf("  %s%8.1f s ago%s  %s%s%s%s%s\n", cli_style(stdout, STYLE_DIM),
                      (double)json_integer_value(json_object_get(a, "age_ms")) / 1000,
-                     cli_style(stdout, STYLE_NONE), word(a, "doing"), word(a, "result"),
-                     *word(a, "technique") ? " by " : "", word(a, "technique"),
+                     cli_style(stdout, STYLE_NONE), word(a, "result"),
+                     *word(a, "technique") ? ", " : "", word(a, "technique"),
                      *word(a, "reason") ? ": " : "", word(a, "reason"));
+        (void)printf("    %s", word(a, "doing"));
         if (guesses)
-            (void)printf("    %lld ports guessed\n", (long long)guesses);
+            (void)printf("; %lld ports guessed", (long long)guesses);
+        (void)putchar('\n');
         pairs_print(json_object_get(a, "pairs"));
     }
 }
@@ -168,6 +170,7 @@ static void advice_print(const json_t *advice)
     json_array_foreach(advice, i, a)(void) printf("  - %s\n", word(a, "text"));
 }
 
+/* Where a session began without a server; the attempts have all others, with more of each. */
 static void tries_print(const json_t *tries)
 {
     size_t i;
@@ -236,7 +239,8 @@ static void print(const char *subject, const json_t *j)
     steps_print(json_object_get(j, "steps"));
     nats_print(j);
     attempts_print(json_object_get(j, "attempts"));
-    tries_print(json_object_get(j, "tries"));
+    if (json_array_size(json_object_get(j, "attempts")) == 0)
+        tries_print(json_object_get(j, "tries"));
     path_print(j);
     advice_print(json_object_get(j, "advice"));
 }

@@ -37,13 +37,18 @@ static _Noreturn void parent_wait(int ready, pid_t pid)
 static void standard_set(const char *log)
 {
     char path[RUNTIME_PATH_MAX];
-    CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    CLEANUP_FD int fd = -EBADF;
+    int null = open("/dev/null", O_RDWR);
+    /* Where the command had one of the three closed, this is it, and it stays. */
+    while (null >= 0 && null < READY_FD)
+        null = dup(null);
+    int fd = -EBADF;
     if (runtime_path(log, path) == 0)
         fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     (void)dup2(null, STDIN_FILENO);
     (void)dup2(null, STDOUT_FILENO);
     (void)dup2(fd >= 0 ? fd : null, STDERR_FILENO);
+    (void)fd_close(null);
+    (void)fd_close(fd);
 }
 
 int daemon_background(const char *program, const char *log)

@@ -13,9 +13,17 @@ static void rest_over(struct timer *t)
         loop_timer(a->loop, t, REST_MS);
 }
 
-static bool is_shortage(int err)
+/* Those of one connection, which is gone then, and of none. accept(2) names what else the network
+ * may say of a connection; all that comes again at once is a reason to rest. */
+static bool is_passing(int err)
 {
-    return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM;
+    static const int passing[] = {EAGAIN,     EINTR,       ECONNABORTED, EPERM,
+                                  EPROTO,     ENETDOWN,    ENONET,       EHOSTDOWN,
+                                  EOPNOTSUPP, ENETUNREACH, ENOPROTOOPT,  EHOSTUNREACH};
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (passing[i] == err)
+            return true;
+    return false;
 }
 
 static void on_ready(struct watch *w, uint32_t events)
@@ -27,7 +35,8 @@ static void on_ready(struct watch *w, uint32_t events)
         a->accepted_consume(a, fd);
         return;
     }
-    if (!is_shortage(errno) || (a->make_room && a->make_room(a)))
+    /* Room of our own helps only where it is ours that is used up. */
+    if (is_passing(errno) || (errno == EMFILE && a->make_room && a->make_room(a)))
         return;
     loop_unwatch(a->loop, w);
     loop_timer(a->loop, &a->rest, REST_MS);

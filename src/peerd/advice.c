@@ -84,6 +84,8 @@ enum {
     MAP_USELESS = 1 << 17,
     MAP_REFUSED = 1 << 18,
     MAP_SILENT = 1 << 19,
+    OWN_UNKNOWN = 1 << 20, /* servers could not tell what the own NAT does */
+    FORBIDDEN = 1 << 21,   /* a port would have had to be guessed, and was not */
 };
 #define BLOCKED (OWN_BLOCKED | PEER_BLOCKED)
 #define MAPPED  (MAP_MAPPED | PEER_MAPS)
@@ -102,6 +104,9 @@ static const struct rule rules[] = {
      "your carrier's NAT is symmetric, and so is the other side's NAT: the relay will be used"},
     {STUCK | OWN_SYMMETRIC | PEER_SYMMETRIC, BLOCKED | MAPPED | MAP_USELESS, "BothSymmetric",
      "both NATs are symmetric: the relay will be used unless one of the routers maps a port"},
+    {OWN_UNKNOWN, BLOCKED, "SecondAddress",
+     "the server has one address only, which does not show what a NAT does, so no port is guessed: "
+     "start berth-rendezvous with --stun-other"},
     {WANTS_MAP | MAP_SILENT, 0, "EnablePortMapping",
      "enable NAT-PMP, PCP or UPnP on {gateway}: a port that the router maps can be reached from "
      "everywhere"},
@@ -118,11 +123,14 @@ static const struct rule rules[] = {
     {STUCK | MAP_MAPPED, OWN_BLOCKED | PEER_BLOCKED, "MappedPortIsClosed",
      "{gateway} has mapped {external}, but nothing came through it: allow UDP to port {port} of "
      "this machine"},
+    {STUCK | FORBIDDEN, MAPPED, "AllowGuessing",
+     "a port would have to be guessed, and one side does not let that be: start its berth-peer "
+     "without --no-guessing"},
     {STUCK | PEER_SYMMETRIC, PEER_MAPS | PEER_BLOCKED, "EnablePortMappingThere",
      "the other side's router: enable NAT-PMP, PCP or UPnP on it"},
     {STUCK | ONE_WAY, PEER_BLOCKED, "FirewallThere",
      "a firewall at the other side drops what comes from here: allow UDP to its berth-peer there"},
-    {STUCK | NO_ANSWER, BLOCKED, "OpenPort",
+    {STUCK | NO_ANSWER, BLOCKED | FORBIDDEN, "OpenPort",
      "a firewall drops UDP on the way: allow UDP to port {port} of this machine, or do the same at "
      "the other side"},
     {STUCK | GUESSED_OUT, BLOCKED, "TryAgain",
@@ -154,6 +162,12 @@ static bool is_behind_nat(const struct nat *nat)
            nat->mapping == NAT_MAPPING_APDM;
 }
 
+static bool wants_guess(const struct advice_facts *f)
+{
+    enum guess_plan plan = guess_plan(&f->own, &f->peer);
+    return plan != GUESS_NOTHING && plan != GUESS_HOPELESS;
+}
+
 static unsigned flags_of(const struct advice_facts *f)
 {
     static const unsigned maps[ADVICE_MAP_END] = {
@@ -166,6 +180,9 @@ static unsigned flags_of(const struct advice_facts *f)
     unsigned flags = maps[f->map] | reason_flag(f->reason);
     flags |= f->udp_blocked || f->own.mapping == NAT_MAPPING_BLOCKED ? OWN_BLOCKED : 0;
     flags |= nat_is_symmetric(&f->own) ? OWN_SYMMETRIC : 0;
+    flags |= f->asked && f->own.mapping == NAT_MAPPING_UNKNOWN && (stuck || !f->with_peer)
+                 ? OWN_UNKNOWN
+                 : 0;
     bool hard = f->with_peer ? stuck : (flags & (OWN_SYMMETRIC | OWN_BLOCKED)) != 0;
     flags |= hard && (is_behind_nat(&f->own) || flags & OWN_BLOCKED) ? WANTS_MAP : 0;
     if (!f->with_peer)
@@ -174,6 +191,7 @@ static unsigned flags_of(const struct advice_facts *f)
     flags |= f->peer.mapping == NAT_MAPPING_BLOCKED ? PEER_BLOCKED : 0;
     flags |= nat_is_symmetric(&f->peer) ? PEER_SYMMETRIC : 0;
     flags |= f->peer_maps ? PEER_MAPS : 0;
+    flags |= f->no_guessing && wants_guess(f) ? FORBIDDEN : 0;
     return flags | (f->own_v6 ? OWN_V6 : 0) | (f->peer_v6 ? PEER_V6 : 0);
 }
 

@@ -59,6 +59,7 @@ static void peer_copy(struct attempt *t, const struct offer *o)
 {
     t->peer = nat_of(o);
     t->peer_maps = o->flags & OFFER_MAPS;
+    t->peer_guessing = o->flags & OFFER_MAY_GUESS;
     for (size_t i = 0; i < o->candidate_count; i++) {
         const struct record_candidate *c = &o->candidates[i];
         t->peer_maps = t->peer_maps || c->kind == RECORD_MAPPED;

@@ -29,6 +29,7 @@ struct attempt {
     enum technique technique; /* by what it found something */
     struct nat peer;          /* as it says itself */
     bool peer_maps, peer_v6;  /* it offers such an address */
+    bool peer_guessing;       /* it lets ports be guessed */
     bool running;
     unsigned guesses;
     struct attempt_pair pairs[ATTEMPT_PAIRS];

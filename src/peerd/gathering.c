@@ -205,6 +205,11 @@ bool gathering_input(struct gathering *g, const void *bytes, size_t n)
     return true;
 }
 
+bool gathering_is_over(const struct gathering *g)
+{
+    return g->heard && !g->machine;
+}
+
 struct nat gathering_nat(const struct gathering *g)
 {
     struct nat nat = g->result.nat;

@@ -33,6 +33,8 @@ void gathering_seen(struct gathering *g, const struct addr *server, const struct
 void gathering_network_changed(struct gathering *g);
 /* Whether the datagram was an answer to it. */
 bool gathering_input(struct gathering *g, const void *bytes, size_t n);
+/* Whether servers have said all that they can. */
+bool gathering_is_over(const struct gathering *g);
 /* Our NAT, for offers: NAT_MAPPING_BLOCKED where servers are reached over TLS only, and not because
  * a packet or two were lost: then they have told over UDP how the NAT behaves. */
 struct nat gathering_nat(const struct gathering *g);

@@ -314,25 +314,42 @@ void link_send(struct link *l, const struct presence_way *way, const void *bytes
         await(p);
 }
 
-int link_send_data(struct link *l, const struct presence_way *way, uint32_t channel,
-                   const void *bytes, size_t n)
+static int packet_send(struct link *l, const struct presence_way *way, struct str head,
+                       struct str body)
 {
     struct site *p = site_find(l, way);
     uint8_t packet[RELAY_MAX];
-    if (!p || n > RELAY_MAX - RELAY_HEAD)
+    if (!p || head.n + body.n > RELAY_MAX)
         return -EAGAIN;
     p->used_ms = clock_now_ms();
-    relay_head(packet, channel);
     if (p->transport == LINK_TLS)
-        return link_tls_send(p->tls, (struct str){(const char *)packet, RELAY_HEAD},
-                             (struct str){bytes, n});
+        return link_tls_send(p->tls, head, body);
     /* To one address only: it may be much. */
     const struct addr *to = p->udp.len > 0 ? &p->udp : p->count == 1 ? &p->addrs[0] : NULL;
     if (!to || l->no_udp)
         return -EAGAIN;
-    memcpy(packet + RELAY_HEAD, bytes, n);
-    l->host.udp_send(l->ctx, to, packet, RELAY_HEAD + n);
+    memcpy(packet, head.p, head.n);
+    memcpy(packet + head.n, body.p, body.n);
+    l->host.udp_send(l->ctx, to, packet, head.n + body.n);
     return 0;
+}
+
+int link_send_data(struct link *l, const struct presence_way *way, uint32_t channel,
+                   const void *bytes, size_t n)
+{
+    uint8_t head[RELAY_HEAD];
+    relay_head(head, channel);
+    return packet_send(l, way, (struct str){(const char *)head, sizeof head},
+                       (struct str){bytes, n});
+}
+
+int link_send_early(struct link *l, const struct presence_way *way, uint64_t call,
+                    const void *bytes, size_t n)
+{
+    uint8_t head[RELAY_EARLY_HEAD];
+    relay_early_head(head, call);
+    return packet_send(l, way, (struct str){(const char *)head, sizeof head},
+                       (struct str){bytes, n});
 }
 
 void site_input(struct site *p, const void *bytes, size_t n)

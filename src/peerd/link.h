@@ -63,6 +63,9 @@ void link_send(struct link *l, const struct presence_way *way, const void *bytes
 /* Relay data. -EAGAIN: no transport, or too much waits in it: lost, as a datagram. */
 int link_send_data(struct link *l, const struct presence_way *way, uint32_t channel,
                    const void *bytes, size_t n) WARN_UNUSED;
+/* The same, of a call whose channel is not known yet, right behind the call. */
+int link_send_early(struct link *l, const struct presence_way *way, uint64_t call,
+                    const void *bytes, size_t n) WARN_UNUSED;
 /* A datagram of the shared UDP socket. False: it is not from a server or relay of ours. */
 bool link_input(struct link *l, const struct addr *from, const void *bytes, size_t n);
 /* Resolves anew and tries UDP again, at once: another network. */

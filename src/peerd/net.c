@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "keys/place.h"
 #include "peerd/dial.h"
+#include "peerd/early.h"
 #include "peerd/incoming.h"
 #include "peerd/offering.h"
 #include "peerd/path.h"
@@ -37,7 +38,9 @@ static void channel_send(struct net *n, const struct channel *c, struct str byte
 {
     for (size_t at = 0; at < bytes.n; at += segment) {
         size_t size = bytes.n - at < segment ? bytes.n - at : segment;
-        if (link_send_data(n->link, &c->at.way, c->at.number, bytes.p + at, size) < 0)
+        if (c->early)
+            early_send(c->remote, (struct str){bytes.p + at, size});
+        else if (link_send_data(n->link, &c->at.way, c->at.number, bytes.p + at, size) < 0)
             return;
     }
 }
@@ -131,80 +134,6 @@ static const struct session_host session_host = {.now = now_ns,
                                                  .open = stream_open,
                                                  .answered = dial_answer};
 
-/* Relay channels ------------------------------------------------------------------------------ */
-
-/* An address that is no one's: 100::/64 is for discarding (RFC 6666). */
-struct quic_path net_channel_path(const struct net *n, const struct channel *c)
-{
-    uint8_t ip[16] = {1};
-    uint32_t slot = (uint32_t)(c - n->channels);
-    ip[15] = (uint8_t)slot;
-    ip[14] = (uint8_t)(slot >> 8);
-    return (struct quic_path){NET_PATH_CHANNEL + slot, addr_make(AF_INET6, ip, 1)};
-}
-
-struct channel *net_path_channel(struct net *n, const struct quic_path *path)
-{
-    if (path->id < NET_PATH_CHANNEL || path->id - NET_PATH_CHANNEL >= NET_CHANNELS_MAX)
-        return NULL;
-    struct channel *c = &n->channels[path->id - NET_PATH_CHANNEL];
-    return c->remote ? c : NULL;
-}
-
-static bool same_way(const struct presence_way *a, const struct presence_way *b)
-{
-    return a->server == b->server &&
-           (a->relay.len == 0 ? b->relay.len == 0 : addr_equal(&a->relay, &b->relay));
-}
-
-static struct channel *channel_find(struct net *n, const struct presence_way *way, uint32_t number)
-{
-    for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
-        struct channel *c = &n->channels[i];
-        if (c->remote && c->at.number == number && same_way(&c->at.way, way))
-            return c;
-    }
-    return NULL;
-}
-
-/* The oldest of this remote's, but not that of our own call, when it has as many as it may. */
-static struct channel *channel_spare(struct net *n, const struct remote *r)
-{
-    struct channel *oldest = NULL;
-    size_t count = 0;
-    for (size_t i = 0; i < NET_CHANNELS_MAX; i++) {
-        struct channel *c = &n->channels[i];
-        if (c->remote != r)
-            continue;
-        count++;
-        if (c != r->channel && (!oldest || c->since_ms < oldest->since_ms))
-            oldest = c;
-    }
-    return count < NET_CHANNELS_REMOTE ? NULL : oldest;
-}
-
-struct channel *net_channel_add(struct net *n, const struct presence_channel *at, struct remote *r)
-{
-    struct channel *c = channel_find(n, &at->way, at->number);
-    struct channel *spare = c ? NULL : channel_spare(n, r);
-    if (spare)
-        net_channel_close(n, spare);
-    for (size_t i = 0; i < NET_CHANNELS_MAX && !c; i++)
-        if (!n->channels[i].remote)
-            c = &n->channels[i];
-    if (c)
-        *c = (struct channel){.at = *at, .remote = r, .since_ms = clock_now_ms()};
-    return c;
-}
-
-void net_channel_close(struct net *n, struct channel *c)
-{
-    if (n->presence && c->remote)
-        presence_channel_close(n->presence, &c->at);
-    c->remote = NULL;
-    net_kick(n);
-}
-
 /* Links ---------------------------------------------------------------------------------------- */
 
 static void link_out(void *ctx, const struct addr *to, const void *bytes, size_t n)
@@ -225,7 +154,9 @@ static void link_data(void *ctx, const struct presence_way *way, uint32_t number
                       size_t n)
 {
     struct net *net = ctx;
-    struct channel *c = channel_find(net, way, number);
+    struct channel *c = net_channel_find(net, way, number);
+    if (!c)
+        c = net_channel_unnumbered(net, way);
     if (!c || !quic_is_quic(bytes, n))
         return;
     struct quic_path path = net_channel_path(net, c);
@@ -280,6 +211,13 @@ static uint64_t presence_unix_ms(void *ctx)
     return net_unix_ms();
 }
 
+const char *net_server_word(enum presence_state state)
+{
+    static const char *const words[PRESENCE_STATE_COUNT] = {"asking", "logging-in", "registered",
+                                                            "waiting"};
+    return words[state];
+}
+
 static void presence_state_changed(void *ctx, uint32_t server)
 {
     struct net *n = ctx;
@@ -287,7 +225,7 @@ static void presence_state_changed(void *ctx, uint32_t server)
     if (!n->presence)
         return;
     presence_server(n->presence, server, &s);
-    log_info("server name=%s state=%d reason=%s", n->servers[server], s.state,
+    log_info("server name=%s state=%s reason=%s", n->servers[server], net_server_word(s.state),
              s.reason == RDV_OK ? "" : rdv_reason_word(s.reason));
     struct link_status l;
     link_status(n->link, server, &l);
@@ -304,6 +242,12 @@ static void presence_found(void *ctx, void *user, const struct presence_found *f
 {
     (void)ctx;
     dial_found(user, f);
+}
+
+static void presence_has_called(void *ctx, void *user, uint64_t call, uint32_t server)
+{
+    (void)ctx;
+    early_called(user, call, server);
 }
 
 static void presence_calls(void *ctx, void *user, const struct presence_calling *c)
@@ -341,7 +285,7 @@ static void presence_starts(void *ctx, const struct presence_start *s)
 static void presence_channel_is(void *ctx, const struct presence_channel *at, bool open)
 {
     struct net *n = ctx;
-    struct channel *c = channel_find(n, &at->way, at->number);
+    struct channel *c = net_channel_find(n, &at->way, at->number);
     if (!c)
         return;
     struct remote *r = c->remote;
@@ -356,6 +300,7 @@ static const struct presence_host presence_host = {.send = presence_out,
                                                    .unix_ms = presence_unix_ms,
                                                    .state = presence_state_changed,
                                                    .found = presence_found,
+                                                   .called = presence_has_called,
                                                    .calling = presence_calls,
                                                    .answered = presence_answers,
                                                    .failed = presence_fails,

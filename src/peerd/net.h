@@ -33,6 +33,7 @@ struct channel {
     struct presence_channel at;
     struct remote *remote; /* NULL: the place is free */
     bool open;             /* the relay knows where we are */
+    bool early;            /* it has no number yet: early.c */
     uint64_t since_ms;
 };
 
@@ -71,6 +72,14 @@ void net_publish(struct net *n);
 void net_kick(struct net *n);
 
 struct channel *net_channel_add(struct net *n, const struct presence_channel *at, struct remote *r);
+/* NULL: no such channel. */
+struct channel *net_channel_find(struct net *n, const struct presence_way *way, uint32_t number);
+/* What answers an early packet can come before the channel's number: then it is for the only
+ * channel at this server that has none. NULL: there is none, or more than one. */
+struct channel *net_channel_unnumbered(struct net *n, const struct presence_way *way);
+/* One that has no number yet, and its number. */
+struct channel *net_channel_early(struct net *n, struct remote *r);
+void net_channel_number(struct net *n, struct channel *c, const struct presence_channel *at);
 void net_channel_close(struct net *n, struct channel *c);
 struct quic_path net_channel_path(const struct net *n, const struct channel *c);
 /* NULL: no such channel (any more). */
@@ -80,6 +89,8 @@ struct channel *net_path_channel(struct net *n, const struct quic_path *path);
 size_t net_candidates(struct net *n, struct record_candidate ret[NET_ADDRS_MAX]);
 /* Is a server seen on loopback? */
 bool net_is_local(const struct net *n);
+/* "registered". */
+const char *net_server_word(enum presence_state state);
 /* Does no UDP get to any server, but TCP? */
 bool net_udp_blocked(const struct net *n);
 uint64_t net_unix_ms(void);

@@ -336,21 +336,21 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
-    c.start_us = clock_now_us() + (wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US);
+    wait_us = wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US;
+    c.start_us = clock_now_us() + wait_us;
     /* One kind of guess at a time. */
     enum guess_plan by_tcp = guess_tcp_plan(&c.own, &c.peer);
     c.may_guess = by_tcp == GUESS_NOTHING && may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = machine_new(g, &c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
-    wait_us = wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US;
-    tcpways_connect(r, role, &g->theirs, wait_us);
     g->plan = g->machine ? punch_plan(g->machine) : GUESS_NOTHING;
+    tcpways_connect(r, role, &g->theirs, wait_us);
     guess_by_tcp(g, by_tcp, &c, seen, wait_us);
     if (!g->machine)
         return;
-    trail_add(&r->trail, "checks begin in %.1f ms: %zu addresses, %s", (double)wait_us / 1000,
-              c.remote.count, guess_plan_word(g->plan));
+    trail_add(&r->trail, "checks begin in %.1f ms: %zu address%s, %s", (double)wait_us / 1000,
+              c.remote.count, c.remote.count == 1 ? "" : "es", guess_plan_word(g->plan));
     attempt_checks(r, role);
     run(g);
 }

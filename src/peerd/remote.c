@@ -81,6 +81,7 @@ struct remote *remote_get(struct peerd *p, const struct key *key, const char *na
 static void channels_close(struct remote *r)
 {
     struct net *n = &r->peerd->net;
+    early_drop(r);
     for (size_t i = 0; i < NET_CHANNELS_MAX; i++)
         if (n->channels[i].remote == r)
             net_channel_close(n, &n->channels[i]);
@@ -177,6 +178,14 @@ void remote_want(struct remote *r)
         dials_fail(r, -EDESTADDRREQ, nowhere);
 }
 
+static void connecting(struct remote *r, const char *words)
+{
+    trail_add(&r->trail, "connecting %s", words);
+    r->heard_ms = clock_now_ms();
+    r->packets_in = 0;
+    dials_flush(r);
+}
+
 static void connect_over(struct remote *r, const struct quic_path *path, const char *words)
 {
     struct session *s;
@@ -185,12 +194,9 @@ static void connect_over(struct remote *r, const struct quic_path *path, const c
         dials_fail(r, result, strerror(-result));
         return;
     }
-    trail_add(&r->trail, "connecting %s", words);
     session_set_user(s, r);
     r->session = s;
-    r->heard_ms = clock_now_ms();
-    r->packets_in = 0;
-    dials_flush(r);
+    connecting(r, words);
 }
 
 /* Not by a server's word: the session begins there, or one that goes over the relay moves there. */
@@ -222,13 +228,18 @@ void remote_calling(struct remote *r, const struct presence_calling *c)
     struct net *n = &r->peerd->net;
     if (c->call != r->call)
         return;
+    trail_add(&r->trail, "relay channel %08x at %s", c->channel.number,
+              n->servers[c->channel.way.server]);
+    if (early_numbered(r, &c->channel)) {
+        connecting(r, "over the relay");
+        return;
+    }
+    early_drop(r);
     struct channel *old = r->channel;
     r->channel = net_channel_add(n, &c->channel, r);
     if (!r->channel)
         return;
     struct quic_path path = net_channel_path(n, r->channel);
-    trail_add(&r->trail, "relay channel %08x at %s", c->channel.number,
-              n->servers[c->channel.way.server]);
     if (!r->session)
         connect_over(r, &path, "over the relay");
     else if (session_is_client(r->session) && !path_is_direct(r) && !goes_over(r->session, &path))
@@ -245,9 +256,8 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     trail_add(&r->trail, "it answered through %s", r->peerd->net.servers[a->server]);
     punching_theirs(r, PUNCHING_CALLER, a->call, &a->offer);
     path_offer(r, &a->offer);
-    if (!r->session && !r->channel && r->path.count > 0) {
+    if (!r->session && !r->early && !r->channel && r->path.count > 0)
         connect_over(r, &r->path.tries[0].path, "directly");
-    }
     punching_start(r, PUNCHING_CALLER, &a->seen, a->wait_us, a->hint);
     offering_renew(r);
 }
@@ -274,6 +284,7 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
     if (number != r->call)
         return;
     r->calling = false;
+    early_drop(r);
     words_for(r, reason, sentence, sizeof sentence);
     trail_add(&r->trail, "%s", sentence);
     if (r->channel && r->channel->remote == r)
@@ -384,6 +395,7 @@ void remote_down(struct peerd *p, struct session *s, const char *reason)
     log_info("session down peer=%s reason=%s", remote_label(r, label), reason);
     trail_add(&r->trail, "session ended: %s", reason);
     session_set_user(s, NULL);
+    early_ended(r, s);
     if (r->session != s)
         return;
     r->session = another(r, s);
@@ -487,6 +499,7 @@ void remotes_forget_calls(struct peerd *p)
     list_for_each(r, &p->remotes, struct remote, link)
     {
         offering_forget(r);
+        early_drop(r);
         r->calling = false;
         r->channel = NULL;
         r->recall_due = r->session != NULL;

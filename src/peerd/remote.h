@@ -3,6 +3,7 @@
 
 #include "keys/known.h"
 #include "peerd/attempt.h"
+#include "peerd/early.h"
 #include "peerd/nearby.h"
 #include "peerd/net.h"
 #include "peerd/offering.h"
@@ -22,6 +23,7 @@ struct remote {
     bool calling;                  /* its end has not come */
     struct channel *channel;       /* of our last call; NULL: none */
     struct session *session;       /* that new streams take; NULL: none */
+    struct early *early;           /* owned: a session that begins with the call; NULL: none */
     bool recall_due;               /* a channel is wanted again */
     struct path path;
     struct near near; /* ways that need no server */

@@ -93,6 +93,15 @@ static json_t *pair_json(const struct attempt_pair *p)
     return j;
 }
 
+/* The check machine knows nothing of TCP. */
+static enum technique technique_of(const struct attempt *t)
+{
+    for (size_t i = 0; i < t->count && t->technique == TECHNIQUE_UNKNOWN; i++)
+        if (t->pairs[i].proven && t->pairs[i].transport == CANDIDATE_TCP)
+            return TECHNIQUE_TCP;
+    return t->technique;
+}
+
 static json_t *attempt_json(const struct attempt *t)
 {
     json_t *pairs = json_array();
@@ -109,9 +118,10 @@ static json_t *attempt_json(const struct attempt *t)
                   : t->running ? "running"
                                : "failed",
                   "guesses", (int)t->guesses, "pairs", pairs);
-    if (t->technique != TECHNIQUE_UNKNOWN)
-        (void)json_object_set_new(j, "technique", json_string(technique_word(t->technique)));
-    if (!found && t->reason != PUNCH_NO_REASON)
+    enum technique technique = technique_of(t);
+    if (technique != TECHNIQUE_UNKNOWN)
+        (void)json_object_set_new(j, "technique", json_string(technique_word(technique)));
+    if (!found && !t->running && t->reason != PUNCH_NO_REASON)
         (void)json_object_set_new(j, "reason", json_string(punch_reason_sentence(t->reason)));
     return j;
 }
@@ -179,6 +189,7 @@ static void peer_facts(struct advice_facts *f, const struct remote *r)
         return;
     f->peer = last->peer;
     f->peer_maps = last->peer_maps;
+    f->no_guessing = r->peerd->net.no_guessing || !last->peer_guessing;
     f->peer_v6 = last->peer_v6;
 }
 
@@ -192,6 +203,7 @@ json_t *report_advice(struct peerd *p, struct remote *r)
     struct advice_facts f = {.own = gathering_nat(&n->gathering),
                              .map = map_of(&n->mapping),
                              .udp_blocked = net_udp_blocked(n),
+                             .asked = gathering_is_over(&n->gathering),
                              .port = n->udp.port,
                              .gateway = host_format(&n->mapping.gateway, gateway),
                              .external = external};

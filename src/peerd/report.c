@@ -102,13 +102,6 @@ static json_t *allowed_json(const struct state *s, const char *service)
     return list;
 }
 
-static const char *server_word(enum presence_state state)
-{
-    static const char *const words[PRESENCE_STATE_COUNT] = {"asking", "logging in", "registered",
-                                                            "waiting"};
-    return words[state];
-}
-
 static json_t *server_json(struct net *n, uint32_t i)
 {
     static const char *const transports[] = {"none", "udp", "tls"};
@@ -118,7 +111,7 @@ static json_t *server_json(struct net *n, uint32_t i)
     presence_server(n->presence, i, &s);
     link_status(n->link, i, &l);
     json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:I, s:b}", "server", n->servers[i], "state",
-                          server_word(s.state), "transport", transports[l.transport], "silent",
+                          net_server_word(s.state), "transport", transports[l.transport], "silent",
                           s.silent, "rtt_us", (json_int_t)s.rtt_us, "allow_known", s.allow_known);
     if (s.seen.len)
         (void)json_object_set_new(j, "seen", json_string(addr_format(&s.seen, text)));

@@ -183,7 +183,8 @@ struct nat nat_classify(const struct nat_sample *samples, size_t n, struct nat_f
     }
     nat.mapping = mapping_of(samples, n);
     allocation_of(&nat, first, count);
-    if (nat.mapping == NAT_MAPPING_EIM && addr_equal(&samples[0].local, &samples[0].mapped))
+    bool no_other = nat.mapping == NAT_MAPPING_EIM || nat.mapping == NAT_MAPPING_UNKNOWN;
+    if (no_other && addr_equal(&samples[0].local, &samples[0].mapped))
         nat.mapping = NAT_MAPPING_NONE;
     return nat;
 }

@@ -194,6 +194,13 @@ enum rdv_reason handle_answer(struct rdv *r, struct request *q, struct rdvmsg *a
     return RDV_OK;
 }
 
+/* Who is called is registered at this server, and so its calls are here. */
+static bool is_here(const struct rdv *r, const struct request *q)
+{
+    struct place at;
+    return registry_place(r->shared->registry, q->m->peer, q->now_s, &at);
+}
+
 /* Has no answer but an error: it is not sent twice. A caller can say it once for each of its calls
  * and techniques. */
 enum rdv_reason handle_worked(struct rdv *r, struct request *q, struct rdvmsg *answer)
@@ -207,7 +214,7 @@ enum rdv_reason handle_worked(struct rdv *r, struct request *q, struct rdvmsg *a
     enum rdv_reason reason = call_check(r, q);
     if (reason == RDV_OK)
         reason = relay_worked(r->shared->relay, &c, m->technique, &w);
-    if (reason == RDV_UNKNOWN_CALL && r->redis && !is_elsewhere(q))
+    if (reason == RDV_UNKNOWN_CALL && r->redis && !is_elsewhere(q) && !is_here(r, q))
         return job_post(r, q);
     if (reason != RDV_OK || w.again)
         return reason;

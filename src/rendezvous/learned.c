@@ -11,14 +11,16 @@
 #define WAYS    4
 #define BUCKETS (LEARNED_PAIRS / WAYS)
 /* A report in units, so that it survives some halvings. One of a call that had no hint weighs as
- * much as all those that had one, because those mostly repeat what they were told. */
+ * much as all those that had one, because those mostly repeat what they were told; but that nothing
+ * worked is said only where there is no hint, so all those weigh the same, and who has found out
+ * which of its numbers get none gains nothing there. */
 #define UNIT        16
 #define SAMPLE_RATE 16
 #define SAMPLE_UNIT (UNIT * SAMPLE_RATE)
 /* With more than these all are halved: when NATs change, this many reports change the hint. */
 #define UNITS_MAX (64 * SAMPLE_UNIT)
-/* So often it failed before it is said that nothing works: some 30 calls. */
-#define RELAY_MIN (4 * SAMPLE_UNIT)
+/* So often it failed before it is said that nothing works. */
+#define RELAY_MIN (32 * UNIT)
 
 struct entry {
     uint64_t key;      /* both prints; 0: free */
@@ -184,7 +186,8 @@ bool learned_count(struct learned *l, const struct learned_report *report, uint3
     uint64_t key = key_make(report->prints);
     if (key == 0 || report->technique == TECHNIQUE_UNKNOWN || report->technique >= TECHNIQUE_END)
         return false;
-    uint16_t units = is_sample(l, report->call) ? SAMPLE_UNIT : UNIT;
+    bool heavy = report->technique != TECHNIQUE_RELAY && is_sample(l, report->call);
+    uint16_t units = heavy ? SAMPLE_UNIT : UNIT;
     (void)pthread_mutex_lock(&l->lock);
     struct entry *e = entry_get(l, key, now_s);
     bool fresh = is_fresh(l, e, report, now_s);

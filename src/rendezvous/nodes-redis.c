@@ -114,6 +114,9 @@ static int ask_there(struct redis_ask *a, const uint8_t node[NODEMSG_NODE])
 {
     struct redis *r = a->redis;
     a->is_search = memcmp(node, r->node, NODEMSG_NODE - 1) == 0;
+    /* What worked is not worth a question to everybody. */
+    if (a->is_search && a->job->type == RDVMSG_WORKED)
+        return -ENOENT;
     if (r->waiting_count >= WAITING_MAX)
         return -EBUSY;
     a->call.done = there;

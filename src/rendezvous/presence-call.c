@@ -1,6 +1,6 @@
 /* Calls of ours: through one server after the other until one has the callee there. CALL is said
  * again until both its answer and the callee's have come, because the server keeps no timers. Calls
- * come in; calling(), answered() and failed() go out. */
+ * come in; called(), calling(), answered() and failed() go out. */
 #include <stdlib.h>
 
 #include "rendezvous/presence-internal.h"
@@ -116,6 +116,8 @@ static void call_send(struct presence *p, struct call *c)
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, c->callee.b, sizeof m.peer);
     presence_send_to(p, c->server, &m);
+    if (!c->calling)
+        p->host.called(p->ctx, c->user, c->number, c->server);
 }
 
 static void call_try(struct presence *p, struct call *c)

@@ -17,11 +17,12 @@
 #define RTTS 4
 
 /* One question that is under way. Each copy has a transaction number of its own, so that the round
- * trip is known whichever of them is answered: the first copy's and as many more as were sent
- * before. */
+ * trip is known whichever of them is answered. All are random: a server that could answer a copy
+ * before it has come would seem to be near. */
 struct question {
-    uint64_t transaction;
-    uint64_t sent_us[QUESTION_TRIES];
+    struct {
+        uint64_t transaction, sent_us;
+    } copies[QUESTION_TRIES];
     uint64_t at_us; /* when the next copy is due; PRESENCE_NEVER: no question is under way */
     unsigned sent;
 };

@@ -22,7 +22,7 @@ uint64_t presence_jitter(uint64_t us)
 
 void question_start(struct question *q, uint64_t now_us)
 {
-    *q = (struct question){.transaction = presence_random(), .at_us = now_us};
+    *q = (struct question){.at_us = now_us};
 }
 
 void question_stop(struct question *q)
@@ -44,19 +44,29 @@ enum question_step question_due(struct question *q, uint64_t now_us)
         return QUESTION_LOST;
     }
     uint64_t wait_us = QUESTION_FIRST_US << q->sent;
-    q->sent_us[q->sent++] = now_us;
+    q->copies[q->sent].transaction = presence_random();
+    q->copies[q->sent++].sent_us = now_us;
     q->at_us = now_us + (wait_us < QUESTION_MOST_US ? wait_us : QUESTION_MOST_US);
     return QUESTION_SEND;
 }
 
 uint64_t question_transaction(const struct question *q)
 {
-    return q->transaction + q->sent - 1;
+    return q->copies[q->sent - 1].transaction;
+}
+
+/* The copy that has this number; `sent` when none has. */
+static unsigned question_copy(const struct question *q, uint64_t transaction)
+{
+    unsigned i = 0;
+    while (i < q->sent && q->copies[i].transaction != transaction)
+        i++;
+    return i;
 }
 
 bool question_is(const struct question *q, const struct rdvmsg *m)
 {
-    return question_open(q) && m->transaction - q->transaction < q->sent;
+    return question_open(q) && question_copy(q, m->transaction) < q->sent;
 }
 
 void presence_send(struct presence *p, const struct presence_way *way, struct rdvmsg *m)
@@ -90,11 +100,11 @@ void presence_heard_at_once(struct presence *p, uint32_t server, const struct qu
                             const struct rdvmsg *m)
 {
     struct server *s = &p->servers[server];
-    uint64_t copy = m->transaction - q->transaction;
+    unsigned copy = question_copy(q, m->transaction);
     presence_heard(p, server);
-    if (copy >= QUESTION_TRIES)
+    if (copy >= q->sent)
         return;
-    uint64_t rtt_us = p->now_us - q->sent_us[copy];
+    uint64_t rtt_us = p->now_us - q->copies[copy].sent_us;
     if (rtt_us == 0)
         rtt_us = 1;
     s->rtts_us[s->rtt_count++ % RTTS] = (uint32_t)rtt_us;

@@ -120,6 +120,9 @@ struct presence_host {
     /* Something in presence_server() has changed that people would see. */
     void (*state)(void *ctx, uint32_t server);
     void (*found)(void *ctx, void *user, const struct presence_found *f);
+    /* CALL has just been sent to this server, and no channel is known yet: what names the call may
+     * follow it. Comes again with each copy. */
+    void (*called)(void *ctx, void *user, uint64_t call, uint32_t server);
     void (*calling)(void *ctx, void *user, const struct presence_calling *c);
     void (*answered)(void *ctx, void *user, const struct presence_answered *a);
     /* The call has come to nothing: why a server or the callee refused it, or RDV_OK when nobody

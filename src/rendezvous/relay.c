@@ -28,7 +28,10 @@
 #define NAME       (2 * RDVMSG_KEY + 8)
 #define WORDS      (sizeof(struct place) / 8)
 #define NOBODY     UINT32_MAX
+#define CALL       8 /* at the end of a name */
 #define READ_TRIES 4
+/* Packets of a pair that name the call: what a caller has to say until it knows its channel. */
+#define EARLY_MAX 12
 
 struct side {
     _Atomic uint32_t version; /* odd: the place is being changed */
@@ -54,6 +57,7 @@ struct pair {
     struct nat_print print;   /* the callee's */
     uint32_t next;            /* of the free ones */
     bool here, answered;
+    uint8_t early;      /* packets that named the call */
     uint8_t worked;     /* a bit for each technique that the caller has named */
     uint8_t name[NAME]; /* caller, callee, call */
 };
@@ -69,8 +73,8 @@ struct relay {
     struct pair *pairs;
     struct account *accounts;
     struct spares spare_pairs, spare_accounts;
-    struct table by_name, by_key;
-    struct table_type name_type, key_type;
+    struct table by_name, by_key, by_call;
+    struct table_type name_type, key_type, call_type;
     uint8_t hash_key[crypto_shorthash_KEYBYTES];
     _Atomic uint64_t spent_ns;
     _Atomic uint32_t count, swept_at_s;
@@ -81,6 +85,11 @@ struct relay {
 static struct str pair_name(const void *entry)
 {
     return (struct str){(const char *)((const struct pair *)entry)->name, NAME};
+}
+
+static struct str pair_call(const void *entry)
+{
+    return (struct str){(const char *)((const struct pair *)entry)->name + NAME - CALL, CALL};
 }
 
 static struct str account_key(const void *entry)
@@ -114,6 +123,7 @@ struct relay *relay_new(const struct relay_limits *limits)
     randombytes_buf(r->hash_key, sizeof r->hash_key);
     r->name_type = (struct table_type){pair_name, hash_of, r->hash_key};
     r->key_type = (struct table_type){account_key, hash_of, r->hash_key};
+    r->call_type = (struct table_type){pair_call, hash_of, r->hash_key};
     return r;
 }
 
@@ -123,6 +133,7 @@ void relay_free(struct relay *r)
         return;
     table_done(&r->by_name);
     table_done(&r->by_key);
+    table_done(&r->by_call);
     free(r->pairs);
     free(r->accounts);
     free(r);
@@ -246,6 +257,28 @@ static void account_leave(struct relay *r, struct account *a)
     spare_put(r, &r->spare_accounts, account_next, (uint32_t)(a - r->accounts));
 }
 
+/* Numbers are chosen at random: of two pairs with one number the first is found. */
+static struct pair *call_find(struct relay *r, struct str call)
+{
+    return table_find(&r->by_call, &r->call_type, call, hash_of(r->hash_key, call));
+}
+
+static void call_insert(struct relay *r, struct pair *p)
+{
+    struct str call = pair_call(p);
+    int e = call_find(r, call)
+                ? -EEXIST
+                : table_insert(&r->by_call, &r->call_type, p, hash_of(r->hash_key, call));
+    (void)e; /* its early packets are lost, and nothing else */
+}
+
+static void call_remove(struct relay *r, struct pair *p)
+{
+    struct str call = pair_call(p);
+    if (call_find(r, call) == p)
+        (void)table_remove(&r->by_call, &r->call_type, call, hash_of(r->hash_key, call));
+}
+
 static struct pair *pair_insert(struct relay *r, const uint8_t name[NAME])
 {
     uint32_t i = spare_take(r, &r->spare_pairs, pair_next);
@@ -270,7 +303,9 @@ static void pair_open(struct relay *r, struct pair *p, const struct relay_call *
     side_write(&p->sides[RELAY_CALLEE], &c->to);
     p->here = true;
     p->answered = false;
-    p->worked = 0;
+    p->worked = p->early = 0;
+    if (!place_is_elsewhere(&c->from))
+        call_insert(r, p);
     atomic_fetch_add(&r->count, 1);
     atomic_store_explicit(&p->channel,
                           p->generation << (RELAY_PAIR_BITS + 1) | (uint32_t)(p - r->pairs) << 1,
@@ -299,6 +334,7 @@ static void pair_end(struct relay *r, struct pair *p)
     struct account *a = &r->accounts[p->account];
     struct str name = pair_name(p);
     atomic_store(&p->channel, 0);
+    call_remove(r, p);
     (void)table_remove(&r->by_name, &r->name_type, name, hash_of(r->hash_key, name));
     p->here = false;
     spare_put(r, &r->spare_pairs, pair_next, (uint32_t)(p - r->pairs));
@@ -463,6 +499,27 @@ enum relay_verdict relay_pass(struct relay *r, struct relay_credit *credit,
         return RELAY_LIMITED;
     *ret_channel = p->channel ^ 1;
     return RELAY_PASS;
+}
+
+/* Who sends many packets that name no call must not hold up the calls, or the packets of others:
+ * where the lock is not free this one is lost. */
+uint32_t relay_early(struct relay *r, uint64_t call, const struct place *from)
+{
+    uint8_t bytes[CALL];
+    uint32_t channel = 0;
+    struct place is;
+    struct wr w = wr_init(bytes, sizeof bytes);
+    wr_u64(&w, call);
+    if (pthread_mutex_trylock(&r->lock) != 0)
+        return 0;
+    struct pair *p = call_find(r, (struct str){(const char *)bytes, sizeof bytes});
+    if (p && p->early < EARLY_MAX && side_read(&p->sides[RELAY_CALLER], &is) &&
+        place_equal(&is, from)) {
+        p->early++;
+        channel = atomic_load(&p->channel);
+    }
+    (void)pthread_mutex_unlock(&r->lock);
+    return channel;
 }
 
 /* Housekeeping -------------------------------------------------------------- */

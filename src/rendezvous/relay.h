@@ -94,6 +94,11 @@ enum relay_verdict relay_pass(struct relay *r, struct relay_credit *credit,
                               const struct relay_packet *p, uint32_t *ret_channel,
                               struct place *ret_to);
 
+/* The caller's channel, for one that sends before it was told of it: from where its call came only,
+ * and only so many packets that the place in a busy thread which they take without a share is
+ * small. 0: none, or it cannot be said at once. */
+uint32_t relay_early(struct relay *r, uint64_t call, const struct place *from);
+
 /* From now on no new pairs. */
 void relay_drain(struct relay *r);
 /* Frees pairs that are idle. To be called about every second. */

@@ -1,7 +1,7 @@
 /* Relayed packets: each one's channel says where it goes, if its sender is the one whose channel
  * that is. The head is rewritten in place; packets that follow each other on one channel stay
  * together. What cannot be sent on at once is dropped: the peers' own protocol sends it again. */
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 /* A packet, or several that go to the same side of the same pair. */
 struct run {
@@ -36,80 +36,100 @@ static bool run_find(uint8_t *bytes, size_t n, size_t segment, struct run *ret_r
 }
 
 /* Never longer than the packet that it answers, for that may have come from anybody. */
-static void refuse(struct worker *w, const struct place *from, const struct run *r)
+static void refuse(struct thread *th, const struct place *from, const struct run *r)
 {
     struct rdvmsg m = {.type = RDVMSG_ERROR, .reason = RDV_UNKNOWN_CHANNEL, .number = r->channel};
     uint8_t out[RDVMSG_MAX];
     int n = rdvmsg_encode(&m, out, sizeof out);
-    worker_add(&w->rdv.counters.refused[RDV_UNKNOWN_CHANNEL], r->packets);
+    thread_add(&th->rdv.counters.refused[RDV_UNKNOWN_CHANNEL], r->packets);
     if (n > 0 && (size_t)n <= packet_size(r, 0))
-        worker_send(w, from, (struct str){(const char *)out, (size_t)n});
+        thread_send(th, from, (struct str){(const char *)out, (size_t)n});
 }
 
-static void to_connection(struct worker *w, const struct place *to, const struct run *r)
+static void to_connection(struct thread *th, const struct place *to, const struct run *r)
 {
     size_t lost = 0;
     for (size_t at = 0; at < r->n; at += r->segment) {
         struct str packet = {(const char *)r->bytes + at, packet_size(r, at)};
-        if (to->thread == w->index)
-            lost += !tcp_relay(&w->tcp, to->connection, packet);
+        if (to->thread == th->index)
+            lost += !tcp_relay(&th->tcp, to->connection, packet);
         else
-            lost += mailbox_post(&w->hub->boxes[to->thread], to->connection, true, packet) < 0;
+            lost += mailbox_post(&th->hub->boxes[to->thread], to->connection, true, packet) < 0;
     }
-    worker_add(&w->rdv.counters.relay_lost, lost);
+    thread_add(&th->rdv.counters.relay_lost, lost);
 }
 
-static void pass(struct worker *w, const struct place *to, uint32_t channel, const struct run *r)
+static void pass(struct thread *th, const struct place *to, uint32_t channel, const struct run *r)
 {
     for (size_t at = 0; at < r->n; at += r->segment)
         relay_head(r->bytes + at, channel);
-    worker_add(&w->rdv.counters.relayed, r->packets);
-    worker_add(&w->rdv.counters.relayed_bytes, r->n);
+    thread_add(&th->rdv.counters.relayed, r->packets);
+    thread_add(&th->rdv.counters.relayed_bytes, r->n);
     if (to->connection) {
-        to_connection(w, to, r);
+        to_connection(th, to, r);
         return;
     }
     const struct datagrams d = {to, r->bytes, r->n, r->packets > 1 ? r->segment : 0};
-    udp_send(w, &d);
+    udp_send(th, &d);
 }
 
-static void run_forward(struct worker *w, const struct place *from, const struct run *r)
+static void run_forward(struct thread *th, const struct place *from, const struct run *r)
 {
-    struct relay_packet p = {r->channel, r->n, *from, w->now_ms};
+    struct relay_packet p = {r->channel, r->n, *from, th->now_ms};
     struct place to;
     uint32_t channel;
-    if (!shares_take(&w->shares, r->channel, r->n)) {
-        worker_add(&w->rdv.counters.relay_unfair, r->packets);
+    if (!shares_take(&th->shares, r->channel, r->n)) {
+        thread_add(&th->rdv.counters.relay_unfair, r->packets);
         return;
     }
-    switch (relay_pass(w->rdv.shared->relay, &w->credit, &p, &channel, &to)) {
+    switch (relay_pass(th->rdv.shared->relay, &th->credit, &p, &channel, &to)) {
     case RELAY_PASS:
-        pass(w, &to, channel, r);
+        pass(th, &to, channel, r);
         return;
     case RELAY_UNKNOWN:
-        refuse(w, from, r);
+        refuse(th, from, r);
         return;
     case RELAY_NOWHERE:
-        worker_add(&w->rdv.counters.relay_lost, r->packets);
+        thread_add(&th->rdv.counters.relay_lost, r->packets);
         return;
     case RELAY_LIMITED:
-        worker_add(&w->rdv.counters.relay_limited, r->packets);
+        thread_add(&th->rdv.counters.relay_limited, r->packets);
         return;
     }
 }
 
-size_t forward(struct worker *w, const struct relayed *d)
+/* Its sender has not been told its channel yet. The head of all others goes into the end of this
+ * one, which is longer. Of one that cannot be passed nothing is said. */
+static void early_forward(struct thread *th, const struct place *from, uint64_t call,
+                          struct str packet)
+{
+    const size_t more = RELAY_EARLY_HEAD - RELAY_HEAD;
+    struct run r = {.channel = relay_early(th->rdv.shared->relay, call, from),
+                    .bytes = (uint8_t *)packet.p + more,
+                    .n = packet.n - more,
+                    .segment = packet.n - more,
+                    .packets = 1};
+    if (r.channel)
+        run_forward(th, from, &r);
+    else
+        thread_add(&th->rdv.counters.dropped, 1);
+}
+
+size_t forward(struct thread *th, const struct relayed *d)
 {
     struct run r;
-    size_t at = 0;
-    while (at < d->n && relay_looks(d->bytes + at, d->n - at)) {
+    uint64_t call;
+    size_t at = 0, size;
+    for (; at < d->n && relay_looks(d->bytes + at, d->n - at); at += size) {
+        size = d->n - at < d->segment ? d->n - at : d->segment;
         if (run_find(d->bytes + at, d->n - at, d->segment, &r)) {
-            run_forward(w, &d->from, &r);
+            run_forward(th, &d->from, &r);
+            size = r.n;
+        } else if (relay_early_decode(d->bytes + at, size, &call) == 0) {
+            early_forward(th, &d->from, call, (struct str){(const char *)d->bytes + at, size});
         } else {
-            r.n = d->n - at < d->segment ? d->n - at : d->segment;
-            worker_add(&w->rdv.counters.dropped, 1);
+            thread_add(&th->rdv.counters.dropped, 1);
         }
-        at += r.n;
     }
     return at;
 }

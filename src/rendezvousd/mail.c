@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 /* What a thread has not fetched yet; the rest is dropped, as datagrams are. */
 #define MAIL_MAX 4096

@@ -22,8 +22,8 @@ struct server {
     struct redis_shared redis;
     struct sockets sockets[THREADS_MAX];
     struct hub hub;
-    struct worker *workers[THREADS_MAX];
-    size_t worker_count;
+    struct thread *threads[THREADS_MAX];
+    size_t thread_count;
     struct rdv_counters logged;
     bool draining;
 };
@@ -168,17 +168,17 @@ static int hub_init(struct server *s, const struct options *o, const char *folde
     return r < 0 ? r : s->hub.tls ? 0 : -EINVAL;
 }
 
-static int workers_start(struct server *s, const struct options *o)
+static int threads_start(struct server *s, const struct options *o)
 {
     for (size_t i = 0; i < o->threads; i++) {
-        s->workers[i] = worker_new(&s->hub, &s->sockets[i], (uint8_t)i);
-        if (!s->workers[i])
+        s->threads[i] = thread_new(&s->hub, &s->sockets[i], (uint8_t)i);
+        if (!s->threads[i])
             return -ENOMEM;
-        s->worker_count++;
+        s->thread_count++;
     }
     for (size_t i = 0; i < o->threads; i++) {
         pthread_t thread;
-        int r = pthread_create(&thread, NULL, worker_run, s->workers[i]);
+        int r = pthread_create(&thread, NULL, thread_run, s->threads[i]);
         if (r != 0)
             return -r;
         (void)pthread_detach(thread);
@@ -206,8 +206,8 @@ static void counters_log(struct server *s, bool always)
 {
     struct rdv_counters c = {.stun = 0};
     struct counted some = {.used = 0};
-    for (size_t i = 0; i < s->worker_count; i++)
-        worker_count(s->workers[i], &c);
+    for (size_t i = 0; i < s->thread_count; i++)
+        thread_count(s->threads[i], &c);
     if (!always && memcmp(&c, &s->logged, sizeof c) == 0)
         return;
     s->logged = c;
@@ -286,7 +286,7 @@ static int start(struct server *s, struct options *o)
         r = hub_init(s, o, folder);
     if (r < 0)
         return r;
-    r = workers_start(s, o);
+    r = threads_start(s, o);
     if (r < 0) {
         log_error("cannot start threads err=%s", strerror(-r));
         return r;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 #define HOST_MAX 256
 
@@ -31,16 +31,16 @@ int nodes_advertise(const char *text, struct addr *ret_addr)
 
 static void changed(struct redis_host *h, const char *event, const char *why)
 {
-    const struct worker *w = container_of(h, struct worker, redis);
+    const struct thread *th = container_of(h, struct thread, redis);
     if (why[0])
-        log_warn("redis %s thread=%u err=%s", event, w->index, why);
+        log_warn("redis %s thread=%u err=%s", event, th->index, why);
     else
-        log_info("redis %s thread=%u", event, w->index);
+        log_info("redis %s thread=%u", event, th->index);
 }
 
 /* A call or what is said of one, and one for a peer of ours when all are asked: the others are
  * silent. */
-static bool is_for_us(const struct worker *w, const struct nodemsg *m)
+static bool is_for_us(const struct thread *th, const struct nodemsg *m)
 {
     struct rdvmsg call;
     struct place to;
@@ -48,40 +48,40 @@ static bool is_for_us(const struct worker *w, const struct nodemsg *m)
         (call.type != RDVMSG_CALL && call.type != RDVMSG_WORKED))
         return false;
     return m->type == NODEMSG_ASK ||
-           registry_place(w->rdv.shared->registry, call.peer, (uint32_t)(w->now_ms / 1000), &to);
+           registry_place(th->rdv.shared->registry, call.peer, (uint32_t)(th->now_ms / 1000), &to);
 }
 
-static void ask(struct worker *w, const struct nodemsg *m)
+static void ask(struct thread *th, const struct nodemsg *m)
 {
     uint8_t out[RDVMSG_MAX];
     struct nodemsg reply = {.type = NODEMSG_REPLY, .request = m->request};
     struct rdv_input in = {.bytes = m->message, .from = m->seen};
     in.via.thread = PLACE_ELSEWHERE;
     memcpy(&in.via.connection, m->node, sizeof in.via.connection);
-    size_t n = is_for_us(w, m) ? worker_handle(w, &in, out) : 0;
+    size_t n = is_for_us(th, m) ? thread_handle(th, &in, out) : 0;
     reply.message = (struct str){(const char *)out, n};
     if (n > 0)
-        redis_send(w->rdv.redis, m->node, &reply);
+        redis_send(th->rdv.redis, m->node, &reply);
 }
 
 static void message(struct redis_host *h, const struct nodemsg *m)
 {
-    struct worker *w = container_of(h, struct worker, redis);
+    struct thread *th = container_of(h, struct thread, redis);
     struct place to;
-    worker_clocks(w);
+    thread_clocks(th);
     if (m->type != NODEMSG_PUSH)
-        ask(w, m);
-    else if (registry_place(w->rdv.shared->registry, m->key, (uint32_t)(w->now_ms / 1000), &to))
-        worker_send(w, &to, m->message);
-    worker_flush(w);
+        ask(th, m);
+    else if (registry_place(th->rdv.shared->registry, m->key, (uint32_t)(th->now_ms / 1000), &to))
+        thread_send(th, &to, m->message);
+    thread_flush(th);
 }
 
-int nodes_join(struct worker *w)
+int nodes_join(struct thread *th)
 {
-    struct redis_shared *shared = w->rdv.shared->redis;
+    struct redis_shared *shared = th->rdv.shared->redis;
     if (!shared)
         return 0;
-    w->redis = (struct redis_host){&w->loop, w->index, changed, message};
-    w->rdv.redis = redis_new(shared, &w->redis);
-    return w->rdv.redis ? 0 : -ENOMEM;
+    th->redis = (struct redis_host){&th->loop, th->index, changed, message};
+    th->rdv.redis = redis_new(shared, &th->redis);
+    return th->rdv.redis ? 0 : -ENOMEM;
 }

@@ -1,7 +1,7 @@
 #pragma once
 /* The options of berth-rendezvous. */
 
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 struct options {
     struct addr listens[SOCKETS_MAX]; /* those for STUN last */

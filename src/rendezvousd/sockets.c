@@ -4,7 +4,7 @@
 #include <netinet/udp.h>
 #include <stdio.h>
 
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 #define UDP_BUFFER (8 << 20)
 #define CHOICES    32
@@ -31,6 +31,14 @@ static int udp_options(int fd, const struct addr *a)
                                        : set(fd, IPPROTO_IP, IP_PKTINFO, 1);
 }
 
+/* Connections take the second one over: what is relayed in small packets is not to wait until the
+ * other side has acknowledged the one before, which takes it 40 ms. */
+static int tcp_options(int fd)
+{
+    int r = set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    return r < 0 ? r : set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
 static int open_one(const struct addr *a, int type, bool shared)
 {
     CLEANUP_FD int fd = socket(a->sa.sa_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -38,7 +46,7 @@ static int open_one(const struct addr *a, int type, bool shared)
         return -errno;
     int r = a->sa.sa_family == AF_INET6 ? set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) : 0;
     if (r == 0 && type == SOCK_STREAM)
-        r = set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        r = tcp_options(fd);
     if (r == 0 && shared)
         r = set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (r == 0 && type == SOCK_DGRAM)

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/rd.h"
 #include "base/wr.h"
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 #define PREFIX 2
 /* From the connection's beginning to the first whole message, with the handshake of TLS. */
@@ -66,7 +66,7 @@ static void connection_close(struct connection *c)
 {
     struct tcp *t = c->tcp;
     int fd = c->watch.fd;
-    loop_unwatch(&t->worker->loop, &c->watch);
+    loop_unwatch(&t->thread->loop, &c->watch);
     tls_free(c->tls);
     (void)fd_close(fd);
     list_remove(&c->link);
@@ -169,7 +169,7 @@ static bool events_set(struct connection *c)
         return true;
     struct epoll_event e = {.events = events, .data.ptr = &c->watch};
     c->events = events;
-    return epoll_ctl(c->tcp->worker->loop.epoll_fd, EPOLL_CTL_MOD, c->watch.fd, &e) == 0;
+    return epoll_ctl(c->tcp->thread->loop.epoll_fd, EPOLL_CTL_MOD, c->watch.fd, &e) == 0;
 }
 
 void tcp_flush(struct tcp *t)
@@ -210,7 +210,7 @@ static void seen(struct connection *c)
 {
     if (!c->spoke)
         return;
-    c->seen_ms = c->tcp->worker->now_ms;
+    c->seen_ms = c->tcp->thread->now_ms;
     list_remove(&c->link);
     list_append(&c->tcp->connections, &c->link);
 }
@@ -218,18 +218,18 @@ static void seen(struct connection *c)
 /* One message or packet. */
 static void message(struct connection *c, struct str bytes)
 {
-    struct worker *w = c->tcp->worker;
+    struct thread *th = c->tcp->thread;
     struct rdv_input in = {
-        .bytes = bytes, .from = c->from, .via = {.connection = c->id, .thread = w->index}};
+        .bytes = bytes, .from = c->from, .via = {.connection = c->id, .thread = th->index}};
     uint8_t out[RDVMSG_MAX];
     if (relay_looks(bytes.p, bytes.n)) {
         c->relays = true;
         const struct relayed d = {place_make(&in.from, &in.via), (uint8_t *)bytes.p, bytes.n,
                                   bytes.n};
-        (void)forward(w, &d);
+        (void)forward(th, &d);
         return;
     }
-    size_t n = worker_handle(w, &in, out);
+    size_t n = thread_handle(th, &in, out);
     if (!c->spoke) {
         c->spoke = true;
         seen(c);
@@ -274,7 +274,7 @@ static bool begin(struct connection *c)
     c->begun = true;
     if (first != TLS_FIRST)
         return true;
-    c->tls = tls_new(t->worker->hub->tls, c->watch.fd);
+    c->tls = tls_new(t->thread->hub->tls, c->watch.fd);
     return c->tls != NULL;
 }
 
@@ -311,7 +311,7 @@ static bool readable(struct connection *c)
         if (!messages(c, c->tcp->in, c->in_used + (size_t)n))
             return false;
         /* What is passed on still stands in the buffer. */
-        udp_flush(c->tcp->worker);
+        udp_flush(c->tcp->thread);
         if (!out_flush(c))
             return false;
     }
@@ -321,13 +321,13 @@ static bool readable(struct connection *c)
 static void connection_ready(struct watch *w, uint32_t events)
 {
     struct connection *c = container_of(w, struct connection, watch);
-    struct worker *worker = c->tcp->worker;
-    worker_clocks(worker);
+    struct thread *thread = c->tcp->thread;
+    thread_clocks(thread);
     bool waits = c->tls && tls_waits_to_send(c->tls);
     if (events & EPOLLERR || ((events & ~(uint32_t)EPOLLOUT || waits) && !readable(c)))
         c->broken = true;
     make_dirty(c);
-    worker_flush(worker);
+    thread_flush(thread);
 }
 
 static void connection_new_consume(struct tcp *t, int fd, const struct addr *from)
@@ -344,7 +344,7 @@ static void connection_new_consume(struct tcp *t, int fd, const struct addr *fro
     c->events = EPOLLIN;
     list_init(&c->link);
     list_init(&c->dirty);
-    if (loop_watch(&t->worker->loop, &c->watch, fd, EPOLLIN) < 0) {
+    if (loop_watch(&t->thread->loop, &c->watch, fd, EPOLLIN) < 0) {
         (void)fd_close(fd);
         free(c);
         return;
@@ -375,11 +375,11 @@ static void listener_ready(struct tcp *t, struct watch *w)
         if (fd < 0) {
             /* Without descriptors: who waits in the backlog would wake this thread for ever. */
             log_warn("no TCP connection accepted err=%s", strerror(errno));
-            loop_unwatch(&t->worker->loop, w);
+            loop_unwatch(&t->thread->loop, w);
             return;
         }
         from = addr_from(&from.sa, from.len);
-        if (!limits_take(t->worker->rdv.limits, LIMIT_ACCEPT, &from, clock_now_ms())) {
+        if (!limits_take(t->thread->rdv.limits, LIMIT_ACCEPT, &from, clock_now_ms())) {
             (void)fd_close(fd);
             continue;
         }
@@ -396,9 +396,9 @@ static void listener_event(struct watch *w, uint32_t events)
     listener_ready(l->tcp, w);
 }
 
-int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
+int tcp_init(struct tcp *t, struct thread *th, const struct sockets *s)
 {
-    t->worker = w;
+    t->thread = th;
     list_init(&t->connections);
     list_init(&t->silent);
     list_init(&t->dirty);
@@ -409,7 +409,7 @@ int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s)
         t->listeners[i] =
             (struct tcp_listener){{.fd = -EBADF, .ready = listener_event}, t, s->tcp[i]};
         t->listener_count++;
-        int r = loop_watch(&w->loop, &t->listeners[i].watch, s->tcp[i], EPOLLIN);
+        int r = loop_watch(&th->loop, &t->listeners[i].watch, s->tcp[i], EPOLLIN);
         if (r < 0)
             return r;
     }
@@ -432,7 +432,7 @@ static void listeners_resume(struct tcp *t)
 {
     for (size_t i = 0; i < t->listener_count; i++) {
         struct tcp_listener *l = &t->listeners[i];
-        if (l->watch.fd < 0 && loop_watch(&t->worker->loop, &l->watch, l->fd, EPOLLIN) < 0)
+        if (l->watch.fd < 0 && loop_watch(&t->thread->loop, &l->watch, l->fd, EPOLLIN) < 0)
             log_debug("still not accepting fd=%d", l->fd);
     }
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/wr.h"
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 #define DER_MAX 64
 static const char priority[] = "NONE:+VERS-TLS1.3:+AEAD:+AES-128-GCM:+CHACHA20-POLY1305:"

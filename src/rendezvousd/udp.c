@@ -7,7 +7,7 @@
 #include <netinet/udp.h>
 #include <stdlib.h>
 
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 
 #define BATCH 64
 /* The most that the kernel puts together. Each begins somewhere else in the processor's cache. */
@@ -123,10 +123,10 @@ static void send_apart(int fd, const struct msghdr *m, size_t segment)
 }
 
 /* What the kernel does not take is lost, as datagrams are. */
-void udp_flush(struct worker *w)
+void udp_flush(struct thread *th)
 {
-    struct outgoing *o = &w->io->out;
-    int fd = w->udp[o->socket].watch.fd;
+    struct outgoing *o = &th->io->out;
+    int fd = th->udp[o->socket].watch.fd;
     for (size_t sent = 0; sent < o->count;) {
         int n = sendmmsg(fd, o->messages + sent, (unsigned)(o->count - sent), MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
@@ -176,11 +176,11 @@ static socklen_t name_set(struct sockaddr_in6 *name, const struct place *to)
 }
 
 /* The next free message of this socket, with everything but its bytes. */
-static size_t out_next(struct worker *w, const struct place *to)
+static size_t out_next(struct thread *th, const struct place *to)
 {
-    struct outgoing *o = &w->io->out;
+    struct outgoing *o = &th->io->out;
     if (o->count == BATCH || o->iov_count == IOVS || (o->count > 0 && o->socket != to->socket))
-        udp_flush(w);
+        udp_flush(th);
     size_t i = o->count++;
     o->socket = to->socket;
     o->segment[i] = 0;
@@ -189,7 +189,7 @@ static size_t out_next(struct worker *w, const struct place *to)
                                              .msg_namelen = name_set(&o->to[i], to),
                                              .msg_iov = &o->iov[o->iov_count],
                                              .msg_control = o->control[i]};
-    struct addr local = locals_addr(&w->hub->locals, to->local);
+    struct addr local = locals_addr(&th->hub->locals, to->local);
     if (local.len)
         local_set(&o->messages[i].msg_hdr, &local);
     return i;
@@ -201,12 +201,12 @@ static void bytes_add(struct outgoing *o, size_t i, void *bytes, size_t n)
     o->messages[i].msg_hdr.msg_iovlen++;
 }
 
-void udp_send_copy(struct worker *w, const struct place *to, struct str bytes)
+void udp_send_copy(struct thread *th, const struct place *to, struct str bytes)
 {
-    struct outgoing *o = &w->io->out;
+    struct outgoing *o = &th->io->out;
     if (bytes.n > RDVMSG_MAX)
         return;
-    size_t i = out_next(w, to);
+    size_t i = out_next(th, to);
     memcpy(o->bytes[i], bytes.p, bytes.n);
     bytes_add(o, i, o->bytes[i], bytes.n);
 }
@@ -231,17 +231,17 @@ static bool joins(const struct outgoing *o, const struct place *to, size_t n, si
            memcmp(to, &o->last, sizeof *to) == 0;
 }
 
-static void send_some(struct worker *w, const struct place *to, uint8_t *bytes, size_t n,
+static void send_some(struct thread *th, const struct place *to, uint8_t *bytes, size_t n,
                       size_t segment)
 {
-    struct outgoing *o = &w->io->out;
+    struct outgoing *o = &th->io->out;
     if (joins(o, to, n, segment)) {
         bytes_add(o, o->count - 1, bytes, n);
         segment_set(o, o->count - 1, o->last_segment);
         o->last_n += n;
         return;
     }
-    size_t i = out_next(w, to);
+    size_t i = out_next(th, to);
     bytes_add(o, i, bytes, n);
     if (n > segment)
         segment_set(o, i, segment);
@@ -250,11 +250,11 @@ static void send_some(struct worker *w, const struct place *to, uint8_t *bytes, 
     o->last_n = n;
 }
 
-void udp_send(struct worker *w, const struct datagrams *d)
+void udp_send(struct thread *th, const struct datagrams *d)
 {
     size_t segment = d->segment ? d->segment : d->n, most = segment * SEGMENTS_MAX;
     for (size_t at = 0; at < d->n; at += most)
-        send_some(w, d->to, d->bytes + at, d->n - at < most ? d->n - at : most, segment);
+        send_some(th, d->to, d->bytes + at, d->n - at < most ? d->n - at : most, segment);
 }
 
 /* In ------------------------------------------------------------------------ */
@@ -284,31 +284,31 @@ static struct addr control_read(struct msghdr *m, size_t *ret_segment)
 
 static void answer(struct udp *u, struct rdv_input *in)
 {
-    struct worker *w = u->worker;
+    struct thread *th = u->thread;
     uint8_t out[RDVMSG_MAX];
-    size_t n = worker_handle(w, in, out);
+    size_t n = thread_handle(th, in, out);
     if (n == 0)
         return;
     struct place to = place_make(&in->from, &in->via);
-    if (w->rdv.send_from != u->index) {
-        to.socket = (uint8_t)w->rdv.send_from;
+    if (th->rdv.send_from != u->index) {
+        to.socket = (uint8_t)th->rdv.send_from;
         to.local = 0;
     }
-    if (w->rdv.send_to)
-        to.port = w->rdv.send_to;
-    udp_send_copy(w, &to, (struct str){(const char *)out, n});
+    if (th->rdv.send_to)
+        to.port = th->rdv.send_to;
+    udp_send_copy(th, &to, (struct str){(const char *)out, n});
 }
 
 static void buffer_handle(struct udp *u, size_t i)
 {
-    struct udp_io *io = u->worker->io;
+    struct udp_io *io = u->thread->io;
     struct msghdr *m = &io->in[i].msg_hdr;
     size_t n = io->in[i].msg_len, segment = 0;
-    struct rdv_input in = {.via = {.thread = u->worker->index, .socket = u->index}};
+    struct rdv_input in = {.via = {.thread = u->thread->index, .socket = u->index}};
     in.from = addr_from((struct sockaddr *)&io->from[i], m->msg_namelen);
     if (m->msg_controllen > 0) {
         struct addr local = control_read(m, &segment);
-        in.via.local = local.len ? locals_number(&u->worker->hub->locals, &local) : 0;
+        in.via.local = local.len ? locals_number(&u->thread->hub->locals, &local) : 0;
     }
     uint8_t *bytes = io->bytes + i * IN_STRIDE;
     size_t step = segment ? segment : n;
@@ -317,7 +317,7 @@ static void buffer_handle(struct udp *u, size_t i)
         in.bytes = (struct str){(const char *)bytes + at, size};
         const struct relayed d = {place_make(&in.from, &in.via), bytes + at, n - at, step};
         if (relay_looks(bytes + at, size))
-            size = forward(u->worker, &d);
+            size = forward(u->thread, &d);
         else
             answer(u, &in);
     }
@@ -327,17 +327,17 @@ void udp_ready(struct watch *watch, uint32_t events)
 {
     (void)events;
     struct udp *u = container_of(watch, struct udp, watch);
-    struct worker *w = u->worker;
-    struct udp_io *io = w->io;
+    struct thread *th = u->thread;
+    struct udp_io *io = th->io;
     int n = recvmmsg(watch->fd, io->in, BATCH, MSG_DONTWAIT, NULL);
-    worker_clocks(w);
-    shares_begin(&w->shares, n == BATCH);
-    for (int i = 0; w->shares.strict && i < n; i++)
-        shares_ask(&w->shares, io->bytes + (size_t)i * IN_STRIDE, io->in[i].msg_len);
+    thread_clocks(th);
+    shares_begin(&th->shares, n == BATCH);
+    for (int i = 0; th->shares.strict && i < n; i++)
+        shares_ask(&th->shares, io->bytes + (size_t)i * IN_STRIDE, io->in[i].msg_len);
     for (int i = 0; i < n; i++) {
         buffer_handle(u, (size_t)i);
         io->in[i].msg_hdr.msg_namelen = sizeof io->from[i];
         io->in[i].msg_hdr.msg_controllen = IN_CONTROL;
     }
-    worker_flush(w);
+    thread_flush(th);
 }

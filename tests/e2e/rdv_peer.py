@@ -90,6 +90,11 @@ def relay_packet(channel, payload):
     return struct.pack(">BBHI", 6, 0, 0, channel) + payload
 
 
+def early_packet(call, payload):
+    """Of a call whose channel its caller has not heard of yet."""
+    return struct.pack(">BBHQ", 6, 1, 0, call) + payload
+
+
 class Gnutls:
     """A client's TLS 1.3 over a connected socket, to a server that shows a raw public key."""
 
@@ -144,6 +149,8 @@ class Asker:
         self.socket.settimeout(10)
         self.socket.connect((host, port))
         self.stream = self.socket
+        if self.tcp:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             self.socket.settimeout(None)
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -238,6 +245,14 @@ class Peer:
         body = struct.pack(">16sI16s", cookie, channel, ticket)
         got = self.ask(message(OPEN, body.ljust(52, b"\0")))
         return self.open(channel, ticket, got[12:28]) if got[2] == COOKIE else got
+
+    def call_with(self, callee, number, *payloads):
+        """A call, and relayed packets right behind it."""
+        body = struct.pack(">QI4sH", number, 0, self.print, 5) + b"offer"
+        for payload in (message(CALL, self.token + self.key + callee + body),
+                        *(early_packet(number, payload) for payload in payloads)):
+            self.asker.send(payload)
+        return Calling(self.next(CALLING))
 
     def relay(self, channel, payload):
         self.asker.send(relay_packet(channel, payload))

@@ -97,7 +97,7 @@ def test_a_peer_that_is_on_another_network_registers_at_once(worlds):
     home.namespace.run("ip", "address", "del", "10.77.1.2/24", "dev", "wan")
     home.namespace.run("ip", "address", "add", "10.77.1.99/24", "dev", "wan")
     wait_until(lambda: "network has changed" in home.daemons["berth-peer"].output(), 10, "the news")
-    wait_until(lambda: "state=2" in home.daemons["berth-peer"].output().split("has changed")[-1],
+    wait_until(lambda: "state=registered" in home.daemons["berth-peer"].output().split("has changed")[-1],
                10, "the new registration")
     done = says(laptop)
     assert (done.returncode, done.stdout) == (0, b"to be said\n"), done.stderr

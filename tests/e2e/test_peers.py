@@ -4,6 +4,7 @@ may and who may not, and what is left when anything in between is killed."""
 import base64
 import contextlib
 import hashlib
+import json
 import os
 import re
 import resource
@@ -112,6 +113,9 @@ def test_curl_gets_a_page_through_a_forward(pair, tmp_path):
 
     wait_until(page, 20, "the page")
     assert laptop.path("home") == "direct"
+    listed = json.loads(laptop.good("forward", "--json"))
+    assert [(f["address"], f["target"], f["detached"]) for f in listed] == [(addresses["home/web"], "home/web", False)]
+    assert "home/web" in laptop.good("forward")
 
 
 def test_ssh_logs_in_over_dial_in_another_network(apart):

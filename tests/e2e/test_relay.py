@@ -6,13 +6,14 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
 from harness import has_ipv6, wait_until
 from rdv_peer import (ALLOWED, ANSWERED, COOKIE, EIM, GUESSED, HELLO, OPEN, OPENED, PREDICTED,
-                      SEQUENCE, START, UNKNOWN, Answered, Asker, Calling, Gnutls, Peer, hint_of,
-                      hint_of_some, message, reason, relay_packet)
+                      SEQUENCE, START, UNKNOWN, Answered, Asker, Calling, Gnutls, Peer, early_packet,
+                      hint_of, hint_of_some, message, reason, relay_packet)
 
 pytestmark = pytest.mark.berth_only
 
@@ -58,6 +59,26 @@ def test_peers_are_introduced_and_relayed(world, over):
         b.relay(invite.channel, bytes([i]) * 1444)
         assert a.relayed() == (calling.channel, bytes([i]) * 1444)
     assert server.counters()["relayed"] == 101
+
+
+@pytest.mark.parametrize("over", ["tcp", "tls"])
+def test_small_packets_do_not_wait_for_each_other_over_tcp(world, over):
+    server = world.server("--rate", 0)
+    a, b = peer(world, server, over), peer(world, server)
+    b.allow(a.key)
+    took = []
+    for number in range(21):
+        began = time.monotonic()
+        calling = a.call(b.key, number)
+        invite = b.invited()
+        b.answer(invite)
+        for _ in range(3):
+            b.relay(invite.channel, b"small")
+        assert Answered(a.next(ANSWERED)).reason == 0
+        for _ in range(3):
+            assert a.relayed() == (calling.channel, b"small")
+        took.append(time.monotonic() - began)
+    assert sorted(took)[10] < 0.03  # seconds; an acknowledgement is late by 40 ms
 
 
 def test_what_worked_between_two_nats_is_the_hint_of_the_next_call(world):
@@ -214,6 +235,65 @@ def test_channels_of_others_pass_nothing(world):
     counters = server.counters()
     assert counters["refused.UnknownChannel"] == 8 and counters["relayed"] == 1
     assert not c.waiting
+
+
+@pytest.mark.parametrize("over", [("udp", "udp"), ("udp", "tls"), ("tls", "udp"), ("tcp", "tcp")],
+                         ids="-".join)
+def test_packets_right_behind_a_call_reach_the_callee(world, over):
+    server = world.server("--threads", 1)
+    a, b = peer(world, server, over[0]), peer(world, server, over[1])
+    assert b.allow(a.key)[2] == ALLOWED
+    calling = a.call_with(b.key, 7, b"first", bytes(1440), b"")
+    got = [b.asker.receive() for _ in range(4)]
+    assert [m[0] for m in got] == [5, 6, 6, 6]  # the invitation comes first
+    b.waiting.append(got[0])
+    invite = b.invited()
+    assert got[1:] == [relay_packet(invite.channel, p) for p in (b"first", bytes(1440), b"")]
+    b.relay(invite.channel, b"the answer")
+    assert a.relayed() == (calling.channel, b"the answer")
+    a.relay(calling.channel, b"as usual")
+    assert b.relayed() == (invite.channel, b"as usual")
+    assert server.counters()["relayed"] == 5
+
+
+def test_a_packet_that_names_a_call_of_others_or_none_is_lost_without_a_word(world):
+    server = world.server("--threads", 1)
+    a, b, c = (peer(world, server) for _ in range(3))
+    assert b.allow(a.key)[2] == ALLOWED
+    a.asker.send(early_packet(7, b"the call is not there yet"))
+    a.asker.cookie()  # it has been dropped
+    calling = a.call(b.key, 7)
+    for other in (b, c):
+        other.asker.send(early_packet(7, b"this is not my call"))
+    a.asker.send(early_packet(8, b"nor was this one made"))
+    for n in range(13):
+        a.asker.send(early_packet(9, b"long enough to be answered")[:n])
+    refused = c.call(b.key, 10)
+    assert reason(refused) == "NotAllowed"
+    c.asker.send(early_packet(10, b"this one was refused"))
+    for each in (a, b, c):
+        each.ask(message(HELLO, bytes(52)), COOKIE)
+    a.relay(calling.channel, b"the first that comes")
+    assert b.relayed()[1] == b"the first that comes"
+    assert server.counters()["relayed"] == 1
+    assert not a.waiting and not c.waiting
+
+
+def test_few_packets_name_a_call_and_all_count_against_the_rate(world):
+    server = world.server("--relay-rate", 100, "--threads", 1)
+    a, b = peer(world, server), peer(world, server)
+    calling, _ = connect(a, b, 7)
+    for _ in range(50):
+        a.asker.send(early_packet(7, b"x"))
+    a.asker.cookie()
+    assert server.counters()["relayed"] == 12
+    flood(a.asker, calling.channel, 1000)
+    connect(a, b, 8)
+    a.asker.send(early_packet(8, bytes(1400)))
+    a.asker.cookie()
+    counters = server.counters()
+    assert counters["relayed"] + counters["relay.limited"] == 12 + 1000 + 1
+    assert counters["relay.limited"] > 500
 
 
 def test_what_is_sent_to_an_unknown_channel_is_not_answered_at_greater_length(world):

@@ -427,6 +427,18 @@ def test_what_worked_is_told_to_the_server_of_the_callee_which_gives_the_hint(no
     assert hint_of_some(near, home, range(10, 20)) == GUESSED
 
 
+def test_what_is_said_of_calls_that_never_were_costs_the_other_servers_nothing(nodes):
+    nodes.redis.start()
+    a, _ = nodes.node(), nodes.node()
+    laptop, home = nodes.caller(a), nodes.caller(a)
+    for number in range(40):
+        laptop.worked(home.key, number, GUESSED)
+    wait_until(lambda: a.counters().get("refused.UnknownCall") == 40, 10, "what is not known")
+    stats = nodes.redis.cli("INFO", "commandstats")
+    gets = re.search(r"cmdstat_get:calls=(\d+)", stats)
+    assert gets is None or int(gets[1]) == 0
+
+
 def test_a_service_is_dialled_by_the_name_that_was_claimed_at_another_server(nodes):
     nodes.redis.start()
     a, b = nodes.node(), nodes.node()

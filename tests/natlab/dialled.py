@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """`berth dial` through a pair of NATs, measured: when the service's first byte came, when the packets
 went directly, and by what. Everything is real: the server, both berth-peers, the command."""
 
@@ -22,14 +23,18 @@ PORT = 443
 FOUND_SECONDS, SURE_SECONDS = 20, 3
 # A NAT is asked about this long at most; who has no UDP never hears.
 WARM_SECONDS = 4
-# Sends a line at once, then everything back.
+# Sends a line at once, then everything back; says when the first of it came.
 GREETER = """
-import socket, threading
+import socket, threading, time
 listener = socket.create_server(("127.0.0.1", 7000))
 print("ready", flush=True)
 def serve(s):
     s.sendall(b"welcome\\n")
+    said = False
     while data := s.recv(65536):
+        if not said:
+            print("byte", time.monotonic(), flush=True)
+        said = True
         s.sendall(data)
     s.close()
 while True:
@@ -44,7 +49,8 @@ class Dialled:
     when berth-peer was asked to dial."""
     connected: bool = False  # the byte came, and one came back
     ok: bool = False         # packets go directly
-    first_ms: float = 0.0
+    there_ms: float = 0.0    # until our first byte was at the service
+    first_ms: float = 0.0    # until its first byte was here
     ms: float = 0.0
     transport: str = ""      # of the first direct path
     plan: str = ""           # what was done about ports
@@ -67,8 +73,8 @@ class Pair(LabWorld):
             raise
 
     def _prepare(self):
-        greeter = self.home.run(["/usr/bin/python3", "-c", GREETER])
-        wait_until(lambda: "ready" in greeter.output(), 10, "the greeter")
+        self.greeter = self.home.run(["/usr/bin/python3", "-c", GREETER])
+        wait_until(lambda: "ready" in self.greeter.output(), 10, "the greeter")
         self.home.start("berthd", "berth-peer")
         self.home.publish("data", "127.0.0.1:7000", "--allow", self.laptop.key)
         self.home.kill()
@@ -93,7 +99,7 @@ class Pair(LabWorld):
         def ready():
             said = log.output()
             assert log.is_running(), said
-            registered = re.search(r"server name=\S+ state=2", said)
+            registered = re.search(r"server name=\S+ state=registered", said)
             waited = time.monotonic() - begun > WARM_SECONDS
             return registered and ("nat behaves" in said or "transport=2" in said or waited)
 
@@ -115,6 +121,10 @@ class Pair(LabWorld):
         said = json.loads(self.home.good("publish", "--json"))
         return said["attached"] and any(s["allow_known"] for s in said["servers"])
 
+    def byte_at(self):
+        """When the last stream's first byte was at the service."""
+        return float(re.findall(r"^byte (\S+)$", self.greeter.output(), re.M)[-1])
+
     def session(self):
         """What the laptop's berth-peer says of its session with home; None: there is none."""
         return self.laptop.peers().get("home", {}).get("session")
@@ -127,7 +137,7 @@ def read_line(stream, seconds):
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([stream], [], [], left)[0]:
             break
-        part = os.read(stream.fileno(), 4096)
+        part = os.read(stream.fileno(), 1)  # the next line is another one
         if not part:
             break
         data += part
@@ -197,12 +207,13 @@ def dial(pair, expect_direct=True, cold=False):
     begun = time.monotonic()
     popen = pair.laptop.dialling("home/data")
     try:
+        popen.stdin.write(b"echo\n")
+        popen.stdin.flush()
         if read_line(popen.stdout, 15) == WELCOME:
             outcome.first_ms = round(1000 * (time.monotonic() - begun), 1)
-            popen.stdin.write(b"echo\n")
-            popen.stdin.flush()
             outcome.connected = read_line(popen.stdout, 15) == b"echo\n"
         if outcome.connected:
+            outcome.there_ms = round(1000 * (pair.byte_at() - begun), 1)
             _wait_direct(pair, FOUND_SECONDS if expect_direct else SURE_SECONDS)
             _look(pair, outcome)
     finally:

@@ -150,6 +150,7 @@ def groups(kinds, results, line):
         for b in kinds[i:]:
             runs = results.of((a, b, *line))
             direct = [r["ms"] for r in runs if r["ok"]]
+            found["the dialler's first byte at the service"] += [r["there_ms"] for r in runs if r.get("there_ms")]
             found["the first byte"] += [r["first_ms"] for r in runs if r.get("connected")]
             if {a, b} <= EIM:
                 found["direct, one port for everybody on both sides"] += direct

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #define FDS_MAX 64
 
@@ -169,5 +170,20 @@ TEST("closed while it rests, it does not come back")
     relief_fire(&r.relief);
     run_for(&r, 150);
     CHECK_INT(r.taken, 0);
+    rig_done(&r);
+}
+
+TEST("it does not spin on a socket that somebody has shut down, and frees nothing for it")
+{
+    struct rig r;
+    struct sockaddr_un at;
+    socklen_t len;
+    rig_init(&r, &at, &len);
+    r.acceptor.make_room = nothing_to_free;
+    CHECK_INT(shutdown(r.acceptor.fd, SHUT_RDWR), 0);
+    clock_t before = clock();
+    run_for(&r, 150);
+    CHECK((clock() - before) * 1000 / CLOCKS_PER_SEC < 20);
+    CHECK_INT(r.refused, 0);
     rig_done(&r);
 }

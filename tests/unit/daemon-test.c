@@ -3,6 +3,8 @@
 #include "ipc/runtime.h"
 #include "runtime-folder.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 /* A command that becomes a daemon, which gets ready or ends with the status; what the command ends
@@ -43,6 +45,37 @@ TEST("a command ends well when its daemon is ready, and else as the daemon ends"
     CHECK_INT(status_of(true, 7), 0);
     CHECK_INT(status_of(false, 7), 7);
     CHECK_INT(status_of(false, 0), 0);
+    folder_done(folder, "log");
+}
+
+/* A command that was started with these of 0, 1 and 2 closed. */
+static int status_without(unsigned closed)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int fd = 0; fd <= STDERR_FILENO; fd++)
+            if (closed & 1u << fd)
+                (void)close(fd);
+        int ready = daemon_background("unit", "log");
+        struct stat null, at[STDERR_FILENO + 1];
+        bool good = ready > STDERR_FILENO && stat("/dev/null", &null) == 0;
+        for (int fd = 0; good && fd <= STDERR_FILENO; fd++)
+            good = fstat(fd, &at[fd]) == 0;
+        good = good && at[0].st_rdev == null.st_rdev && at[1].st_rdev == null.st_rdev;
+        good = good && S_ISREG(at[2].st_mode) && open("/", O_RDONLY | O_CLOEXEC) == ready + 1;
+        _exit(good ? 0 : 1); /* not ready: the command ends with this */
+    }
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST("a daemon has its three descriptors, whichever of them the command had not")
+{
+    char folder[FOLDER_MAX];
+    folder_new(folder);
+    for (unsigned closed = 0; closed < 8; closed++)
+        CHECK_INT(status_without(closed), 0);
     folder_done(folder, "log");
 }
 

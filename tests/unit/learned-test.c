@@ -145,3 +145,21 @@ TEST("a flood of NATs that do not exist leaves those that many have named")
     CHECK_INT(hint(l, HOME, NOW_S), TECHNIQUE_CAREFUL);
     learned_free(l);
 }
+
+TEST("who has found out which numbers get no hint says no sooner that nothing works")
+{
+    struct learned *l = learned_new();
+    const struct nat_print own[2] = {{3, 3, 2, 1}, {3, 3, 2, 2}};
+    struct addr liar;
+    uint64_t call = 0;
+    CHECK_INT(addr_parse("192.0.2.1:1", &liar), 0);
+    tell(l, own, TECHNIQUE_TCP, 1);
+    while (learned_hint(l, own, call, NOW_S) != TECHNIQUE_UNKNOWN)
+        call++;
+    for (uint32_t i = 0; i < 30; i++) {
+        const struct learned_report r = {{HOME[0], HOME[1]}, call, TECHNIQUE_RELAY, &liar};
+        CHECK(learned_count(l, &r, NOW_S + i * LEARNED_EACH_S));
+    }
+    CHECK_INT(hint(l, HOME, NOW_S + 30 * LEARNED_EACH_S), TECHNIQUE_UNKNOWN);
+    learned_free(l);
+}

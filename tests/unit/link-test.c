@@ -8,7 +8,7 @@
 
 #include "guard.h"
 #include "peerd/link-internal.h"
-#include "rendezvousd/worker.h"
+#include "rendezvousd/thread.h"
 #include "test.h"
 
 struct rig {

@@ -159,6 +159,7 @@ TEST("a call reaches the callee in one round trip, and both fire together")
     CHECK_INT(h->started, 1);
     CHECK(e->last_calling.call == call && e->last_answered.call == call);
     CHECK(h->last_invite.call == call && h->last_start.call == call);
+    CHECK_INT(e->called, 1);
     CHECK_INT(e->calling_us - begin, 40 * RIG_MS);
     CHECK_INT(e->answered_us - begin, 80 * RIG_MS);
     CHECK_INT(e->last_calling.channel.number, 100);
@@ -361,6 +362,22 @@ TEST("a call goes to the nearest server, and on to the one where the callee is")
     CHECK_INT(e->last_answered.server, 1);
     CHECK_INT(g->servers[2].got[RDVMSG_CALL], 1);
     CHECK_INT(g->servers[0].got[RDVMSG_CALL], 0);
+    rig_free(g);
+}
+
+TEST("each copy of a call is told, to which server it goes, until there is a channel")
+{
+    struct rig *g = rig_ready(2);
+    struct rig_peer *e = &g->peers[LAPTOP];
+    g->servers[0].dead = true;
+    (void)dial(g);
+    rig_run(g, 1 * RIG_MS);
+    CHECK_INT(e->called, 1);
+    CHECK_INT(e->called_at, 0);
+    rig_run(g, 5 * RIG_S);
+    CHECK_INT(e->called, 4);
+    CHECK_INT(e->called_at, 1);
+    CHECK_INT(e->calling, 1);
     rig_free(g);
 }
 

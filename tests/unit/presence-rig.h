@@ -49,6 +49,7 @@ struct rig_server {
     bool dead;
     uint8_t secret[SIPHASH_KEY];
     struct rig_lease leases[RIG_PEERS];
+    uint64_t ahead;         /* it answers with transactions that are greater by this */
     uint32_t rtt_us;        /* of this server: its packets take half of it each way */
     enum rdv_reason refuse; /* everything of the type below, so often */
     enum rdvmsg_type refuse_type;
@@ -73,7 +74,7 @@ struct rig_peer {
     uint64_t tick_us;
     unsigned sent;
     /* events */
-    unsigned states, found, calling, answered, failed, invited, started, opened, closed;
+    unsigned states, found, called, calling, answered, failed, invited, started, opened, closed;
     struct presence_found last_found;
     uint8_t found_record[RECORD_MAX];
     void *user;
@@ -82,6 +83,7 @@ struct rig_peer {
     struct presence_invite last_invite;
     struct presence_start last_start;
     enum rdv_reason last_failed;
+    uint32_t called_at; /* the server of the last copy */
     uint64_t answered_us, start_us, found_us, failed_us, calling_us;
     bool decline, mute;
 };
@@ -165,6 +167,14 @@ static inline void rig_found(void *ctx, void *user, const struct presence_found 
         memcpy(e->found_record, f->record.p, f->record.n);
 }
 
+static inline void rig_called(void *ctx, void *user, uint64_t call, uint32_t server)
+{
+    struct rig_peer *e = ctx;
+    (void)user, (void)call;
+    e->called++;
+    e->called_at = server;
+}
+
 static inline void rig_calling(void *ctx, void *user, const struct presence_calling *c)
 {
     struct rig_peer *e = ctx;
@@ -225,6 +235,7 @@ static const struct presence_host rig_host = {.send = rig_send,
                                               .unix_ms = rig_unix_ms,
                                               .state = rig_state,
                                               .found = rig_found,
+                                              .called = rig_called,
                                               .calling = rig_calling,
                                               .answered = rig_answered,
                                               .failed = rig_failed,

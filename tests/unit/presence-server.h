@@ -275,7 +275,7 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
         s->starts_lost--;
         return;
     }
-    a.transaction = m.transaction;
+    a.transaction = m.transaction + s->ahead;
     struct rig_packet out = {.server = p->server, .peer = p->peer};
     int n = rdvmsg_encode(&a, out.bytes, sizeof out.bytes);
     CHECK(n > 0);

@@ -62,6 +62,21 @@ TEST("what waits somewhere on its way is no round trip")
     rig_free(g);
 }
 
+TEST("a server cannot answer what has not come to it yet, and so seem near")
+{
+    for (uint64_t ahead = 1; ahead <= 2; ahead++) {
+        struct rig *g = rig_new(1);
+        struct presence_server s;
+        g->servers[0].rtt_us = 900 * RIG_MS;
+        g->servers[0].ahead = ahead;
+        rig_run(g, 5 * RIG_S);
+        presence_server(g->peers[HOME].presence, 0, &s);
+        CHECK_INT(s.rtt_us, 0);
+        CHECK_INT(s.heard_us, 0);
+        rig_free(g);
+    }
+}
+
 TEST("a lease is kept by refreshes, not by logins")
 {
     struct rig *g = rig_new(1);

@@ -84,6 +84,9 @@ TEST("no answers at all mean that UDP is blocked, and too few say nothing of por
                              address("11.0.0.9:8")};
     nat = nat_classify(&one, 1, (struct nat_filter_test){0});
     CHECK_TEXT(nat_format(&nat, text), "unknown/unknown/unknown");
+    one.mapped = one.local;
+    nat = nat_classify(&one, 1, (struct nat_filter_test){0});
+    CHECK_TEXT(nat_format(&nat, text), "none/unknown/unknown");
 }
 
 TEST("a sequence is seen although others use the NAT, too")

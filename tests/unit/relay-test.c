@@ -69,6 +69,68 @@ TEST("packets go from side to side, and only from where each side is")
     relay_free(r);
 }
 
+static uint32_t early(struct relay *r, uint64_t number, uint16_t from)
+{
+    const struct place place = at(from);
+    return relay_early(r, number, &place);
+}
+
+TEST("a call's number stands for the caller's channel, only where it came from")
+{
+    struct relay *r = relay_new(&open_limits);
+    struct relay_ends e, other;
+    CHECK_INT(early(r, 1, 100), 0);
+    CHECK_INT(call(r, 0, 1, 10, &e), RDV_OK);
+    CHECK_INT(call(r, 1, 2, 10, &other), RDV_OK);
+    CHECK_INT(early(r, 1, 100), e.channel[RELAY_CALLER]);
+    CHECK_INT(early(r, 2, 101), other.channel[RELAY_CALLER]);
+    CHECK_INT(early(r, 1, 101), 0);
+    CHECK_INT(early(r, 1, 200), 0);
+    CHECK_INT(early(r, 2, 100), 0);
+    CHECK_INT(early(r, 3, 100), 0);
+    relay_free(r);
+}
+
+TEST("few packets name a call, and none one that was declined or has ended")
+{
+    struct relay *r = relay_new(&open_limits);
+    struct relay_ends e;
+    struct relay_asked asked;
+    const struct relay_call declined = {.caller = keys[0], .callee = keys[3], .call = 2};
+    int n = 0;
+    CHECK_INT(call(r, 0, 1, 10, &e), RDV_OK);
+    while (n < 1000 && early(r, 1, 100) != 0)
+        n++;
+    CHECK_INT(n, 12);
+    CHECK_INT(call(r, 0, 1, 10, &e), RDV_OK);
+    CHECK_INT(early(r, 1, 100), 0);
+    CHECK_INT(call(r, 0, 2, 10, &e), RDV_OK);
+    CHECK_INT(relay_answer(r, &declined, RDV_DECLINED, &asked), RDV_OK);
+    CHECK_INT(early(r, 2, 100), 0);
+    CHECK_INT(call(r, 0, 3, 10, &e), RDV_OK);
+    relay_sweep(r, 10 + RELAY_IDLE_S);
+    CHECK_INT(relay_count(r), 0);
+    CHECK_INT(early(r, 3, 100), 0);
+    relay_free(r);
+}
+
+TEST("of two callers with one number neither gets the other's channel")
+{
+    struct relay *r = relay_new(&open_limits);
+    struct relay_ends first, second;
+    CHECK_INT(call(r, 0, 1, 10, &first), RDV_OK);
+    CHECK_INT(call(r, 1, 1, 20, &second), RDV_OK);
+    CHECK_INT(early(r, 1, 100), first.channel[RELAY_CALLER]);
+    CHECK_INT(early(r, 1, 101), 0);
+    relay_sweep(r, 75); /* the first is idle */
+    CHECK_INT(relay_count(r), 1);
+    CHECK_INT(early(r, 1, 100), 0);
+    relay_sweep(r, 85);
+    CHECK_INT(call(r, 1, 1, 90, &second), RDV_OK);
+    CHECK_INT(early(r, 1, 101), second.channel[RELAY_CALLER]);
+    relay_free(r);
+}
+
 TEST("a side that is nowhere gets nothing until it is opened")
 {
     struct relay *r = relay_new(&open_limits);

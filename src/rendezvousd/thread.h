@@ -18,7 +18,7 @@
 #define THREADS_MAX 64
 #define TCP_MAX     4096 /* connections a thread; a power of two */
 
-struct worker;
+struct thread;
 
 /* sockets.c ---------------------------------------------------------------- */
 
@@ -95,7 +95,7 @@ struct tcp_listener {
 };
 
 struct tcp {
-    struct worker *worker;
+    struct thread *thread;
     struct tcp_listener listeners[LISTENS_MAX];
     size_t listener_count;
     struct list connections; /* that have said something; the longest silent first */
@@ -108,7 +108,7 @@ struct tcp {
     uint8_t *in; /* owned; for one read at a time */
 };
 
-int tcp_init(struct tcp *t, struct worker *w, const struct sockets *s) WARN_UNUSED;
+int tcp_init(struct tcp *t, struct thread *th, const struct sockets *s) WARN_UNUSED;
 /* Closes what has been silent for too long, and accepts again. To be called every second. */
 void tcp_sweep(struct tcp *t);
 /* An answer that comes later, or a message for this peer; dropped when the connection is gone. */
@@ -124,7 +124,7 @@ struct udp_io;
 
 struct udp {
     struct watch watch;
-    struct worker *worker;
+    struct thread *thread;
     uint8_t index;
 };
 
@@ -140,9 +140,9 @@ void udp_io_free(struct udp_io *io);
 void udp_ready(struct watch *watch, uint32_t events);
 /* Both go out with udp_flush() at the latest; the bytes of packets stay where they are until then,
  * those of a message are copied. */
-void udp_send(struct worker *w, const struct datagrams *d);
-void udp_send_copy(struct worker *w, const struct place *to, struct str bytes);
-void udp_flush(struct worker *w);
+void udp_send(struct thread *th, const struct datagrams *d);
+void udp_send_copy(struct thread *th, const struct place *to, struct str bytes);
+void udp_flush(struct thread *th);
 
 /* Our own addresses, by number, so that an answer leaves from the one that was asked, though the
  * socket is bound to all. They are few; what is beyond the last number is not known. */
@@ -168,16 +168,16 @@ struct relayed {
 };
 /* Up to the first that is no relayed packet, which the first of them is; how many bytes these are.
  */
-size_t forward(struct worker *w, const struct relayed *d);
+size_t forward(struct thread *th, const struct relayed *d);
 
 /* nodes.c ------------------------------------------------------------------ */
 
 /* HOST:PORT, where peers of other servers reach this one. -EINVAL, -EHOSTUNREACH. */
 int nodes_advertise(const char *text, struct addr *ret_addr) WARN_UNUSED;
 /* Connects the thread with Redis, where there is one. -ENOMEM. */
-int nodes_join(struct worker *w) WARN_UNUSED;
+int nodes_join(struct thread *th) WARN_UNUSED;
 
-/* worker.c ----------------------------------------------------------------- */
+/* thread.c ----------------------------------------------------------------- */
 
 /* What the threads share beside rdv_shared. */
 struct hub {
@@ -187,7 +187,7 @@ struct hub {
     struct mailbox boxes[THREADS_MAX];
 };
 
-struct worker {
+struct thread {
     struct loop loop;
     struct rdv rdv;
     struct hub *hub;
@@ -203,20 +203,20 @@ struct worker {
     uint64_t now_ms, unix_s;
 };
 
-struct worker *worker_new(struct hub *hub, const struct sockets *s, uint8_t index);
+struct thread *thread_new(struct hub *hub, const struct sockets *s, uint8_t index);
 /* Serves until the process ends. */
-void *worker_run(void *worker);
+void *thread_run(void *thread);
 /* Adds this thread's counters. */
-void worker_count(const struct worker *w, struct rdv_counters *sum);
+void thread_count(const struct thread *th, struct rdv_counters *sum);
 
 /* For the parts above. */
-void worker_clocks(struct worker *w);
+void thread_clocks(struct thread *th);
 /* Length of the answer. What is for somebody else has been sent. */
-size_t worker_handle(struct worker *w, struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
-/* To wherever a peer is. Goes out with worker_flush() at the latest, which ends each event. */
-void worker_send(struct worker *w, const struct place *to, struct str bytes);
-void worker_flush(struct worker *w);
-static inline void worker_add(uint64_t *counter, uint64_t n)
+size_t thread_handle(struct thread *th, struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
+/* To wherever a peer is. Goes out with thread_flush() at the latest, which ends each event. */
+void thread_send(struct thread *th, const struct place *to, struct str bytes);
+void thread_flush(struct thread *th);
+static inline void thread_add(uint64_t *counter, uint64_t n)
 {
     __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
