@@ -18,6 +18,8 @@
 #define LIFE_MS 12000
 /* When checks have failed and nothing has come of it by then, there is only the relay. */
 #define IN_VAIN_MS 3000
+/* So often the checks of one call begin: once, and again when the other side missed its half. */
+#define STARTS_MAX 3
 /* A server that says more is not believed: no two peers are so far apart. */
 #define WAIT_MAX_US 2000000u
 
@@ -326,6 +328,10 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     struct punch_config c = {.again = g->reason != PUNCH_NO_REASON, .hint = hint};
     if (!g->known)
         return;
+    g->starts = g->started == g->call ? g->starts : 0;
+    if (g->starts == STARTS_MAX)
+        return;
+    g->starts++;
     loop_untimer(&g->timer);
     /* Both fire again when one of them has missed it: at the addresses that were offered then. */
     if (g->machine && g->started == g->call)

@@ -21,6 +21,7 @@ struct punching {
     struct punch *machine; /* owned; NULL: none */
     uint64_t call;
     uint64_t started;             /* the call of the machine */
+    unsigned starts;              /* of that call */
     uint8_t secret[OFFER_SECRET]; /* of our offer for this call */
     struct offer theirs;          /* the other side's */
     bool known;                   /* it has come */

@@ -110,9 +110,10 @@ static json_t *server_json(struct net *n, uint32_t i)
     char text[ADDR_TEXT_MAX];
     presence_server(n->presence, i, &s);
     link_status(n->link, i, &l);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:I, s:b}", "server", n->servers[i], "state",
+    json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:I, s:b, s:I}", "server", n->servers[i], "state",
                           net_server_word(s.state), "transport", transports[l.transport], "silent",
-                          s.silent, "rtt_us", (json_int_t)s.rtt_us, "allow_known", s.allow_known);
+                          s.silent, "rtt_us", (json_int_t)s.rtt_us, "allow_known", s.allow_known,
+                          "passed_over", (json_int_t)s.passed_over);
     if (s.seen.len)
         (void)json_object_set_new(j, "seen", json_string(addr_format(&s.seen, text)));
     if (s.reason != RDV_OK)

@@ -63,19 +63,38 @@ static void push_elsewhere(struct rdv *r, const struct place *to, const uint8_t 
     redis_send(r->redis, node, &m);
 }
 
+/* Its word says that it comes from us: an address is soon forged. Only the server that the peer is
+ * registered at knows it. */
 static void push(struct rdv *r, const struct place *to, const uint8_t key[RDVMSG_KEY],
-                 const struct rdvmsg *m)
+                 struct rdvmsg *m)
 {
-    int n = rdvmsg_encode(m, r->push.bytes, sizeof r->push.bytes);
-    if (n <= 0 || to->family == 0)
+    const struct addr at = place_addr(to);
+    bool elsewhere = place_is_elsewhere(to);
+    if (to->family == 0)
         return;
-    if (place_is_elsewhere(to)) {
+    m->transaction = elsewhere ? 0 : secrets_word(&r->secrets, key, &at);
+    int n = rdvmsg_encode(m, r->push.bytes, sizeof r->push.bytes);
+    if (n <= 0)
+        return;
+    if (elsewhere) {
         push_elsewhere(r, to, key, (struct str){(const char *)r->push.bytes, (size_t)n});
     } else {
         r->push.to = *to;
         r->push.n = (size_t)n;
     }
     count(&r->counters.pushed[m->type]);
+}
+
+bool rdv_pass_on(struct rdv *r, const struct nodemsg *p, uint64_t now_ms)
+{
+    struct rdvmsg m;
+    struct place to;
+    r->push.n = 0;
+    if (rdvmsg_decode(&m, p->message.p, p->message.n) < 0 || m.type != RDVMSG_ANSWERED ||
+        !registry_place(r->shared->registry, p->key, (uint32_t)(now_ms / 1000), &to))
+        return false;
+    push(r, &to, p->key, &m);
+    return r->push.n > 0;
 }
 
 enum rdv_reason handle_allow(struct rdv *r, struct request *q, struct rdvmsg *answer)
@@ -106,7 +125,6 @@ static void invite(struct rdv *r, const struct rdvmsg *m, const struct relay_cal
                    const struct relay_ends *ends)
 {
     struct rdvmsg i = {.type = RDVMSG_INVITE,
-                       .transaction = m->transaction,
                        .call = m->call,
                        .channel = ends->channel[RELAY_CALLEE],
                        .addr = seen_at(&c->from),
@@ -177,7 +195,6 @@ enum rdv_reason handle_answer(struct rdv *r, struct request *q, struct rdvmsg *a
     struct instant at = instant_of(r, &caller, m);
     uint8_t hint = m->reason == RDV_OK ? (uint8_t)hint_of(r, &caller, q) : TECHNIQUE_UNKNOWN;
     struct rdvmsg to_caller = {.type = RDVMSG_ANSWERED,
-                               .transaction = m->transaction,
                                .call = m->call,
                                .reason = m->reason,
                                .wait_us = at.caller_wait_us,

@@ -34,7 +34,9 @@ struct server {
     struct question q;     /* HELLO, REGISTER or REFRESH */
     struct question allow; /* ALLOW */
     uint8_t cookie[RDVMSG_COOKIE], token[RDVMSG_COOKIE];
-    bool cookie_known, token_good, silent;
+    bool cookie_known, token_good, word_known, silent;
+    uint64_t word;           /* what it shows in what comes unasked */
+    uint64_t passed_over;    /* what came unasked in its name without that */
     unsigned rounds;         /* COOKIE in answer to REGISTER, in a row */
     unsigned failures;       /* in a row */
     uint64_t next_us;        /* REGISTERED: the next refresh; WAITING: the next attempt */
@@ -196,6 +198,9 @@ uint64_t presence_invites_run(struct presence *p);
 bool presence_call_input(struct presence *p, const struct presence_way *way,
                          const struct rdvmsg *m);
 void presence_calls_free(struct presence *p);
+
+/* Unasked; says whether it came from the server, and counts it if not. */
+bool presence_word_good(struct presence *p, uint32_t server, const struct rdvmsg *m);
 
 void presence_invite_input(struct presence *p, const struct presence_way *way,
                            const struct rdvmsg *m);

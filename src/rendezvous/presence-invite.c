@@ -167,8 +167,14 @@ bool presence_answer_input(struct presence *p, uint32_t server, const struct rdv
 void presence_start_input(struct presence *p, uint32_t server, const struct rdvmsg *m)
 {
     struct invite *i = invite_find(p, m->call, server);
-    if (!i || !i->answered || i->reason != RDV_OK ||
-        (i->start_us && p->now_us - i->start_us < START_AGAIN_US))
+    if (!i || !i->answered || i->reason != RDV_OK)
+        return;
+    /* Nobody but the server has seen the answer. */
+    if (m->transaction != i->transaction) {
+        p->servers[server].passed_over++;
+        return;
+    }
+    if (i->start_us && p->now_us - i->start_us < START_AGAIN_US)
         return;
     i->start_us = p->now_us;
     const struct presence_start e = {.call = i->number,

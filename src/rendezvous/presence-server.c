@@ -221,6 +221,8 @@ static void registered(struct presence *p, uint32_t server, const struct rdvmsg 
                                                         : m->refresh_s;
     memcpy(s->token, m->token, sizeof s->token);
     s->token_good = true;
+    s->word = m->word;
+    s->word_known = true;
     s->lease_s = m->lifetime_s;
     s->refresh_s = m->refresh_s;
     s->failures = s->rounds = 0;
@@ -316,6 +318,16 @@ static void allow_answer(struct presence *p, uint32_t server, const struct rdvms
                (m->reason == RDV_BAD_TOKEN || m->reason == RDV_NOT_REGISTERED)) {
         presence_token_bad(p, server);
     }
+}
+
+/* A lease that we believe lost may still be there, so its word is good until another one is told.
+ */
+bool presence_word_good(struct presence *p, uint32_t server, const struct rdvmsg *m)
+{
+    struct server *s = &p->servers[server];
+    bool good = s->word_known && m->transaction == s->word;
+    s->passed_over += !good;
+    return good;
 }
 
 bool presence_server_input(struct presence *p, uint32_t server, const struct rdvmsg *m)

@@ -166,18 +166,20 @@ uint64_t presence_tick(struct presence *p, uint64_t now_us)
     return sooner(next, presence_channels_run(p));
 }
 
-/* What nobody asked for in so many words. */
+/* What nobody asked for in so many words. START is the answer to an answer of ours. */
 static bool pushed(struct presence *p, const struct presence_way *way, const struct rdvmsg *m)
 {
     switch (m->type) {
     case RDVMSG_INVITE:
-        presence_invite_input(p, way, m);
+        if (presence_word_good(p, way->server, m))
+            presence_invite_input(p, way, m);
         return true;
     case RDVMSG_START:
         presence_start_input(p, way->server, m);
         return true;
     case RDVMSG_ANSWERED:
-        (void)presence_call_input(p, way, m);
+        if (presence_word_good(p, way->server, m))
+            (void)presence_call_input(p, way, m);
         return true;
     case RDVMSG_ERROR:
         if (m->transaction != 0 || m->reason != RDV_UNKNOWN_CHANNEL)
@@ -266,6 +268,7 @@ void presence_server(const struct presence *p, uint32_t server, struct presence_
         .next_us = question_open(&s->q) ? s->q.at_us : s->next_us,
         .lease_s = s->lease_s,
         .refresh_s = s->refresh_s,
+        .passed_over = s->passed_over,
         .allow_known = s->allow_version != 0 && s->allow_version == p->allow_version,
     };
 }

@@ -109,7 +109,8 @@ struct presence_server {
     uint64_t heard_us;      /* the last answer; 0: never */
     uint64_t next_us;       /* the next attempt or refresh */
     uint16_t lease_s, refresh_s;
-    bool allow_known; /* it has the list of presence_allow() */
+    bool allow_known;     /* it has the list of presence_allow() */
+    uint64_t passed_over; /* invitations and the like that came in its name but not from it */
 };
 
 struct presence_host {

@@ -69,6 +69,7 @@ enum rdv_reason handle_register(struct rdv *r, struct request *q, struct rdvmsg 
     answer->lifetime_s = r->shared->lease_s;
     answer->refresh_s = r->shared->refresh_s;
     secrets_token(&r->secrets, rec.key, &q->in->from, answer->token);
+    answer->word = secrets_word(&r->secrets, rec.key, &q->in->from);
     return RDV_OK;
 }
 
@@ -82,6 +83,7 @@ enum rdv_reason handle_refresh(struct rdv *r, struct request *q, struct rdvmsg *
     if (r->redis)
         (void)redis_renew(r->redis, q->m->key, q->now_s);
     answer->type = RDVMSG_REFRESHED;
+    answer->word = secrets_word(&r->secrets, q->m->key, &q->in->from);
     answer->lifetime_s = r->shared->lease_s;
     answer->refresh_s = r->shared->refresh_s;
     return RDV_OK;

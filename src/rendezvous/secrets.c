@@ -1,13 +1,18 @@
-/* SipHash-2-4 of 128 bits over what a cookie or token stands for: a pseudorandom function for short
- * messages, a tenth of the time of BLAKE2b, which makes the keys. None is good for longer than four
- * minutes. Addresses, keys and the time come in; the caller owns the struct. */
+/* SipHash-2-4 of 128 bits over what a cookie, token or word stands for: a pseudorandom function for
+ * short messages, a tenth of the time of BLAKE2b, which makes the keys. No cookie or token is good
+ * for longer than four minutes. Addresses, keys and the time come in; the caller owns the struct.
+ */
 #include "rendezvous/secrets.h"
 
 #include <sodium.h>
 
+#include "base/rd.h"
 #include "base/wr.h"
 
-enum what { COOKIE = 1, TOKEN };
+/* No time comes to this one. */
+#define NO_PERIOD UINT64_MAX
+
+enum what { COOKIE = 1, TOKEN, WORD };
 
 static void derive(const struct secrets *s, uint64_t period, uint8_t ret[32])
 {
@@ -19,8 +24,9 @@ static void derive(const struct secrets *s, uint64_t period, uint8_t ret[32])
 
 void secrets_init(struct secrets *s, const uint8_t master[SECRETS_MASTER])
 {
-    *s = (struct secrets){.period = UINT64_MAX};
+    *s = (struct secrets){.period = NO_PERIOD};
     memcpy(s->master, master, SECRETS_MASTER);
+    derive(s, NO_PERIOD, s->word_key);
 }
 
 void secrets_turn(struct secrets *s, uint64_t now_ms)
@@ -89,4 +95,12 @@ bool secrets_token_good(const struct secrets *s, const uint8_t key[RDVMSG_KEY],
                         uint8_t ret_next[RDVMSG_COOKIE])
 {
     return good(s, TOKEN, key, a, token, ret_next);
+}
+
+uint64_t secrets_word(const struct secrets *s, const uint8_t key[RDVMSG_KEY], const struct addr *a)
+{
+    uint8_t hash[RDVMSG_COOKIE];
+    mac(s->word_key, WORD, key, a, hash);
+    struct rd r = rd_init(hash, sizeof hash);
+    return rd_u64(&r);
 }

@@ -1,7 +1,8 @@
 #pragma once
-/* Cookies and tokens: keyed hashes that only this server can make, so it need not remember to whom
- * it gave which. Two keys are good at a time, and both are derived from one master and the clock,
- * so threads agree without talking. One struct for each thread. */
+/* Cookies, tokens and words: keyed hashes that only this server can make, so it need not remember
+ * to whom it gave which. All keys are derived from one master, so threads agree without talking;
+ * those of cookies and tokens from the clock, too, and two of them are good at a time. One struct
+ * for each thread. */
 
 #include "base/addr.h"
 #include "wire/rdvmsg.h"
@@ -13,6 +14,7 @@ struct secrets {
     uint8_t master[SECRETS_MASTER];
     uint64_t period;
     uint8_t keys[2][32]; /* this period's, the last one's */
+    uint8_t word_key[32];
 };
 
 void secrets_init(struct secrets *s, const uint8_t master[SECRETS_MASTER]);
@@ -30,3 +32,6 @@ void secrets_token(const struct secrets *s, const uint8_t key[RDVMSG_KEY], const
 bool secrets_token_good(const struct secrets *s, const uint8_t key[RDVMSG_KEY],
                         const struct addr *a, const uint8_t token[RDVMSG_COOKIE],
                         uint8_t ret_next[RDVMSG_COOKIE]);
+/* What this server tells whoever is registered with this key at this address, and nobody else: what
+ * comes unasked shows it. It stays the same for as long as the server lives. */
+uint64_t secrets_word(const struct secrets *s, const uint8_t key[RDVMSG_KEY], const struct addr *a);

@@ -83,5 +83,8 @@ void rdv_done(struct rdv *r);
 /* Length of the answer; 0: none, or a later one through the outbox. Afterwards push may hold a
  * message for somebody else. */
 size_t rdv_handle(struct rdv *r, const struct rdv_input *in, uint8_t out[RDVMSG_MAX]);
+/* What another server has for a peer of ours is in push afterwards. False: it is not here, or that
+ * is nothing that comes unasked. */
+bool rdv_pass_on(struct rdv *r, const struct nodemsg *p, uint64_t now_ms);
 /* The answer to a job that came back. */
 size_t rdv_finish(struct rdv *r, const struct job *job, uint8_t out[RDVMSG_MAX]);

@@ -67,12 +67,12 @@ static void ask(struct thread *th, const struct nodemsg *m)
 static void message(struct redis_host *h, const struct nodemsg *m)
 {
     struct thread *th = container_of(h, struct thread, redis);
-    struct place to;
+    const struct rdv_push *push = &th->rdv.push;
     thread_clocks(th);
     if (m->type != NODEMSG_PUSH)
         ask(th, m);
-    else if (registry_place(th->rdv.shared->registry, m->key, (uint32_t)(th->now_ms / 1000), &to))
-        thread_send(th, &to, m->message);
+    else if (rdv_pass_on(&th->rdv, m, th->now_ms))
+        thread_send(th, &push->to, (struct str){(const char *)push->bytes, push->n});
     thread_flush(th);
 }
 

@@ -31,15 +31,16 @@ enum {
     F_ALLOWED = 1 << 23,
     F_PRINT = 1 << 24,
     F_TECHNIQUE = 1 << 25,
+    F_WORD = 1 << 26,
 };
 
 static const uint32_t fields[RDVMSG_TYPE_COUNT] = {
     [RDVMSG_HELLO] = F_PADDING,
     [RDVMSG_COOKIE_IS] = F_COOKIE | F_LIFETIME | F_ADDR,
     [RDVMSG_REGISTER] = F_COOKIE | F_SIGNATURE | F_RECORD,
-    [RDVMSG_REGISTERED] = F_TOKEN | F_LIFETIME | F_REFRESH | F_NUMBER,
+    [RDVMSG_REGISTERED] = F_TOKEN | F_LIFETIME | F_REFRESH | F_NUMBER | F_WORD,
     [RDVMSG_REFRESH] = F_TOKEN | F_KEY,
-    [RDVMSG_REFRESHED] = F_TOKEN | F_LIFETIME | F_REFRESH | F_NUMBER,
+    [RDVMSG_REFRESHED] = F_TOKEN | F_LIFETIME | F_REFRESH | F_NUMBER | F_WORD,
     [RDVMSG_LOOKUP] = F_COOKIE | F_KEY | F_NAME | F_PADDING,
     [RDVMSG_FOUND] = F_KEY | F_AGE | F_NUMBER | F_RECORD,
     [RDVMSG_CLAIM] = F_COOKIE | F_KEY | F_SIGNATURE | F_NAME,
@@ -211,6 +212,8 @@ int rdvmsg_encode(const struct rdvmsg *m, void *buf, size_t size)
         wr_u8(&w, (uint8_t)m->reason);
     if (f & F_NUMBER)
         wr_u64(&w, m->number);
+    if (f & F_WORD)
+        wr_u64(&w, m->word);
     start_encode(&w, f, m);
     tail_encode(&w, f, m);
     return wr_ok(&w) ? (int)w.used : -EMSGSIZE;
@@ -337,6 +340,8 @@ int rdvmsg_decode(struct rdvmsg *m, const void *buf, size_t n)
         m->reason = (enum rdv_reason)rd_u8(&r);
     if (f & F_NUMBER)
         m->number = rd_u64(&r);
+    if (f & F_WORD)
+        m->word = rd_u64(&r);
     start_decode(&r, f, m);
     tail_decode(&r, f, m);
     return rd_ok(&r) && r.left == 0 ? 0 : -EBADMSG;

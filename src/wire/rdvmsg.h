@@ -103,7 +103,7 @@ const char *rdv_reason_sentence(enum rdv_reason reason);
 /* Only the fields of the type are sent. Slices of a decoded message point into its bytes. */
 struct rdvmsg {
     enum rdvmsg_type type;
-    uint64_t transaction;          /* the asker's; the answer has the same */
+    uint64_t transaction; /* the asker's; the answer has the same; INVITE, ANSWERED: word */
     uint8_t cookie[RDVMSG_COOKIE]; /* all zero: none */
     uint8_t token[RDVMSG_COOKIE];  /* REGISTERED, REFRESH, REFRESHED */
     uint8_t key[RDVMSG_KEY];       /* whose */
@@ -112,6 +112,7 @@ struct rdvmsg {
     uint16_t refresh_s;  /* how often a lease is to be refreshed */
     uint32_t age_s;      /* FOUND: since the last sign of life */
     uint64_t number;     /* a sequence, or Unix time in seconds */
+    uint64_t word;       /* REGISTERED, REFRESHED: what comes unasked will show it */
     enum rdv_reason reason;
     struct addr addr;  /* where the server sees the asker, or the other one; port 0: over TCP */
     struct str name;   /* LOOKUP: empty asks by key */

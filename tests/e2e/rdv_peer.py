@@ -192,6 +192,7 @@ class Peer:
     def __init__(self, asker, identity=None):
         self.asker, self.identity = asker, identity or Identity()
         self.key, self.waiting, self.token = self.identity.key, [], None
+        self.word = None  # what the server shows in what comes unasked
         self.print = bytes(4)  # of its NAT
 
     def ask(self, data, *types):
@@ -210,13 +211,15 @@ class Peer:
         while True:
             for i, got in enumerate(self.waiting):
                 if got[0] == 6 if kind is None else got[0] == 5 and got[2] == kind:
+                    assert kind not in (INVITE, ANSWERED) or got[4:12] == self.word
                     return self.waiting.pop(i)
             self.waiting.append(self.asker.receive())
 
     def register(self, sequence=1):
         cookie = self.ask(message(HELLO, bytes(52)), COOKIE)[12:28]
         record = self.identity.record(sequence, int(time.time()) + 3600)
-        self.token = self.ask(register(self.identity, cookie, record), REGISTERED)[12:28]
+        got = self.ask(register(self.identity, cookie, record), REGISTERED)
+        self.token, self.word = got[12:28], got[40:48]
         return self
 
     def allow(self, *keys, anyone=False):

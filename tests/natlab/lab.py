@@ -95,14 +95,14 @@ class Namespace:
         self.lab.processes.append(process)
         return process
 
-    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM):
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
         """A socket of this process, that is in this namespace for good."""
         made = []
 
         def make():
             with open(self.path, "rb") as f:
                 _check(LIBC.setns(f.fileno(), CLONE_NEWNET), f"enter {self.name}")
-            made.append(socket.socket(family, kind))
+            made.append(socket.socket(family, kind, protocol))
         thread = threading.Thread(target=make)
         thread.start()
         thread.join()

@@ -1,5 +1,6 @@
 """A caller who lies, and who is not the server: how much home's real berth-peer sends to whom because of it."""
 
+import json
 import re
 import socket
 import struct
@@ -14,6 +15,8 @@ from tap import Tap
 
 # PUNCH_PROBES_IP of src/punch/punch.h
 PROBES_MAX = 40
+# STARTS_MAX of src/peerd/punching.c
+STARTS_MAX = 3
 # The checks of one call are over by then, and whoever is silent so long has ended.
 QUIET_SECONDS, LIFE_SECONDS = 1.5, 15
 HOST, REFLEXIVE, MAPPED = 1, 2, 3
@@ -157,6 +160,46 @@ def test_introductions_from_another_address_are_ignored(world, tap):
         wait_until(lambda: sum(p.source == source for p in tap.look()) == 3, 10, "what was forged")
         after = len(_wait_quiet(tap, world.victim, world.lab.a.address))
     assert after == before
+
+
+def _forge(host, source, to, payload):
+    """A datagram of the host's from whatever address and port it says."""
+    udp = struct.pack(">HHHH", source[1], to[1], 8 + len(payload), 0) + payload
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0,
+                     socket.inet_aton(source[0]), socket.inet_aton(to[0]))
+    with host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(ip + udp, (to[0], 0))
+
+
+def _passed_over(world):
+    """How much home's berth-peer has not believed its server."""
+    return sum(s["passed_over"] for s in json.loads(world.home.good("publish", "--json"))["servers"])
+
+
+def test_introductions_in_the_server_s_name_are_ignored(world, tap):
+    number = 5000
+    calling = _call(world, number, _lies(world.victim))
+    before = len(_wait_quiet(tap, world.victim))
+    offer = sealed_offer(world.caller.identity, world.home_key, number + 1, _lies(world.victim))
+    seen = struct.pack(">BH4s", 4, 5000, socket.inet_aton(world.victim))
+    invitation = struct.pack(">Q32sI16s", number + 1, world.caller.key, calling.channel ^ 1, bytes(16)) + b"\0" + seen
+    begun = _passed_over(world)
+    forged = [message(INVITE, invitation + struct.pack(">H", len(offer)) + offer, world.caller.word),
+              message(ANSWERED, struct.pack(">Q32sBIB", number, world.caller.key, 0, 0, 0) + seen +
+                      struct.pack(">H", len(offer)) + offer)]
+    forged += [message(START, struct.pack(">QIB", number, 0, 0) + seen, said) for said in (bytes(8), world.caller.word)]
+    for payload in forged:
+        _forge(world.lab.a, world.server_at, (world.lab.b.address, _home_port(world)), payload)
+    wait_until(lambda: _passed_over(world) == begun + len(forged), 10, "what was forged")
+    assert len(_wait_quiet(tap, world.victim)) == before
+
+
+def test_a_caller_who_calls_the_same_call_again_and_again_gets_few_checks_more(world, tap):
+    for _ in range(20):
+        _call(world, 6000, _lies(world.victim))
+    packets = _wait_quiet(tap, world.victim)
+    print(f"the victim got {len(packets)} packets")
+    assert 0 < len(packets) <= STARTS_MAX * PROBES_MAX
 
 
 @pytest.mark.parametrize("what", ["not in a box", "for another call", "of another", "a bit of it changed"])

@@ -14,6 +14,7 @@ struct peer {
     struct addr from;
     struct rdv_via via;
     uint8_t token[RDVMSG_COOKIE];
+    uint64_t word;
 };
 
 struct rig {
@@ -64,6 +65,7 @@ static enum rdvmsg_type pushed(struct rig *g, const struct peer *to, struct rdvm
     CHECK(place_equal(&at, &p->to));
     memcpy(g->pushed, p->bytes, p->n);
     CHECK_INT(rdvmsg_decode(ret, g->pushed, p->n), 0);
+    CHECK(ret->transaction == to->word);
     return ret->type;
 }
 
@@ -79,6 +81,7 @@ static void sign_in(struct rig *g, struct peer *p)
     CHECK_INT(signed_request_make(&p->id, KEY_LOGIN, m.cookie, m.record, m.signature), 0);
     CHECK_INT(ask(g, p, &m, &a), RDVMSG_REGISTERED);
     memcpy(p->token, a.token, sizeof p->token);
+    p->word = a.word;
 }
 
 static void rig_open(struct rig *g, uint32_t rate)
@@ -200,6 +203,61 @@ TEST("the same call once more invites once more, to the same channel")
     CHECK_INT(call(&g, 10, &a), RDV_OK);
     CHECK(a.channel != channel);
     CHECK_INT(relay_count(g.shared.relay), 2);
+    rig_close(&g);
+}
+
+TEST("the word is each registration's own, and the same for as long as the server lives")
+{
+    struct rig g;
+    struct rdvmsg a;
+    rig_open(&g, 0);
+    uint64_t word = g.caller.word;
+    CHECK(word != g.callee.word);
+    struct rdvmsg m = request(&g.caller, RDVMSG_REFRESH);
+    for (unsigned i = 0; i < 10; i++) {
+        g.now_ms += 60000;
+        CHECK_INT(ask(&g, &g.caller, &m, &a), RDVMSG_REFRESHED);
+        CHECK(a.word == word);
+        memcpy(m.token, a.token, sizeof m.token);
+    }
+    addr_set_port(&g.caller.from, 99);
+    sign_in(&g, &g.caller);
+    CHECK(g.caller.word != word);
+    g.caller.via.connection = 5;
+    CHECK_INT(addr_parse("192.0.2.1:4711", &g.caller.from), 0);
+    sign_in(&g, &g.caller);
+    CHECK(g.caller.word == word);
+    /* Another thread has it from the same master, another server has another master. */
+    struct secrets other;
+    secrets_init(&other, g.shared.master);
+    CHECK(secrets_word(&other, g.caller.id.key.b, &g.caller.from) == word);
+    g.shared.master[0] ^= 1;
+    secrets_init(&other, g.shared.master);
+    CHECK(secrets_word(&other, g.caller.id.key.b, &g.caller.from) != word);
+    rig_close(&g);
+}
+
+TEST("what another server has for a peer goes to it with the word that it was told here")
+{
+    uint8_t buf[RDVMSG_MAX];
+    struct rig g;
+    struct rdvmsg p, m = {.type = RDVMSG_ANSWERED, .call = 9, .offer = STR("sealed")};
+    struct nodemsg n = {.type = NODEMSG_PUSH};
+    rig_open(&g, 0);
+    m.addr = g.callee.from;
+    n.message = (struct str){(char *)buf, (size_t)rdvmsg_encode(&m, buf, sizeof buf)};
+    memcpy(n.key, g.caller.id.key.b, sizeof n.key);
+    CHECK(rdv_pass_on(&g.rdv, &n, g.now_ms));
+    CHECK_INT(pushed(&g, &g.caller, &p), RDVMSG_ANSWERED);
+    CHECK_INT(p.call, 9);
+    CHECK_STR(p.offer, "sealed");
+    CHECK(!rdv_pass_on(&g.rdv, &n, g.now_ms + 100000));
+    CHECK_INT(g.rdv.push.n, 0);
+    n.message.n--;
+    CHECK(!rdv_pass_on(&g.rdv, &n, g.now_ms));
+    m.type = RDVMSG_START;
+    n.message = (struct str){(char *)buf, (size_t)rdvmsg_encode(&m, buf, sizeof buf)};
+    CHECK(!rdv_pass_on(&g.rdv, &n, g.now_ms));
     rig_close(&g);
 }
 

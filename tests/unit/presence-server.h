@@ -29,10 +29,21 @@ static inline uint32_t rig_peer_of(const struct rig *g, const uint8_t *key)
     return memcmp(g->peers[HOME].id.key.b, key, RDVMSG_KEY) == 0 ? HOME : LAPTOP;
 }
 
+/* What shows that something comes from this server. */
+static inline uint64_t rig_word(const struct rig_server *s, const struct rig_lease *l)
+{
+    uint8_t mac[RDVMSG_COOKIE];
+    uint64_t word;
+    rig_mac(s, &l->addr, l->key, mac);
+    memcpy(&word, mac, sizeof word);
+    return word ^ 1; /* not what the token begins with */
+}
+
 static inline void rig_push(struct rig *g, uint32_t server, uint32_t peer, struct rdvmsg *m)
 {
     struct rig_packet p = {.server = server, .peer = peer};
     const struct rig_lease *l = &g->servers[server].leases[peer];
+    m->transaction = rig_word(&g->servers[server], l);
     int n = rdvmsg_encode(m, p.bytes, sizeof p.bytes);
     CHECK(n > 0);
     p.n = (size_t)n;
@@ -85,6 +96,7 @@ static inline enum rdv_reason rig_register(struct rig *g, uint32_t server, const
     answer->refresh_s = 25;
     answer->number = r.sequence;
     rig_mac(s, from, r.key, answer->token);
+    answer->word = rig_word(s, l);
     return RDV_OK;
 }
 
@@ -130,11 +142,8 @@ static inline enum rdv_reason rig_call(struct rig *g, uint32_t server, const str
         return RDV_NOT_REGISTERED;
     if (!rig_lets_in(callee, m->key))
         return RDV_NOT_ALLOWED;
-    struct rdvmsg invite = {.type = RDVMSG_INVITE,
-                            .transaction = 1,
-                            .call = m->call,
-                            .channel = s->channel + 1,
-                            .offer = m->offer};
+    struct rdvmsg invite = {
+        .type = RDVMSG_INVITE, .call = m->call, .channel = s->channel + 1, .offer = m->offer};
     memcpy(invite.peer, m->key, sizeof invite.peer);
     invite.addr = caller ? caller->addr : callee->addr;
     rig_push(g, server, rig_peer_of(g, m->peer), &invite);
@@ -153,7 +162,6 @@ static inline enum rdv_reason rig_answer(struct rig *g, uint32_t server, const s
     if (!callee || !caller)
         return RDV_UNKNOWN_CALL;
     struct rdvmsg a = {.type = RDVMSG_ANSWERED,
-                       .transaction = 2,
                        .call = m->call,
                        .reason = m->reason,
                        .wait_us = 20000,
@@ -204,6 +212,7 @@ static inline enum rdv_reason rig_with_token(struct rig *g, uint32_t server,
         answer->lifetime_s = 90;
         answer->refresh_s = 25;
         memcpy(answer->token, right, sizeof right);
+        answer->word = rig_word(&g->servers[server], l);
         return RDV_OK;
     case RDVMSG_ALLOW:
         memcpy(l->allowed, m->allowed.p, m->allowed.n);

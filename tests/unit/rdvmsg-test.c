@@ -13,6 +13,7 @@ static struct rdvmsg sample(enum rdvmsg_type type)
                        .refresh_s = 25,
                        .age_s = 3,
                        .number = 1900000000,
+                       .word = 0x99aabbccddeeff00,
                        .reason = RDV_FORGED,
                        .name = STR("home"),
                        .record = STR("a signed record"),
@@ -66,6 +67,10 @@ TEST("values arrive")
     n = rdvmsg_encode(&m, buf, sizeof buf);
     CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
     CHECK(addr_equal(&d.addr, &m.addr));
+    m = sample(RDVMSG_REFRESHED);
+    n = rdvmsg_encode(&m, buf, sizeof buf);
+    CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
+    CHECK(d.word == m.word);
     m = sample(RDVMSG_NAMES);
     n = rdvmsg_encode(&m, buf, sizeof buf);
     CHECK_INT(rdvmsg_decode(&d, buf, (size_t)n), 0);
