@@ -100,9 +100,7 @@ bool mapping_is_asked(const struct mapping *m)
 
 static bool is_best(const struct remote *r)
 {
-    struct session_stats s;
-    session_stat(r->session, &s);
-    return path_is_direct(r) && !tcpway_is_path(s.quic.path.id);
+    return path_is_direct(r) && !path_is_over_tcp(r);
 }
 
 /* Whether it has to be looked at again: a call that is under way tells nothing of the port. */

@@ -470,6 +470,7 @@ int net_start(struct net *n, struct peerd *p)
     n->rebuild.fire = rebuild_run;
     n->alarm.fd = -EBADF;
     sockets_init(&n->sockets);
+    targets_init(&n->targets);
     gathering_init(&n->gathering, n);
     tcpseen_init(&n->tcpseen, n);
     keeping_init(&n->keeping, n);

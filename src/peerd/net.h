@@ -9,6 +9,7 @@
 #include "peerd/mapping.h"
 #include "peerd/sockets.h"
 #include "peerd/state.h"
+#include "peerd/targets.h"
 #include "peerd/tcpseen.h"
 #include "peerd/tcpway.h"
 #include "peerd/udp.h"
@@ -56,6 +57,7 @@ struct net {
     struct mapping mapping;
     bool no_guessing; /* nobody may guess ports at our address, and we guess at nobody's */
     struct keeping keeping;
+    struct targets targets;           /* addresses that peers have offered */
     struct guess_book guesses;        /* addresses at which ports are being guessed */
     struct guess_spent guesses_spent; /* ports of our own NAT */
 };

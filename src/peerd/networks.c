@@ -11,6 +11,8 @@
 #include "punch/candidate.h"
 
 #define LINE_SIZE 256
+/* Of a file, whatever has become of it. */
+#define LINES_MAX 1024
 #define PROC_SIZE 16384
 #define WORDS     9
 /* Columns of /proc/net/route and /proc/net/arp. */
@@ -72,7 +74,7 @@ int networks_load(struct networks *n, const char *path)
     FILE *f = fopen(path, "re");
     if (!f)
         return errno == ENOENT ? 0 : -errno;
-    while (n->count < NETWORKS_MAX && fgets(line, sizeof line, f))
+    for (int i = 0; i < LINES_MAX && n->count < NETWORKS_MAX && fgets(line, sizeof line, f); i++)
         if (line_parse(line, &n->at[n->count]))
             n->count++;
     (void)fclose(f);

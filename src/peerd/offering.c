@@ -53,11 +53,6 @@ static uint64_t patience_ms(const struct servers *s)
 
 /* What is offered ------------------------------------------------------------------------------ */
 
-static bool counts(const struct nat *nat)
-{
-    return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
-}
-
 static void candidate_first(struct offer *o, const struct addr *a)
 {
     struct record_candidate first = {.kind = RECORD_REFLEXIVE, .transport = RECORD_UDP, .addr = *a};
@@ -97,7 +92,7 @@ static void candidates_fill(struct offering *g, struct offer *o)
     o->candidate_count = net_candidates(n, o->candidates);
     if (g->gather && gather_has_samples(g->gather))
         sample = gather_result(g->gather).newest;
-    else if (counts(&g->nat))
+    else if (nat_counts(&g->nat))
         sample = n->gathering.result.newest;
     g->keeps = g->keeps && x && sample.len > 0;
     if (g->keeps)
@@ -207,6 +202,23 @@ static void ask_tcp(struct offering *g)
     g->asks_tcp = r == 0 || r == -EALREADY;
 }
 
+/* Ours is predicted by a side that does not let in what comes from another port. The caller knows
+ * what the callee said last, and believes it until something fails. */
+static bool wants_sample(const struct offering *g, const struct nat *nat)
+{
+    static const struct addr nowhere = {.len = 0};
+    const struct punching *p = &g->remote->punchings[g->role];
+    bool callee = g->role == PUNCHING_CALLEE;
+    const struct offer *o = callee ? &g->invite.offer : &p->theirs;
+    if (!nat_counts(nat) || p->reason != PUNCH_NO_REASON || !(callee || p->known))
+        return nat_counts(nat);
+    struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    if (o->filtering < NAT_FILTERING_END)
+        theirs.filtering = (enum nat_filtering)o->filtering;
+    enum guess_plan plan = guess_plan(&theirs, nat);
+    return plan == GUESS_PREDICT || plan == GUESS_LOCKSTEP;
+}
+
 static void ask(struct offering *g)
 {
     struct net *n = net_of(g);
@@ -214,7 +226,7 @@ static void ask(struct offering *g)
     struct gather_config c = {.servers = {n->gathering.server}, .server_count = 1, .fresh = 1};
     socket_drop(g);
     g->keeps = wants_socket(g, &nat);
-    if ((!g->keeps && !counts(&nat)) || n->gathering.server.len == 0 ||
+    if ((!g->keeps && !wants_sample(g, &nat)) || n->gathering.server.len == 0 ||
         nat.mapping == NAT_MAPPING_BLOCKED)
         return;
     if (sockets_open(n, g->remote, OFFERING_SOCKET(g->role), 0) < 0)
@@ -321,11 +333,6 @@ void offerings_done(struct remote *r)
 {
     for (unsigned i = 0; i < PUNCHING_ROLES; i++)
         forget(&r->offerings[i]);
-}
-
-void offering_forget(struct remote *r)
-{
-    offerings_done(r);
 }
 
 void offering_call(struct remote *r)

@@ -37,13 +37,12 @@ struct offering {
 };
 
 void offerings_init(struct remote *r);
+/* Also when the servers are others now: nothing follows any more. */
 void offerings_done(struct remote *r);
 /* remote_offered() follows, perhaps from within; one that is being made is given up. */
 void offering_call(struct remote *r);
 /* remote_answers() follows. */
 void offering_answer(struct remote *r, const struct presence_invite *i);
-/* The servers are others now: nothing follows any more. */
-void offering_forget(struct remote *r);
 /* A datagram that came to a fresh socket. */
 void offering_input(struct remote *r, unsigned role, const void *bytes, size_t n);
 /* The last call said less of our NAT than is known now: another introduction, if it can be. */

@@ -25,35 +25,13 @@
 /* The same just after a change of the network. */
 #define CHANGED_DEAD_MS 1000
 #define CHANGED_PING_MS 100
-#define AGAIN_MS        1100
+#define AGAIN_MS        50
 #define FALL_AGAIN_MS   200
 /* After a direct path has died, doubled each time, but not when it had lasted. */
 #define SOON_MS     1000
 #define REST_MS     60000
 #define LASTS_MS    60000
 #define DOUBLED_MAX 6
-
-/* After checks that found nothing: the first failure is mended by a fresh socket more often than by
- * time. The last one is for good. */
-static const struct {
-    unsigned first_ms, then_s, doubled_s, last_s;
-} pauses[PATH_HOPES] = {
-    [PATH_HOPE] = {10, 2, 300, 3600},
-    [PATH_LITTLE_HOPE] = {10, 15, 300, 3600},
-    [PATH_ROUTER_HOPE] = {2500, 10, 300, 3600},
-    [PATH_NO_HOPE] = {60000, 300, 300, 3600},
-};
-
-static uint64_t pause_ms(enum path_hope hope, unsigned failures)
-{
-    uint64_t s = pauses[hope].then_s;
-    if (failures == 0)
-        return pauses[hope].first_ms;
-    for (unsigned i = 1; i < failures && s <= pauses[hope].doubled_s; i++)
-        s = s < pauses[hope].doubled_s && 2 * s > pauses[hope].doubled_s ? pauses[hope].doubled_s
-                                                                         : 2 * s;
-    return 1000 * (s <= pauses[hope].doubled_s ? s : pauses[hope].last_s);
-}
 
 const char *path_result_word(enum path_result result)
 {
@@ -68,7 +46,7 @@ static bool goes_directly(const struct remote *r)
     return !net_path_channel(&r->peerd->net, &s.quic.path);
 }
 
-static bool goes_over_tcp(const struct remote *r)
+bool path_is_over_tcp(const struct remote *r)
 {
     struct session_stats s;
     if (!r->session)
@@ -94,10 +72,12 @@ static bool may_move(const struct remote *r)
     return r->session && session_is_client(r->session) && session_is_up(r->session);
 }
 
+/* Checks that have failed meanwhile said for how long. */
 static void rest(struct remote *r)
 {
     r->path.stage = PATH_RESTING;
-    timer_set(r, REST_MS);
+    timer_set(r, r->path.rest_ms ? r->path.rest_ms : REST_MS);
+    r->path.rest_ms = 0;
 }
 
 static void settle(struct remote *r)
@@ -110,6 +90,7 @@ static void settle(struct remote *r)
     r->path.since_ms = r->path.heard_ms = r->path.asked_ms = clock_now_ms();
     r->path.answered_ms = r->path.pinged_ms = r->path.since_ms;
     r->path.unanswered = 0;
+    r->path.rest_ms = 0;
     r->path.packets_in = s.quic.packets_in;
     timer_set(r, LOOK_MS);
     if (s.quic.path.id == NET_PATH_UDP)
@@ -135,7 +116,7 @@ static void step(struct remote *r)
     }
     if (p->at == p->count) {
         p->at = 0;
-        if (goes_over_tcp(r))
+        if (path_is_over_tcp(r))
             settle(r);
         else
             rest(r);
@@ -162,12 +143,17 @@ static void step(struct remote *r)
 }
 
 /* A new introduction soon: what has died was a mapping or an address more often than the way. */
+static uint64_t soon_ms(const struct path *p)
+{
+    unsigned doubled = p->deaths > 0 ? p->deaths - 1 : 0;
+    uint64_t ms = (uint64_t)SOON_MS << (doubled < DOUBLED_MAX ? doubled : DOUBLED_MAX);
+    return ms < REST_MS ? ms : REST_MS;
+}
+
 static void rest_shortly(struct remote *r)
 {
-    unsigned doubled = r->path.deaths > 0 ? r->path.deaths - 1 : 0;
-    uint64_t ms = (uint64_t)SOON_MS << (doubled < DOUBLED_MAX ? doubled : DOUBLED_MAX);
     r->path.stage = PATH_RESTING;
-    timer_set(r, ms < REST_MS ? ms : REST_MS);
+    timer_set(r, soon_ms(&r->path));
 }
 
 /* Back to the relay, at once; without one a new channel is asked for. */
@@ -252,7 +238,7 @@ static void look(struct remote *r)
     }
     timer_set(r, LOOK_MS);
     /* UDP is better: it is asked for again now and then. */
-    if (goes_over_tcp(r) && now - p->asked_ms > REST_MS) {
+    if (path_is_over_tcp(r) && now - p->asked_ms > REST_MS) {
         p->asked_ms = now;
         remote_recall(r);
     }
@@ -268,11 +254,14 @@ void path_lost(struct remote *r, uint32_t path_id)
         direct_died(r);
 }
 
-/* Checks got there and QUIC does not: nothing was lost but the time. */
+/* Checks got there and QUIC does not: nothing was lost but the time. A few packets may have been
+ * all that was lost, so it is asked once more, from the relay, before there is another
+ * introduction. */
 static void not_shown(struct remote *r)
 {
     char text[ADDR_TEXT_MAX];
     struct path_try *t = &r->path.tries[r->path.at];
+    bool first = !r->path.doubted;
     t->result = PATH_SILENT;
     if (r->path.first_ms == r->path.since_ms)
         r->path.first_ms = 0;
@@ -282,6 +271,11 @@ static void not_shown(struct remote *r)
     r->path.falls++;
     r->path.deaths++;
     fall(r);
+    if (!first || r->path.stage != PATH_RESTING)
+        return;
+    r->path.stage = PATH_TRYING;
+    r->path.rest_ms = soon_ms(&r->path);
+    timer_set(r, FALL_AGAIN_MS);
 }
 
 static void timer_fired(struct timer *t)
@@ -324,6 +318,16 @@ static int try_add(struct path *p, const struct quic_path *path, enum record_kin
     return (int)p->count++;
 }
 
+/* Connections of an earlier call that still stand: they are greeted, and none can be made anew
+ * between the same ports. */
+static void tries_standing(struct remote *r)
+{
+    struct quic_path ways[PATH_TRIES_MAX];
+    size_t n = tcpways_standing(r, ways, PATH_TRIES_MAX);
+    for (size_t i = 0; i < n; i++)
+        (void)try_add(&r->path, &ways[i], RECORD_HOST);
+}
+
 /* The machine of punching.c passes over loopback: it means another host to everybody. Here both may
  * be on one. */
 void path_offer(struct remote *r, const struct offer *o)
@@ -332,6 +336,8 @@ void path_offer(struct remote *r, const struct offer *o)
     if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED)
         return;
     p->count = p->at = 0;
+    p->rest_ms = 0;
+    tries_standing(r);
     for (size_t i = 0; i < o->candidate_count; i++) {
         const struct record_candidate *c = &o->candidates[i];
         const struct quic_path path = {NET_PATH_UDP, c->addr};
@@ -341,13 +347,22 @@ void path_offer(struct remote *r, const struct offer *o)
     path_up(r);
 }
 
+static bool path_is_at(const struct path *p, const struct quic_path *path)
+{
+    return p->at < p->count && p->tries[p->at].path.id == path->id &&
+           addr_equal(&p->tries[p->at].path.remote, &path->remote);
+}
+
 static void found(struct remote *r, const struct quic_path *path, enum candidate_kind kind,
                   uint32_t proven_rtt_us)
 {
     struct path *p = &r->path;
     bool tcp = tcpway_is_path(path->id);
     bool busy = tcp && (p->stage == PATH_TRYING || p->stage == PATH_MOVED);
-    if (p->stage == PATH_DIRECT && (tcp || !goes_over_tcp(r)))
+    /* The checks of the other call have proven it, too: it is still QUIC that has to. */
+    if (p->stage == PATH_MOVED && path_is_at(p, path))
+        return;
+    if (p->stage == PATH_DIRECT && (tcp || !path_is_over_tcp(r)))
         return;
     if (p->count == PATH_TRIES_MAX)
         p->count = 0;
@@ -408,16 +423,23 @@ void path_up(struct remote *r)
 void path_not_found(struct remote *r, enum path_hope hope)
 {
     struct path *p = &r->path;
-    if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED || !may_move(r))
+    if (p->stage == PATH_DIRECT || p->stage == PATH_MOVED || p->stage == PATH_FALLING ||
+        !may_move(r))
         return;
+    uint64_t ms = pause_ms(hope, p->failures++);
+    /* Another way is just being asked, over TCP: the pause begins if that one does not answer. */
+    if (p->stage == PATH_TRYING) {
+        p->rest_ms = ms;
+        return;
+    }
     p->stage = PATH_RESTING;
-    timer_set(r, pause_ms(hope, p->failures++));
+    timer_set(r, ms);
 }
 
 /* A new introduction, with whatever the networks are now. */
 void path_retry(struct remote *r)
 {
-    bool direct = r->path.stage == PATH_DIRECT && !goes_over_tcp(r);
+    bool direct = r->path.stage == PATH_DIRECT && !path_is_over_tcp(r);
     if (direct || r->path.stage == PATH_TRYING || r->path.stage == PATH_MOVED ||
         r->path.stage == PATH_FALLING)
         return;
@@ -451,12 +473,6 @@ void path_network_changed(struct remote *r)
         session_keep_alive(r->session, CHANGED_PING_MS);
 }
 
-static bool path_is_at(const struct path *p, const struct quic_path *path)
-{
-    return p->at < p->count && p->tries[p->at].path.id == path->id &&
-           addr_equal(&p->tries[p->at].path.remote, &path->remote);
-}
-
 void path_answered(struct remote *r, const struct quic_path *path, bool ok)
 {
     struct path *p = &r->path;
@@ -466,8 +482,9 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok)
     for (size_t i = 0; i < p->count; i++)
         if (p->tries[i].path.id == path->id && addr_equal(&p->tries[i].path.remote, &path->remote))
             p->tries[i].result = ok ? PATH_PROVEN : PATH_SILENT;
+    /* Not from here: no session may move while it tells. */
     if (!ok && p->stage == PATH_MOVED && path_is_at(p, path)) {
-        not_shown(r);
+        timer_set(r, 0);
         return;
     }
     trail_add(&r->trail, "%s %s", addr_format(&path->remote, text),

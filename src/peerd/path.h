@@ -3,6 +3,7 @@
  * directly it moves there, and back to the relay when that path dies. Only the side that called
  * moves; the other one follows. */
 
+#include "peerd/pause.h"
 #include "punch/candidate.h"
 #include "session/session.h"
 #include "wire/offer.h"
@@ -49,6 +50,7 @@ struct path {
     unsigned moves, falls;
     unsigned deaths;   /* of direct paths that had not lasted, in a row */
     unsigned failures; /* of checks, since the last that found something */
+    uint64_t rest_ms;  /* when what is being tried answers not either; 0: as usual */
     bool doubted; /* what checks had proven was silent to QUIC: it is asked first from then on */
 };
 
@@ -64,10 +66,7 @@ void path_checked(struct remote *r, const struct quic_path *path, enum candidate
                   uint32_t rtt_us);
 /* The session has come up, or is another one. */
 void path_up(struct remote *r);
-/* Checks have found nothing: again by themselves, with guesses, which wear out what others need,
- * too, when the other side's router has been asked for a port, or never unless something changes.
- */
-enum path_hope { PATH_HOPE, PATH_LITTLE_HOPE, PATH_ROUTER_HOPE, PATH_NO_HOPE, PATH_HOPES };
+/* Checks have found nothing. */
 void path_not_found(struct remote *r, enum path_hope hope);
 /* Somebody asks for a better path: what has rested is tried again now, unless checks run. */
 void path_asked(struct remote *r);
@@ -85,4 +84,5 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok);
 void path_input(struct peerd *p, const struct addr *from, const void *bytes, size_t n);
 /* Whether packets go directly now. */
 bool path_is_direct(const struct remote *r);
+bool path_is_over_tcp(const struct remote *r);
 const char *path_result_word(enum path_result result);

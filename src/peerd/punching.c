@@ -110,7 +110,9 @@ static enum path_hope hope_after(const struct punching *g, enum punch_reason rea
     enum guess_plan plan = punch_plan(g->machine);
     if (reason == PUNCH_BOTH_SYMMETRIC)
         return g->theirs.flags & OFFER_ASKS ? PATH_ROUTER_HOPE : PATH_NO_HOPE;
-    return plan == GUESS_PROBE || plan == GUESS_SOCKETS ? PATH_LITTLE_HOPE : PATH_HOPE;
+    if (plan != GUESS_PROBE && plan != GUESS_SOCKETS)
+        return PATH_HOPE;
+    return g->hint == TECHNIQUE_RELAY ? PATH_LITTLE_HOPE : PATH_GUESS_HOPE;
 }
 
 /* Whoever made the session moves it, also when the other side has called since. */
@@ -272,10 +274,38 @@ static bool may_guess(const struct punching *g, const struct addr *seen)
 static void guess_by_tcp(struct punching *g, enum guess_plan plan, const struct punch_config *c,
                          const struct addr *seen, uint32_t wait_us)
 {
-    if (plan != GUESS_NOTHING && !tcpways_carry(g->remote) && may_guess(g, seen))
+    if (plan != GUESS_NOTHING && !path_is_over_tcp(g->remote) && may_guess(g, seen))
         g->tcpguess = tcpguess_begin(g, plan, &c->peer, seen, wait_us);
     if (g->tcpguess)
         g->plan = plan;
+}
+
+/* Its other addresses are nobody's word but its own. Loopback is this host. */
+static bool is_spent(struct punching *g, size_t i, const struct addr *seen, uint64_t now_ms)
+{
+    const struct record_candidate *c = g->theirs.candidates;
+    if (candidate_same_ip(&c[i].addr, seen) || addr_is_loopback(&c[i].addr))
+        return false;
+    return !targets_take(&g->remote->peerd->net.targets, &c[i].addr, now_ms);
+}
+
+/* One that was offered too often, by whomever, is passed over with all its ports. */
+static void theirs_limit(struct punching *g, const struct addr *seen)
+{
+    struct record_candidate *c = g->theirs.candidates;
+    uint64_t now_ms = clock_now_ms();
+    bool spent[OFFER_CANDIDATES_MAX];
+    size_t kept = 0;
+    for (size_t i = 0; i < g->theirs.candidate_count; i++) {
+        size_t first = 0;
+        while (!candidate_same_ip(&c[first].addr, &c[i].addr))
+            first++;
+        spent[i] = first < i ? spent[first] : is_spent(g, i, seen, now_ms);
+    }
+    for (size_t i = 0; i < g->theirs.candidate_count; i++)
+        if (!spent[i])
+            c[kept++] = c[i];
+    g->theirs.candidate_count = kept;
 }
 
 static void config_fill(struct punching *g, struct punch_config *c, const struct addr *seen)
@@ -339,6 +369,8 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
     machine_end(g);
     sockets_hand_over(&r->peerd->net, r, OFFERING_SOCKET(role), role);
     g->started = g->call;
+    g->hint = hint;
+    theirs_limit(g, seen);
     config_fill(g, &c, seen);
     if (hint != TECHNIQUE_UNKNOWN)
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));

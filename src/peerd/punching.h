@@ -31,6 +31,7 @@ struct punching {
     struct remote *remote;
     unsigned role;
     enum punch_reason reason;   /* why it failed last */
+    enum technique hint;        /* of the machine */
     struct addr guessing_at;    /* where nobody else may guess now; len 0: nowhere */
     struct greetings greetings; /* over TCP, of this call */
     struct tcpguess *tcpguess;  /* owned; NULL: no ports are guessed over TCP now */

@@ -498,7 +498,7 @@ void remotes_forget_calls(struct peerd *p)
 {
     list_for_each(r, &p->remotes, struct remote, link)
     {
-        offering_forget(r);
+        offerings_done(r);
         early_drop(r);
         r->calling = false;
         r->channel = NULL;

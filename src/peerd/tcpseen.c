@@ -135,15 +135,15 @@ void tcpseen_done(struct tcpseen *t)
     disconnect(t);
 }
 
-static bool nat_counts(const struct tcpseen *t)
+static bool our_nat_counts(const struct tcpseen *t)
 {
     const struct nat nat = gathering_nat(&t->net->gathering);
-    return nat_is_symmetric(&nat) && nat.allocation == NAT_ALLOCATION_SEQUENCE;
+    return nat_counts(&nat);
 }
 
 static int ask_anew(struct tcpseen *t, const struct addr *server)
 {
-    t->counted = nat_counts(t);
+    t->counted = our_nat_counts(t);
     int fd = tcpport_connect(t->counted ? 0 : t->net->tcpways.port, server);
     if (fd < 0)
         return fd;
@@ -164,7 +164,7 @@ int tcpseen_ask(struct tcpseen *t, const struct addr *server)
         return -EALREADY;
     if (t->net->tcpways.port == 0)
         return -EADDRNOTAVAIL;
-    bool kept = t->fd >= 0 && !nat_counts(t) && addr_equal(&t->server, server) && hello_send(t);
+    bool kept = t->fd >= 0 && !our_nat_counts(t) && addr_equal(&t->server, server) && hello_send(t);
     if (!kept) {
         disconnect(t);
         r = ask_anew(t, server);
@@ -196,8 +196,9 @@ void tcpseen_network_changed(struct tcpseen *t)
 
 void tcpseen_nat_known(struct tcpseen *t)
 {
-    int r =
-        t->server.len && !t->counted && !t->waits && nat_counts(t) ? tcpseen_ask(t, &t->server) : 0;
+    int r = t->server.len && !t->counted && !t->waits && our_nat_counts(t)
+                ? tcpseen_ask(t, &t->server)
+                : 0;
     if (r < 0)
         log_debug("tcp port not asked for err=%d", r);
 }

@@ -167,9 +167,15 @@ static bool is_usable(const struct net *n, const struct addr *a)
     return candidate_is_usable(a) || (addr_is_loopback(a) && net_is_local(n));
 }
 
-static bool counts_ports(const struct nat *nat)
+/* From the port that is connected from nothing can be made to the same address once more. */
+static bool stands_already(const struct making *m, const struct addr *to)
 {
-    return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
+    struct quic_path ways[TCPWAYS_REMOTE_MAX];
+    size_t n = tcpways_standing(m->remote, ways, TCPWAYS_REMOTE_MAX);
+    for (size_t i = 0; i < n; i++)
+        if (addr_equal(&ways[i].remote, to))
+            return true;
+    return false;
 }
 
 /* Of a NAT that counts its ports the sample tells which come next, to the side that has it. */
@@ -177,8 +183,8 @@ static void target_add(struct making *m, const struct nat *nat, const struct rec
                        uint64_t at_ms)
 {
     struct addr a = c->addr;
-    bool predicted = c->kind == RECORD_REFLEXIVE && counts_ports(nat);
-    if (!predicted)
+    bool predicted = c->kind == RECORD_REFLEXIVE && nat_counts(nat);
+    if (!predicted && !stands_already(m, &a))
         (void)tcptries_add(&m->tries, &a, at_ms);
     for (unsigned k = 1; predicted && k <= GUESS_WINDOW; k++) {
         addr_set_port(&a, guess_predict(addr_port(&c->addr), nat->delta, k));
@@ -213,11 +219,11 @@ static uint64_t delay_ms(const struct net *n, const struct offer *o)
     const struct nat own = gathering_nat(&n->gathering);
     if (own.mapping == NAT_MAPPING_BLOCKED || theirs.mapping == NAT_MAPPING_BLOCKED)
         return 0;
-    return counts_ports(&theirs) || counts_ports(&own) ? COUNTED_MS : 0;
+    return nat_counts(&theirs) || nat_counts(&own) ? COUNTED_MS : 0;
 }
 
-/* Our way to the nearest server and the other side's, of which the wait
- * tells when it is the longer one. */
+/* Our way to the nearest server and the other side's, of which the wait tells when it is the longer
+ * one. */
 uint64_t tcpway_rtt_most_ms(const struct net *n, uint32_t wait_us)
 {
     uint64_t own_us = 0;
@@ -249,19 +255,10 @@ static struct making *making_new(struct remote *r, unsigned role, uint32_t wait_
     return m;
 }
 
-bool tcpways_carry(const struct remote *r)
-{
-    struct session_stats s;
-    if (!r->session)
-        return false;
-    session_stat(r->session, &s);
-    return tcpway_is_path(s.quic.path.id);
-}
-
 void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uint32_t wait_us)
 {
     tcpways_enough(r, role);
-    if (r->peerd->net.tcpways.port == 0 || tcpways_carry(r))
+    if (r->peerd->net.tcpways.port == 0 || path_is_over_tcp(r))
         return;
     struct making *m = making_new(r, role, wait_us);
     if (!m)
@@ -269,7 +266,7 @@ void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uin
     /* A NAT that counts gives the next port to a new one only: between the same two ports it goes
      * on with what it gave in the last attempt, which the other side does not know. */
     const struct nat own = gathering_nat(&m->all->net->gathering);
-    m->port = counts_ports(&own) ? 0 : m->all->port;
+    m->port = nat_counts(&own) ? 0 : m->all->port;
     targets_add(m, o, clock_now_ms() + wait_us / 1000 + delay_ms(m->all->net, o));
     trail_add(&r->trail, "tried over TCP: %zu addresses", m->tries.count);
     timer_set(m);

@@ -260,6 +260,17 @@ void tcpway_up(struct tcpway *w)
     path_found(r, &path, CANDIDATE_HOST);
 }
 
+size_t tcpways_standing(const struct remote *r, struct quic_path *ret_paths, size_t max)
+{
+    size_t n = 0;
+    list_for_each(w, &r->peerd->net.tcpways.all, struct tcpway, link)
+    {
+        if (w->remote == r && w->state == TCPWAY_UP && !w->broken && n < max)
+            ret_paths[n++] = (struct quic_path){path_id(w), w->addr};
+    }
+    return n;
+}
+
 size_t tcpway_count_of(const struct tcpways *t, const struct remote *r)
 {
     size_t n = 0;

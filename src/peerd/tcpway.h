@@ -45,8 +45,8 @@ void tcpways_connect(struct remote *r, unsigned role, const struct offer *o, uin
 /* There is a way: nothing more is tried. Connections that stand already stay for now, for the
  * other side may have chosen one of them. */
 void tcpways_enough(struct remote *r, unsigned role);
-/* Does its session go over one? */
-bool tcpways_carry(const struct remote *r);
+/* Those of this peer that are greeted; how many. */
+size_t tcpways_standing(const struct remote *r, struct quic_path *ret_paths, size_t max);
 /* All connections of a peer. */
 void tcpways_close(struct remote *r);
 

@@ -233,3 +233,8 @@ bool nat_is_symmetric(const struct nat *nat)
     bool depends = nat->mapping == NAT_MAPPING_ADM || nat->mapping == NAT_MAPPING_APDM;
     return depends && nat->allocation != NAT_ALLOCATION_KEEP;
 }
+
+bool nat_counts(const struct nat *nat)
+{
+    return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
+}

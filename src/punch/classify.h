@@ -73,3 +73,5 @@ const char *nat_format(const struct nat *nat, char buf[NAT_TEXT_MAX]);
 
 /* A new mapping for each remote end, and so a port that the other does not know. */
 bool nat_is_symmetric(const struct nat *nat);
+/* The same, and the next port that it gives can be told from the last. */
+bool nat_counts(const struct nat *nat);

@@ -12,11 +12,6 @@
 #define BLOCK_PERIOD_US  250000u
 #define LOCKSTEP_PER_SUM 4 /* tries for each number of ports that others may have taken */
 
-static bool counts(const struct nat *nat)
-{
-    return nat_is_symmetric(nat) && nat->allocation == NAT_ALLOCATION_SEQUENCE;
-}
-
 static const char *const plan_words[GUESS_PLAN_END] = {
     [GUESS_NOTHING] = "plain",
     [GUESS_PREDICT] = "predict",
@@ -42,21 +37,21 @@ enum guess_plan guess_plan(const struct nat *own, const struct nat *peer)
 {
     bool own_symmetric = nat_is_symmetric(own), peer_symmetric = nat_is_symmetric(peer);
     if (own_symmetric && peer_symmetric)
-        return counts(own) && counts(peer) ? GUESS_LOCKSTEP : GUESS_HOPELESS;
+        return nat_counts(own) && nat_counts(peer) ? GUESS_LOCKSTEP : GUESS_HOPELESS;
     if (own->mapping == NAT_MAPPING_BLOCKED || peer->mapping == NAT_MAPPING_BLOCKED)
         return GUESS_HOPELESS;
     if (own_symmetric)
-        return counts(own) || lets_in(peer) ? GUESS_NOTHING : GUESS_SOCKETS;
+        return nat_counts(own) || lets_in(peer) ? GUESS_NOTHING : GUESS_SOCKETS;
     if (!peer_symmetric || lets_in(own))
         return GUESS_NOTHING;
-    return counts(peer) ? GUESS_PREDICT : GUESS_PROBE;
+    return nat_counts(peer) ? GUESS_PREDICT : GUESS_PROBE;
 }
 
 enum guess_plan guess_tcp_plan(const struct nat *own, const struct nat *peer)
 {
-    if (own->mapping == NAT_MAPPING_BLOCKED && nat_is_symmetric(peer) && !counts(peer))
+    if (own->mapping == NAT_MAPPING_BLOCKED && nat_is_symmetric(peer) && !nat_counts(peer))
         return GUESS_PROBE;
-    if (peer->mapping == NAT_MAPPING_BLOCKED && nat_is_symmetric(own) && !counts(own))
+    if (peer->mapping == NAT_MAPPING_BLOCKED && nat_is_symmetric(own) && !nat_counts(own))
         return GUESS_SOCKETS;
     return GUESS_NOTHING;
 }

@@ -13,8 +13,8 @@
 #define CONN_WINDOW_MAX   (24u << 20)
 #define SHAKE_MS          10000
 /* RFC 9002 6.2.2: 333 ms when nothing is known. Peers are not that far apart, and a lost first
- * packet would cost a second. */
-#define FIRST_RTT_MS 100
+ * packet would cost a second; now the first is repeated after three times as much. */
+#define FIRST_RTT_MS 60
 /* Connection IDs that the peer may have to its choice: one for each path that is tried. */
 #define SPARE_CIDS 8
 
@@ -345,7 +345,7 @@ int quic_move(struct quic_conn *c, const struct quic_path *path, bool at_once)
 {
     if (!c->client)
         return -EPERM;
-    if (!c->confirmed || c->phase == CONN_DOOMED)
+    if (!c->confirmed || c->phase == CONN_DOOMED || c->telling)
         return -EAGAIN;
     struct quic_path now = path_from_lib(ngtcp2_conn_get_path(c->lib));
     if (path_equal(&now, path))

@@ -109,9 +109,13 @@ static int on_path(ngtcp2_conn *lib, uint32_t flags, const ngtcp2_path *path,
     struct quic_conn *c = conn_of(user);
     struct quic_path ours = path_from_lib(path);
     c->ping_due = c->client && result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS;
-    if (result != NGTCP2_PATH_VALIDATION_RESULT_ABORTED)
-        c->quic->hooks.path_proven(c->quic->ctx, c, &ours,
-                                   result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS);
+    if (result == NGTCP2_PATH_VALIDATION_RESULT_ABORTED)
+        return 0;
+    /* The library still holds the validation that a move would free. */
+    c->telling = true;
+    c->quic->hooks.path_proven(c->quic->ctx, c, &ours,
+                               result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS);
+    c->telling = false;
     return 0;
 }
 

@@ -109,6 +109,7 @@ struct quic_conn {
     bool refused_key;
     bool silent; /* end without a word */
     bool ping_due;
+    bool telling;    /* of a path, in the midst of the library */
     uint64_t due_ns; /* the next packets, by the pace of the last ones */
     uint64_t keep_alive_ns;
     struct key peer;    /* wanted by a client, found out by a server */

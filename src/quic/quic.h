@@ -160,7 +160,8 @@ void quic_keep_alive(struct quic_conn *c, uint64_t after_ms);
 #define QUIC_KEEP_ALIVE_MS 15000
 /* The way goes over to this path when it has answered; of the two sides only the one that connected
  * may move, the other one follows. `at_once` when the old path is dead. -EPERM, -EAGAIN: not
- * confirmed yet, or no spare connection ID at this moment, -EALREADY: it is the path. */
+ * confirmed yet, no spare connection ID at this moment, or called by path_proven(); -EALREADY: it
+ * is the path. */
 int quic_move(struct quic_conn *c, const struct quic_path *path, bool at_once) WARN_UNUSED;
 
 struct quic_stats {

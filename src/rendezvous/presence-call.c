@@ -8,8 +8,11 @@
 /* For all servers together; and where all of them are silent. */
 #define CALL_US   (12 * S)
 #define SILENT_US (4 * S)
-/* So many copies without an answer, and the next server is tried, if there is one. */
+/* So many copies in this time without an answer, and the next server is tried, if there is one. */
 #define COPIES_MAX 3
+#define DEAF_US    S
+/* The callee's answer may overtake the server's by a little. */
+#define OVERTAKES_US (5 * MS)
 
 static void call_end(struct presence *p, struct call *c)
 {
@@ -104,6 +107,14 @@ static void call_leave(struct presence *p, struct call *c)
     question_stop(&c->q);
 }
 
+/* The server has it: now the callee's answer may take as long. */
+static void call_give_time(const struct presence *p, struct call *c)
+{
+    uint64_t at_us = p->now_us + question_repeat_us(p->servers[c->server].rtt_us);
+    if (question_open(&c->q) && c->q.at_us < at_us)
+        c->q.at_us = at_us;
+}
+
 static void call_send(struct presence *p, struct call *c)
 {
     const struct server *s = &p->servers[c->server];
@@ -127,14 +138,15 @@ static void call_try(struct presence *p, struct call *c)
         if (c->server == PRESENCE_NO_SERVER)
             return;
         c->untried &= ~(1u << c->server);
-        question_start(&c->q, p->now_us);
+        question_start_near(&c->q, p->now_us, p->servers[c->server].rtt_us);
     }
     /* It logs in anew; the call waits for it. */
     if (!p->servers[c->server].token_good) {
         question_start(&c->q, p->now_us);
         return;
     }
-    bool deaf = !c->calling && c->q.sent >= COPIES_MAX && c->untried != 0;
+    bool deaf = !c->calling && c->q.sent >= COPIES_MAX && c->untried != 0 &&
+                p->now_us - c->q.copies[0].sent_us >= DEAF_US;
     enum question_step step = question_due(&c->q, p->now_us);
     if ((step == QUESTION_LOST && c->untried != 0) || (step == QUESTION_SEND && deaf))
         call_leave(p, c);
@@ -200,6 +212,8 @@ static void call_calling(struct presence *p, struct call *c, const struct presen
     presence_channel_keep(p, &channel);
     if (c->answered)
         call_end(p, c);
+    else
+        call_give_time(p, c);
     p->host.calling(p->ctx, user, &e);
 }
 
@@ -252,6 +266,8 @@ static void call_answered(struct presence *p, struct call *c, const struct prese
     call_made(p, c, way->server);
     if (c->calling)
         call_end(p, c);
+    else if (question_open(&c->q) && c->q.at_us > p->now_us + OVERTAKES_US)
+        c->q.at_us = p->now_us + OVERTAKES_US; /* the server's own is lost */
     p->host.answered(p->ctx, user, &e);
 }
 

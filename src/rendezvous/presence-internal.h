@@ -9,10 +9,14 @@
 #define MS 1000ull
 #define S  1000000ull
 
-/* A question is sent again after 0.25, 0.5, 1, 2, 2 s and given up after 2 more. */
-#define QUESTION_TRIES    6
-#define QUESTION_FIRST_US (250 * MS)
-#define QUESTION_MOST_US  (2 * S)
+/* A question is sent again after 0.25, 0.5, 1, 2, 2 s and given up after 2 more; a call, to a
+ * server whose round trip is known, first after half as much again as that and what a busy host
+ * takes. */
+#define QUESTION_TRIES      6
+#define QUESTION_FIRST_US   (250 * MS)
+#define QUESTION_MOST_US    (2 * S)
+#define QUESTION_MARGIN_US  (30 * MS)
+#define QUESTION_NEAREST_US (40 * MS)
 
 #define RTTS 4
 
@@ -23,7 +27,8 @@ struct question {
     struct {
         uint64_t transaction, sent_us;
     } copies[QUESTION_TRIES];
-    uint64_t at_us; /* when the next copy is due; PRESENCE_NEVER: no question is under way */
+    uint64_t at_us;    /* when the next copy is due; PRESENCE_NEVER: no question is under way */
+    uint64_t first_us; /* between the first two copies; then twice as long each time */
     unsigned sent;
 };
 
@@ -102,6 +107,7 @@ struct invite {
     uint64_t transaction;
     uint64_t start_us; /* the last START */
     uint64_t again_us; /* without one the answer is sent again then */
+    uint64_t told_us;  /* when it was sent last */
     unsigned copies;
     uint8_t offer[SEALED_OFFER_MAX];
     size_t offer_n;
@@ -157,6 +163,9 @@ uint64_t presence_keep_us(const struct presence *p, uint64_t us);
 /* Between `us` and three quarters of it, so that many peers do not come at once. */
 uint64_t presence_jitter(uint64_t us);
 void question_start(struct question *q, uint64_t now_us);
+/* The same, repeated by what the way to its server takes (0: not known). */
+void question_start_near(struct question *q, uint64_t now_us, uint32_t rtt_us);
+uint64_t question_repeat_us(uint32_t rtt_us);
 void question_stop(struct question *q);
 bool question_open(const struct question *q);
 /* Of the copy that is sent now. */

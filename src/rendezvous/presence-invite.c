@@ -8,11 +8,10 @@
 /* Opening a box costs some 0.1 ms: so many a second, and what is more is lost. */
 #define OPENED_A_SECOND 200
 /* Copies of one START. */
-#define START_AGAIN_US (100 * MS)
+#define START_AGAIN_US (200 * MS)
 /* Of an answer: when START does not come both may have been lost, or only that; then the caller has
- * begun already, and is alone. Longer than the server takes. */
-#define COPIES_MAX    3
-#define COPY_LEAST_US (50 * MS)
+ * begun already, and is alone. */
+#define COPIES_MAX 3
 
 static bool is_invited(const struct invite *i, uint64_t call, uint32_t server)
 {
@@ -61,7 +60,8 @@ static void answer_send(struct presence *p, struct invite *i)
                        .offer = {(const char *)i->offer, i->offer_n}};
     memcpy(m.token, s->token, sizeof m.token);
     memcpy(m.peer, i->caller.b, sizeof m.peer);
-    i->again_us = p->now_us + COPY_LEAST_US + 2 * (uint64_t)s->rtt_us;
+    i->told_us = p->now_us;
+    i->again_us = p->now_us + question_repeat_us(s->rtt_us);
     i->copies++;
     presence_send_to(p, i->server, &m);
 }
@@ -116,13 +116,20 @@ static void invite_new(struct presence *p, const struct presence_way *way, const
     p->host.invited(p->ctx, &e);
 }
 
+/* A caller that is nearer to the server than we are calls again before it can have heard. */
+static bool is_too_early(const struct presence *p, const struct invite *i)
+{
+    return p->now_us - i->told_us < p->servers[i->server].rtt_us;
+}
+
 void presence_invite_input(struct presence *p, const struct presence_way *way,
                            const struct rdvmsg *m)
 {
     struct invite *i = invite_find(p, m->call, way->server);
     if (!i)
         invite_new(p, way, m);
-    else if (i->answered && memcmp(i->caller.b, m->peer, sizeof m->peer) == 0)
+    else if (i->answered && memcmp(i->caller.b, m->peer, sizeof m->peer) == 0 &&
+             !is_too_early(p, i))
         answer_send(p, i);
 }
 

@@ -22,7 +22,22 @@ uint64_t presence_jitter(uint64_t us)
 
 void question_start(struct question *q, uint64_t now_us)
 {
-    *q = (struct question){.at_us = now_us};
+    question_start_near(q, now_us, 0);
+}
+
+uint64_t question_repeat_us(uint32_t rtt_us)
+{
+    uint64_t us = (uint64_t)rtt_us + rtt_us / 2 + QUESTION_MARGIN_US;
+    if (rtt_us == 0)
+        return QUESTION_FIRST_US;
+    if (us > QUESTION_MOST_US)
+        return QUESTION_MOST_US;
+    return us < QUESTION_NEAREST_US ? QUESTION_NEAREST_US : us;
+}
+
+void question_start_near(struct question *q, uint64_t now_us, uint32_t rtt_us)
+{
+    *q = (struct question){.at_us = now_us, .first_us = question_repeat_us(rtt_us)};
 }
 
 void question_stop(struct question *q)
@@ -43,7 +58,7 @@ enum question_step question_due(struct question *q, uint64_t now_us)
         question_stop(q);
         return QUESTION_LOST;
     }
-    uint64_t wait_us = QUESTION_FIRST_US << q->sent;
+    uint64_t wait_us = q->first_us << q->sent;
     q->copies[q->sent].transaction = presence_random();
     q->copies[q->sent++].sent_us = now_us;
     q->at_us = now_us + (wait_us < QUESTION_MOST_US ? wait_us : QUESTION_MOST_US);

@@ -61,7 +61,7 @@ struct session_host {
      * sockets are reset; `s` is freed after this call. The reason is a word or a sentence. */
     void (*down)(void *ctx, struct session *s, const char *reason);
     /* The answer of the path validation for a path that this side moved to or that the peer came
-     * from. After ok the packets go over it. */
+     * from. After ok the packets go over it. Called in the midst of things: no move from here. */
     void (*path_proven)(void *ctx, struct session *s, const struct quic_path *path, bool ok);
 
     /* The peer wants this service. Exactly one of session_take() and session_refuse() must be

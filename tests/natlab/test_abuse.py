@@ -17,6 +17,8 @@ from tap import Tap
 PROBES_MAX = 40
 # STARTS_MAX of src/peerd/punching.c
 STARTS_MAX = 3
+# TARGETS_STARTS of src/peerd/targets.h: in ten seconds; the calls may take a bit longer.
+TARGETS_STARTS, CALLS = 16, 48
 # The checks of one call are over by then, and whoever is silent so long has ended.
 QUIET_SECONDS, LIFE_SECONDS = 1.5, 15
 HOST, REFLEXIVE, MAPPED = 1, 2, 3
@@ -264,3 +266,11 @@ def test_ports_are_guessed_over_tcp_only_where_the_server_sees_the_caller(guessi
     assert len(hit) <= 2 * 2 * PROBES_MAX  # two calls, and the kernel repeats a SYN once
     assert len(guessed) <= 2 * most + 2 * 2 * PROBES_MAX
     assert _most_in_a_second(guessed) <= most_second + 2 * PROBES_MAX
+
+
+def test_a_victim_that_is_listed_again_and_again_gets_a_bounded_share(world, tap):
+    for i in range(CALLS):
+        _call(world, 5000 + i, [(HOST, UDP, (world.victim, 6000 + i))])
+    ports = {p.target[1] for p in _wait_quiet(tap, world.victim)}
+    print(f"{len(ports)} of {CALLS} calls led to the victim")
+    assert 0 < len(ports) <= 2 * TARGETS_STARTS

@@ -114,3 +114,61 @@ def test_a_path_that_dies_when_it_is_proven_costs_no_byte(worlds):
     assert longest < 2, "the session goes to the dead path again and again"
     assert world.laptop.path("home") == "relay"
     transfer.finish()
+
+
+PORTS = """
+table inet count {
+  set ports { type inet_service; flags dynamic; size 256; }
+  chain c { type filter hook output priority 0; udp dport 443 add @ports { udp sport }; }
+}"""
+
+
+def _ports_asked_from(host):
+    """The ports from which this host has asked the server since PORTS was loaded."""
+    said = json.loads(host.run(["nft", "-j", "list", "set", "inet", "count", "ports"],
+                               capture_output=True, text=True).stdout)
+    return said["nftables"][1]["set"].get("elem", [])
+
+
+@pytest.mark.parametrize("a,fresh", [("adf", 0), ("apdf", 1)])
+def test_a_port_is_looked_at_only_where_somebody_has_to_predict_it(pairs, a, fresh):
+    pair = pairs(a, "symseq")
+    pair.forget()
+    pair.start_peers()
+    pair.lab.b.run(["nft", "-f", "-"], text=True, input=PORTS)
+    popen = pair.laptop.dialling("home/data")
+    try:
+        wait_until(lambda: (pair.session() or {}).get("path") == "direct", 15, "a direct path")
+    finally:
+        popen.kill()
+        popen.wait(10)
+    assert pair.session()["calls"] == 1
+    # One is that of everything.
+    assert len(_ports_asked_from(pair.lab.b)) == 1 + fresh
+
+
+def test_a_greeted_connection_is_taken_by_a_later_call(pairs):
+    pair = pairs("apdf", "udpblock")
+    pair.forget()
+    pair.start_peers()
+    # The session's first packets, which go over the relay, do not get there for now.
+    pair.lab.a.run(["nft", "-f", "-"], text=True, input="table inet late { chain c { type filter hook output "
+                   "priority 0; udp length > 1100 drop; }; }")
+
+    def greeted():
+        return all("bytes_received:34 " in host.output(["ss", "-Htni", "state", "established"])
+                   for host in (pair.lab.a, pair.lab.b))
+
+    popen = pair.laptop.dialling("home/data")
+    try:
+        wait_until(greeted, 10, "a greeting in both directions")
+        pair.cut_between()
+        pair.lab.a.run(["nft", "delete", "table", "inet", "late"])
+        wait_until(lambda: (pair.session() or {}).get("calls", 0) > 1, 10, "another call")
+        pair.restore_between()
+        wait_until(lambda: (pair.session() or {}).get("path") == "direct", 12, "a direct path")
+    finally:
+        popen.kill()
+        popen.wait(10)
+    session = pair.session()
+    assert session["transport"] == "tcp" and session["calls"] <= 3, pair.laptop.good("why", "home")

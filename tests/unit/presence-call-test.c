@@ -177,18 +177,71 @@ TEST("a callee that is not told when to fire asks again, and its caller does not
 {
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
-    g->servers[0].starts_lost = 1;
+    g->servers[0].lost[RDVMSG_START] = 1;
     (void)dial(g);
     rig_run(g, 300 * RIG_MS);
     CHECK_INT(h->invited, 1);
     CHECK_INT(h->started, 1);
     CHECK_INT(e->answered, 1);
     CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 2);
-    g->servers[0].starts_lost = 99;
+    g->servers[0].lost[RDVMSG_START] = 99;
     (void)dial(g);
     rig_run(g, 5 * RIG_S);
     CHECK_INT(h->started, 1);
     CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 5); /* and leaves it at that */
+    rig_free(g);
+}
+
+static uint64_t answered_after(enum rdvmsg_type lost)
+{
+    struct rig *g = rig_ready(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    g->servers[0].lost[lost] = 1;
+    uint64_t begin = g->now_us;
+    (void)dial(g);
+    rig_run(g, 2 * RIG_S);
+    CHECK_INT(e->calling, 1);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(h->started, 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_CALL], 2);
+    uint64_t both_us = e->calling_us > e->answered_us ? e->calling_us : e->answered_us;
+    rig_free(g);
+    return both_us - begin;
+}
+
+TEST("what a call loses costs little more than a round trip")
+{
+    /* 40 ms: CALLING after one of them, ANSWERED after two. */
+    CHECK(answered_after(RDVMSG_CALLING) <= 130 * RIG_MS);
+    CHECK(answered_after(RDVMSG_INVITE) <= 210 * RIG_MS);
+    CHECK(answered_after(RDVMSG_ANSWERED) <= 210 * RIG_MS);
+}
+
+TEST("a callee that is far away is not disturbed by a caller that cannot wait")
+{
+    struct rig *g = rig_new(1);
+    struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
+    h->away_us = 150 * RIG_MS;
+    CHECK_INT(presence_allow(h->presence, NULL, 0, true), 0);
+    rig_run(g, 3 * RIG_S);
+    (void)dial(g);
+    rig_run(g, 5 * RIG_S);
+    CHECK_INT(e->answered, 1);
+    CHECK_INT(h->invited, 1);
+    CHECK_INT(h->started, 1);
+    CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 1);
+    CHECK(g->servers[0].got[RDVMSG_CALL] <= 4);
+    rig_free(g);
+}
+
+TEST("a callee that is silent is not called more and more often")
+{
+    struct rig *g = rig_ready(1);
+    g->peers[HOME].mute = true;
+    (void)dial(g);
+    rig_run(g, 13 * RIG_S);
+    CHECK(g->servers[0].got[RDVMSG_CALL] <= 14);
+    CHECK_INT(g->peers[LAPTOP].failed, 1);
     rig_free(g);
 }
 
@@ -375,7 +428,7 @@ TEST("each copy of a call is told, to which server it goes, until there is a cha
     CHECK_INT(e->called, 1);
     CHECK_INT(e->called_at, 0);
     rig_run(g, 5 * RIG_S);
-    CHECK_INT(e->called, 4);
+    CHECK_INT(e->called, 5);
     CHECK_INT(e->called_at, 1);
     CHECK_INT(e->calling, 1);
     rig_free(g);

@@ -59,10 +59,10 @@ struct rig_server {
     unsigned got[RDVMSG_TYPE_COUNT];
     uint32_t channel; /* base of its channel numbers */
     struct addr opened[2];
-    struct nat_print prints[2]; /* of the last caller and callee */
-    unsigned starts_lost;       /* so many of the next are */
-    uint8_t hint;               /* what it says worked */
-    uint64_t worked_call;       /* what it was told */
+    struct nat_print prints[2];       /* of the last caller and callee */
+    unsigned lost[RDVMSG_TYPE_COUNT]; /* so many of the next that it says are */
+    uint8_t hint;                     /* what it says worked */
+    uint64_t worked_call;             /* what it was told */
     uint8_t worked_peer[RDVMSG_KEY], worked;
 };
 
@@ -72,6 +72,7 @@ struct rig_peer {
     struct identity id;
     struct addr addr; /* where the servers see it */
     uint64_t tick_us;
+    uint64_t away_us; /* so much farther than others from every server, one way */
     unsigned sent;
     /* events */
     unsigned states, found, called, calling, answered, failed, invited, started, opened, closed;
@@ -111,7 +112,7 @@ static inline uint64_t rig_random(struct rig *g)
 static inline void rig_post_one(struct rig *g, struct rig_packet *p)
 {
     uint64_t late = g->jitter_us ? rig_random(g) % g->jitter_us : 0;
-    p->at_us = g->now_us + g->servers[p->server].rtt_us / 2 + late;
+    p->at_us = g->now_us + g->servers[p->server].rtt_us / 2 + g->peers[p->peer].away_us + late;
     for (size_t i = 0; i < RIG_PACKETS; i++) {
         if (g->packets[i].at_us == 0) {
             g->packets[i] = *p;

@@ -29,6 +29,14 @@ static inline uint32_t rig_peer_of(const struct rig *g, const uint8_t *key)
     return memcmp(g->peers[HOME].id.key.b, key, RDVMSG_KEY) == 0 ? HOME : LAPTOP;
 }
 
+static inline bool rig_loses(struct rig_server *s, enum rdvmsg_type type)
+{
+    if (s->lost[type] == 0)
+        return false;
+    s->lost[type]--;
+    return true;
+}
+
 /* What shows that something comes from this server. */
 static inline uint64_t rig_word(const struct rig_server *s, const struct rig_lease *l)
 {
@@ -47,6 +55,8 @@ static inline void rig_push(struct rig *g, uint32_t server, uint32_t peer, struc
     int n = rdvmsg_encode(m, p.bytes, sizeof p.bytes);
     CHECK(n > 0);
     p.n = (size_t)n;
+    if (rig_loses(&g->servers[server], m->type))
+        return;
     /* To where the peer was when it came last; a NAT drops what comes for an old mapping. */
     if (addr_equal(&l->addr, &g->peers[peer].addr))
         rig_post(g, &p);
@@ -280,10 +290,8 @@ static inline void rig_server_input(struct rig *g, const struct rig_packet *p)
         a.type = RDVMSG_ERROR;
         a.reason = reason;
     }
-    if (a.type == RDVMSG_START && s->starts_lost > 0) {
-        s->starts_lost--;
+    if (rig_loses(s, a.type))
         return;
-    }
     a.transaction = m.transaction + s->ahead;
     struct rig_packet out = {.server = p->server, .peer = p->peer};
     int n = rdvmsg_encode(&a, out.bytes, sizeof out.bytes);

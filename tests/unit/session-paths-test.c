@@ -81,6 +81,26 @@ TEST("a path that has died is left at once, and nothing is lost")
     rig_free(r);
 }
 
+static bool unproven_0(struct rig *r)
+{
+    return r->nodes[0].unproven > 0;
+}
+
+TEST("nobody moves while the library tells that a path has failed; later it is possible")
+{
+    struct rig *r = rig_new();
+    struct session *s = connect_over(r, RELAY);
+    r->nodes[0].flees = true;
+    r->dead[DIRECT] = true;
+    CHECK_INT(move_to(r, s, DIRECT, true), 0);
+    CHECK(rig_run(r, 20000, unproven_0));
+    CHECK_INT(r->nodes[0].fled, -EAGAIN);
+    CHECK_INT(move_to(r, s, RELAY, true), 0);
+    rig_run(r, 1500, NULL);
+    CHECK_INT(way_of(r->nodes[1].session), RELAY);
+    rig_free(r);
+}
+
 TEST("a dead path is left without at_once, too")
 {
     struct rig *r = rig_new();

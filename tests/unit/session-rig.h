@@ -27,6 +27,8 @@ struct rig_node {
     uint16_t port;           /* a NAT rebinds: it changes */
     bool refuses;            /* may_connect says no */
     bool blocked;            /* send says false */
+    bool flees;              /* from a path that was not proven, at once */
+    int fled;                /* what that led to */
     struct session *session; /* the newest that is up */
     unsigned ups, downs, opens, answers, proven, unproven;
     unsigned last_answer;
@@ -187,7 +189,10 @@ static inline void rig_down(void *ctx, struct session *s, const char *reason)
 static inline void rig_proven(void *ctx, struct session *s, const struct quic_path *path, bool ok)
 {
     struct rig_node *node = ctx;
-    (void)s, (void)path;
+    struct quic_path back = rig_path(&node->rig->nodes[!node->number], 1);
+    (void)path;
+    if (!ok && node->flees)
+        node->fled = session_move(s, &back, true);
     node->proven += ok;
     node->unproven += !ok;
 }
