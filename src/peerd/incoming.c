@@ -87,6 +87,10 @@ static void waiting_send(struct peerd *p)
 void incoming_open(struct peerd *p, struct session_stream *st, struct str service)
 {
     const struct publication *pub = state_publication(&p->state, service);
+    if (str_eq(service, STR(CALLBACK_SERVICE))) {
+        callback_asked(p, st);
+        return;
+    }
     if (!pub || !state_may(&p->state, session_stream_peer(st), service)) {
         /* Who may nothing here does not learn what there is. */
         bool may_some = state_may(&p->state, session_stream_peer(st), STR(""));

@@ -98,23 +98,17 @@ bool mapping_is_asked(const struct mapping *m)
 
 /* Who is to hear of it ------------------------------------------------------------------------- */
 
-static bool is_best(const struct remote *r)
-{
-    return path_is_direct(r) && !path_is_over_tcp(r);
-}
-
 /* Whether it has to be looked at again: a call that is under way tells nothing of the port. */
 static bool remote_retry(struct remote *r)
 {
-    if (!r->session || is_best(r))
+    if (!r->session || path_is_best(r))
         return false;
     if (r->calling || r->path.stage == PATH_TRYING || r->path.stage == PATH_FALLING)
         return true;
-    /* The other side chooses the path, but only a call tells it where we are. */
     if (session_is_client(r->session))
         path_retry(r);
     else
-        remote_recall(r);
+        callback_want(r);
     return false;
 }
 

@@ -119,8 +119,10 @@ static void stream_open(void *ctx, struct session_stream *st, struct str service
 static void dial_answer(void *ctx, struct session *s, void *user, unsigned reason)
 {
     (void)ctx;
-    (void)s;
-    dial_answered(user, reason);
+    if (user)
+        dial_answered(user, reason);
+    else
+        callback_answered(s);
 }
 
 static const struct session_host session_host = {.now = now_ns,

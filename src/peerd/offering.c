@@ -388,6 +388,9 @@ void offerings_nat_known(struct peerd *p)
         struct offering *g = &r->offerings[PUNCHING_CALLER];
         g->stale = g->stage == OFFERING_NOTHING && is_stale(g, &nat);
         offering_renew(r);
+        /* What was answered would have been another offer. */
+        if (is_stale(&r->offerings[PUNCHING_CALLEE], &nat))
+            callback_want(r);
     }
     offerings_look(p);
 }

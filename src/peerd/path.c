@@ -62,6 +62,11 @@ bool path_is_direct(const struct remote *r)
            (r->path.stage == PATH_NONE && r->session && goes_directly(r));
 }
 
+bool path_is_best(const struct remote *r)
+{
+    return path_is_direct(r) && !path_is_over_tcp(r);
+}
+
 static void timer_set(struct remote *r, uint64_t ms)
 {
     loop_timer(&r->peerd->loop, &r->path.timer, ms);
@@ -455,9 +460,17 @@ void path_asked(struct remote *r)
         path_retry(r);
 }
 
+void path_peer_changed(struct remote *r)
+{
+    r->path.failures = 0;
+    punchings_forget(r);
+    path_retry(r);
+}
+
 void path_network_changed(struct remote *r)
 {
     struct path *p = &r->path;
+    callback_want(r);
     p->failures = 0;
     p->doubted = false;
     punchings_forget(r);

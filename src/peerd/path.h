@@ -74,6 +74,8 @@ void path_asked(struct remote *r);
 void path_retry(struct remote *r);
 /* We are on another network, or on one more: a direct path has to show soon that it still works. */
 void path_network_changed(struct remote *r);
+/* The other side is, or it has a port now: what has failed may work. */
+void path_peer_changed(struct remote *r);
 /* To the relay, at once. */
 void path_relay(struct remote *r);
 /* This way has ended: nothing can be sent over it any more. */
@@ -84,5 +86,7 @@ void path_answered(struct remote *r, const struct quic_path *path, bool ok);
 void path_input(struct peerd *p, const struct addr *from, const void *bytes, size_t n);
 /* Whether packets go directly now. */
 bool path_is_direct(const struct remote *r);
+/* ... and over UDP: nothing better is to be had. */
+bool path_is_best(const struct remote *r);
 bool path_is_over_tcp(const struct remote *r);
 const char *path_result_word(enum path_result result);

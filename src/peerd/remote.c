@@ -17,7 +17,12 @@
  * gone: whoever waits for it must hear of that. */
 #define PING_MS  2000
 #define STALL_MS 4000
-#define GONE_MS  10000
+/* The same while the session is being made: it is to be begun anew before it is given up. */
+#define MUTE_MS 2000
+#define GONE_MS 10000
+/* A call for a channel that has failed is made again after so long, doubled each time. */
+#define RECALL_MS     2000
+#define RECALL_MAX_MS 60000
 
 struct remote *remote_find(struct peerd *p, const struct key *key)
 {
@@ -62,6 +67,7 @@ static struct remote *remote_new(struct peerd *p, const struct key *key)
     nearby_init(r);
     punchings_init(r);
     offerings_init(r);
+    callback_init(r);
     name_find(p, r);
     list_append(&p->remotes, &r->link);
     p->remote_count++;
@@ -105,6 +111,7 @@ void remote_free(struct remote *r)
             session_set_user(s, NULL);
     channels_close(r);
     offerings_done(r);
+    callback_done(r);
     punchings_done(r);
     attempts_done(&r->attempts);
     path_done(r);
@@ -162,6 +169,8 @@ void remote_want(struct remote *r)
     struct net *n = &r->peerd->net;
     if (r->session) {
         dials_flush(r);
+        if (r->recall_due && !path_is_direct(r))
+            remote_recall(r);
         return;
     }
     if (r->calling || n->rebuild.at_ms)
@@ -221,6 +230,22 @@ static bool channel_in_use(const struct remote *r, const struct channel *c)
     return r->session && goes_over(r->session, &path);
 }
 
+/* What is only being made cannot move: when its channel is worth nothing it begins anew. */
+static void give_up_unmade(struct remote *r)
+{
+    struct session *s = r->session;
+    struct session_stats stats;
+    if (!s || session_is_up(s) || !session_is_client(s))
+        return;
+    session_stat(s, &stats);
+    if (stats.quic.path.id < NET_PATH_CHANNEL ||
+        stats.quic.path.id - NET_PATH_CHANNEL >= NET_CHANNELS_MAX)
+        return;
+    r->session = NULL;
+    session_set_user(s, NULL);
+    session_close(s, "another relay channel");
+}
+
 /* A channel: the first packets of a new session go there at once, and a session whose own way died
  * has another one. */
 void remote_calling(struct remote *r, const struct presence_calling *c)
@@ -239,6 +264,8 @@ void remote_calling(struct remote *r, const struct presence_calling *c)
     r->channel = net_channel_add(n, &c->channel, r);
     if (!r->channel)
         return;
+    if (old != r->channel)
+        give_up_unmade(r);
     struct quic_path path = net_channel_path(n, r->channel);
     if (!r->session)
         connect_over(r, &path, "over the relay");
@@ -253,6 +280,7 @@ void remote_answered(struct remote *r, const struct presence_answered *a)
     if (a->call != r->call)
         return;
     r->calling = false;
+    r->recalls_failed = 0;
     trail_add(&r->trail, "it answered through %s", r->peerd->net.servers[a->server]);
     punching_theirs(r, PUNCHING_CALLER, a->call, &a->offer);
     path_offer(r, &a->offer);
@@ -278,6 +306,13 @@ static void words_for(const struct remote *r, enum rdv_reason reason, char *buf,
         (void)snprintf(buf, size, "%s: %s", rdv_reason_word(reason), rdv_reason_sentence(reason));
 }
 
+static void recall_later(struct remote *r)
+{
+    uint64_t ms = (uint64_t)RECALL_MS << (r->recalls_failed < 5 ? r->recalls_failed++ : 5);
+    r->recall_due = true;
+    r->recall_ms = clock_now_ms() + (ms < RECALL_MAX_MS ? ms : RECALL_MAX_MS);
+}
+
 void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
 {
     char sentence[REMOTE_TROUBLE_MAX];
@@ -291,7 +326,7 @@ void remote_failed(struct remote *r, uint64_t number, enum rdv_reason reason)
         r->channel->remote = NULL;
     r->channel = NULL;
     if (r->session && session_is_up(r->session)) {
-        r->recall_due = true;
+        recall_later(r);
         return;
     }
     int err = reason == RDV_NOT_ALLOWED      ? -EACCES
@@ -455,14 +490,16 @@ static bool has_channel(const struct remote *r, uint64_t now)
 /* Whether the session has just ended because its peer is gone. */
 static bool is_gone(struct remote *r, const struct session_stats *s, uint64_t now)
 {
-    if (s->quic.packets_in != r->packets_in || s->streams == 0) {
+    bool idle = s->streams == 0 && session_is_up(r->session);
+    if (s->quic.packets_in != r->packets_in || idle) {
         r->packets_in = s->quic.packets_in;
         r->heard_ms = now;
     }
     session_keep_alive(r->session,
                        s->streams > 0 ? PING_MS : keeping_interval_ms(&r->peerd->net.keeping));
     /* Its relay may be what is gone: another one, perhaps of another server. */
-    if (now - r->heard_ms > STALL_MS && session_is_client(r->session) && !path_is_direct(r))
+    uint64_t stall_ms = session_is_up(r->session) ? STALL_MS : MUTE_MS;
+    if (now - r->heard_ms > stall_ms && session_is_client(r->session) && !path_is_direct(r))
         remote_recall(r);
     if (now - r->heard_ms <= GONE_MS)
         return false;
@@ -479,7 +516,7 @@ static void sweep(struct remote *r, uint64_t now)
         r->quiet_ms = now;
     if (r->session && is_gone(r, &s, now))
         return;
-    if (r->recall_due && r->session)
+    if (r->recall_due && r->session && now >= r->recall_ms)
         remote_recall(r);
     bool quiet = now - r->quiet_ms > SESSION_IDLE_MS, relayed = has_channel(r, now);
     if (r->session && quiet && session_is_client(r->session))

@@ -3,6 +3,7 @@
 
 #include "keys/known.h"
 #include "peerd/attempt.h"
+#include "peerd/callback.h"
 #include "peerd/early.h"
 #include "peerd/nearby.h"
 #include "peerd/net.h"
@@ -25,11 +26,14 @@ struct remote {
     struct session *session;       /* that new streams take; NULL: none */
     struct early *early;           /* owned: a session that begins with the call; NULL: none */
     bool recall_due;               /* a channel is wanted again */
+    uint64_t recall_ms;            /* ... but not before */
+    unsigned recalls_failed;       /* in a row */
     struct path path;
     struct near near; /* ways that need no server */
     struct punching punchings[PUNCHING_ROLES];
     struct offering offerings[PUNCHING_ROLES];
     struct attempts attempts;
+    struct callback callback;
     struct trail trail;
     uint64_t called_ms;            /* when the trail's attempt began */
     unsigned calls;                /* since then */

@@ -110,7 +110,7 @@ def through(worlds):
         laptop = world.peer("laptop")
         laptop.start("berth-peer", options=["--rendezvous", world.server_address])
         daemon = laptop.daemons["berth-peer"]
-        wait_until(lambda: "state=2" in daemon.output(), 10, "laptop registered")
+        wait_until(lambda: "state=registered" in daemon.output(), 10, "laptop registered")
         home.publish("data", f"127.0.0.1:{port}", "--allow", laptop.key)
         laptop.good("lookup", "home")  # pins it
         return laptop, made[-1]
