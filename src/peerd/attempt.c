@@ -96,7 +96,7 @@ void attempt_checks(struct remote *r, unsigned role)
         return;
     pairs_copy(t, g->machine);
     peer_copy(t, &g->theirs);
-    t->plan = punch_plan(g->machine);
+    t->plan = g->plan;
     t->guesses = punch_guesses_sent(g->machine);
     const struct punch_path *best = punch_best(g->machine);
     t->technique = best ? best->technique : TECHNIQUE_UNKNOWN;

@@ -248,13 +248,14 @@ static void ask_peer(struct dial *d, struct session *s)
     }
 }
 
-/* The next whom the session serves, when it is up: one that is only being made may be given up for
- * another one. */
+/* The next whom the session serves: one with a socket when the other side has answered, for until
+ * then it may be given up for another one; the others when it is up. */
 static struct dial *next_waiting(const struct remote *r)
 {
-    list_for_each(d, &r->peerd->dials, struct dial,
-                  link) if (d->remote == r && d->stage == DIAL_WAITING && !d->dead && r->session &&
-                            session_is_up(r->session)) return d;
+    list_for_each(
+        d, &r->peerd->dials, struct dial,
+        link) if (d->remote == r && d->stage == DIAL_WAITING && !d->dead && r->session &&
+                  (d->fd >= 0 ? session_is_keyed(r->session) : session_is_up(r->session))) return d;
     return NULL;
 }
 

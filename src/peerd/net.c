@@ -90,6 +90,14 @@ static bool may_connect(void *ctx, const struct key *peer)
     return remote_may_connect(n->peerd, peer);
 }
 
+static void session_has_keys(void *ctx, struct session *s)
+{
+    (void)ctx;
+    struct remote *r = session_user(s);
+    if (r && r->session == s)
+        dials_flush(r);
+}
+
 static void session_is_there(void *ctx, struct session *s)
 {
     struct net *n = ctx;
@@ -130,6 +138,7 @@ static const struct session_host session_host = {.now = now_ns,
                                                  .packet_max = packet_max,
                                                  .timer = session_timer,
                                                  .may_connect = may_connect,
+                                                 .keyed = session_has_keys,
                                                  .up = session_is_there,
                                                  .down = session_gone,
                                                  .path_proven = path_proven,

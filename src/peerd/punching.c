@@ -11,6 +11,7 @@
 #include "peerd/peerd.h"
 #include "peerd/remote.h"
 #include "peerd/sockets.h"
+#include "peerd/tcpguess.h"
 #include "peerd/tcpway.h"
 
 /* The machine answers checks so long: the other side may be later. */
@@ -143,7 +144,8 @@ static bool act(struct punching *g, const struct punch_action *a)
         hope = hope_after(g, a->reason);
         machine_end(g);
         loop_timer(&g->remote->peerd->loop, &g->timer, IN_VAIN_MS);
-        if (g->role == PUNCHING_CALLER)
+        /* What is guessed over TCP takes longer. */
+        if (g->role == PUNCHING_CALLER && !g->tcpguess)
             path_not_found(g->remote, hope);
         return false;
     }
@@ -168,6 +170,19 @@ static void run(struct punching *g)
 static void alarm_rings(struct alarm *a)
 {
     run(container_of(a, struct punching, alarm));
+}
+
+void punching_guess_end(struct punching *g)
+{
+    tcpguess_free(g->tcpguess);
+    g->tcpguess = NULL;
+}
+
+void punching_guessed(struct punching *g)
+{
+    punching_guess_end(g);
+    if (g->role == PUNCHING_CALLER && !g->machine)
+        path_not_found(g->remote, PATH_LITTLE_HOPE);
 }
 
 /* Nothing by TCP either, and nothing more is tried for now. */
@@ -253,6 +268,16 @@ static bool may_guess(const struct punching *g, const struct addr *seen)
     struct net *n = &g->remote->peerd->net;
     return seen->len && !n->no_guessing && (g->theirs.flags & OFFER_MAY_GUESS) &&
            guess_book_enter(&n->guesses, seen);
+}
+
+/* Not when there is a TCP connection: it would come to nothing better. */
+static void guess_by_tcp(struct punching *g, enum guess_plan plan, const struct punch_config *c,
+                         const struct addr *seen, uint32_t wait_us)
+{
+    if (plan != GUESS_NOTHING && !path_is_over_tcp(g->remote) && may_guess(g, seen))
+        g->tcpguess = tcpguess_begin(g, plan, &c->peer, seen, wait_us);
+    if (g->tcpguess)
+        g->plan = plan;
 }
 
 /* Its other addresses are nobody's word but its own. Loopback is this host. */
@@ -351,16 +376,19 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
         trail_add(&r->trail, "most often between such NATs: %s", technique_word(hint));
     wait_us = wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US;
     c.start_us = clock_now_us() + wait_us;
-    c.may_guess = may_guess(g, seen);
+    /* One kind of guess at a time. */
+    enum guess_plan by_tcp = guess_tcp_plan(&c.own, &c.peer);
+    c.may_guess = by_tcp == GUESS_NOTHING && may_guess(g, seen);
     g->guessing_at = c.may_guess ? *seen : (struct addr){.len = 0};
     g->machine = machine_new(g, &c);
     g->end_ms = clock_now_ms() + wait_us / 1000 + LIFE_MS;
+    g->plan = g->machine ? punch_plan(g->machine) : GUESS_NOTHING;
     tcpways_connect(r, role, &g->theirs, wait_us);
+    guess_by_tcp(g, by_tcp, &c, seen, wait_us);
     if (!g->machine)
         return;
     trail_add(&r->trail, "checks begin in %.1f ms: %zu address%s, %s", (double)wait_us / 1000,
-              c.remote.count, c.remote.count == 1 ? "" : "es",
-              guess_plan_word(punch_plan(g->machine)));
+              c.remote.count, c.remote.count == 1 ? "" : "es", guess_plan_word(g->plan));
     attempt_checks(r, role);
     run(g);
 }

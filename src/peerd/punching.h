@@ -15,6 +15,7 @@ enum { PUNCHING_CALLER, PUNCHING_CALLEE, PUNCHING_ROLES };
 #define PUNCHING_USUAL UINT32_MAX
 
 struct remote;
+struct tcpguess;
 
 struct punching {
     struct punch *machine; /* owned; NULL: none */
@@ -33,6 +34,8 @@ struct punching {
     enum technique hint;        /* of the machine */
     struct addr guessing_at;    /* where nobody else may guess now; len 0: nowhere */
     struct greetings greetings; /* over TCP, of this call */
+    struct tcpguess *tcpguess;  /* owned; NULL: no ports are guessed over TCP now */
+    enum guess_plan plan;       /* of the last attempt, over UDP or TCP */
 };
 
 void punchings_init(struct remote *r);
@@ -49,6 +52,10 @@ void punching_start(struct remote *r, unsigned role, const struct addr *seen, ui
                     enum technique hint);
 /* The checks of this call have proven a path by this technique: the server learns it. */
 void punching_worked(struct remote *r, unsigned role, enum technique technique);
+/* Ports that were guessed over TCP have all missed. */
+void punching_guessed(struct punching *g);
+/* No more are guessed. */
+void punching_guess_end(struct punching *g);
 /* A datagram that came to the socket of this number. Says whether it was a check of this peer's. */
 bool punching_input(struct remote *r, unsigned role, unsigned number, const struct addr *from,
                     const void *bytes, size_t n);

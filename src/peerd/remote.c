@@ -238,12 +238,13 @@ static bool channel_in_use(const struct remote *r, const struct channel *c)
     return r->session && goes_over(r->session, &path);
 }
 
-/* What is only being made cannot move: when its channel is worth nothing it begins anew. */
+/* What is only being made cannot move: when its channel is worth nothing it begins anew. One that
+ * the other side has answered has connections already. */
 static void give_up_unmade(struct remote *r)
 {
     struct session *s = r->session;
     struct session_stats stats;
-    if (!s || session_is_up(s) || !session_is_client(s))
+    if (!s || session_is_keyed(s) || !session_is_client(s))
         return;
     session_stat(s, &stats);
     if (stats.quic.path.id < NET_PATH_CHANNEL ||

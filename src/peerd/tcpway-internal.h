@@ -47,5 +47,9 @@ size_t tcpway_count_of(const struct tcpways *t, const struct remote *r);
 bool tcpway_greet(struct tcpway *w);
 void tcpway_greeting_read(struct tcpway *w);
 
-/* tcpway-make.c: a connection that was made has ended before it was greeted. */
+/* tcpway-make.c: a connection to there that we have made for this role stands. */
+void tcpway_stands(struct remote *r, unsigned role, const struct addr *to, int consumed_fd);
+/* Between the peers there and back, at most; 0: not known. */
+uint64_t tcpway_rtt_most_ms(const struct net *n, uint32_t wait_us);
+/* A connection that was made has ended before it was greeted. */
 void tcpway_make_again(struct remote *r, unsigned role, const struct addr *to);

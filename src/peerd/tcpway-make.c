@@ -107,17 +107,22 @@ static void failed(struct making *m, size_t i, int error)
         tcptries_refused(&m->tries, i, clock_now_ms());
 }
 
+void tcpway_stands(struct remote *r, unsigned role, const struct addr *to, int consumed_fd)
+{
+    struct tcpway *w = tcpway_new(&r->peerd->net.tcpways, to, consumed_fd, r);
+    if (!w)
+        return;
+    w->role = role;
+    if (!tcpway_greet(w))
+        tcpway_refuse(w);
+}
+
 static void stands(struct making *m, size_t i)
 {
     struct opening *o = &m->openings[i];
     loop_unwatch(tcpway_loop(m->all), &o->watch);
     tcptries_stands(&m->tries, i);
-    struct tcpway *w = tcpway_new(m->all, &m->tries.at[i].to, opening_take(o), m->remote);
-    if (!w)
-        return;
-    w->role = m->role;
-    if (!tcpway_greet(w))
-        tcpway_refuse(w);
+    tcpway_stands(m->remote, m->role, &m->tries.at[i].to, opening_take(o));
 }
 
 static void ready(struct watch *watch, uint32_t events)
@@ -239,9 +244,9 @@ static uint64_t delay_ms(const struct net *n, const struct offer *o)
     return nat_counts(&theirs) || nat_counts(&own) ? COUNTED_MS : 0;
 }
 
-/* Between the peers at most: our way to the nearest server and the other side's, of which the wait
- * tells when it is the longer one. */
-static uint64_t rtt_most_ms(const struct net *n, uint32_t wait_us)
+/* Our way to the nearest server and the other side's, of which the wait tells when it is the longer
+ * one. */
+uint64_t tcpway_rtt_most_ms(const struct net *n, uint32_t wait_us)
 {
     uint64_t own_us = 0;
     for (uint32_t i = 0; n->presence && i < n->server_count; i++) {
@@ -266,7 +271,7 @@ static struct making *making_new(struct remote *r, unsigned role, uint32_t wait_
     *m = (struct making){.all = t, .remote = r, .role = role, .timer.fire = fires};
     for (size_t i = 0; i < TCPTRY_MAX; i++)
         m->openings[i] = (struct opening){m, -EBADF, {-EBADF, ready}, 0};
-    tcptries_init(&m->tries, rtt_most_ms(t->net, wait_us), seed);
+    tcptries_init(&m->tries, tcpway_rtt_most_ms(t->net, wait_us), seed);
     list_append(&t->makings, &m->link);
     t->making_count++;
     return m;
@@ -294,6 +299,7 @@ void tcpways_enough(struct remote *r, unsigned role)
     struct making *m = making_find(r, role);
     if (m)
         making_free(m);
+    punching_guess_end(&r->punchings[role]);
 }
 
 void tcpway_make_again(struct remote *r, unsigned role, const struct addr *to)

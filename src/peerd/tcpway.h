@@ -29,8 +29,9 @@ struct tcpways {
     struct timer pause; /* until connections are accepted again, when there were no descriptors */
     struct list all;
     struct list makings; /* attempts to connect, of all peers */
-    size_t count, strange, making_count;
+    size_t count, strange, making_count, guess_count;
     uint32_t next_slot;
+    uint64_t guessed_us;       /* when the last port was guessed */
     uint16_t port;             /* 0: nothing listens */
     uint64_t greeted, refused; /* refused: silent, or with a wrong greeting */
 };

@@ -47,6 +47,15 @@ enum guess_plan guess_plan(const struct nat *own, const struct nat *peer)
     return nat_counts(peer) ? GUESS_PREDICT : GUESS_PROBE;
 }
 
+enum guess_plan guess_tcp_plan(const struct nat *own, const struct nat *peer)
+{
+    if (own->mapping == NAT_MAPPING_BLOCKED && nat_is_symmetric(peer) && !nat_counts(peer))
+        return GUESS_PROBE;
+    if (peer->mapping == NAT_MAPPING_BLOCKED && nat_is_symmetric(own) && !nat_counts(own))
+        return GUESS_SOCKETS;
+    return GUESS_NOTHING;
+}
+
 unsigned guess_socket_count(const struct nat *own, unsigned spent)
 {
     if (own->allocation != NAT_ALLOCATION_BLOCK)

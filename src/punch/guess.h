@@ -35,6 +35,8 @@ enum guess_plan {
 
 /* A filtering may spare the guess: a NAT that lets every port of a known host in needs none. */
 enum guess_plan guess_plan(const struct nat *own, const struct nat *peer);
+/* The same over TCP, where UDP does not pass on one side: nothing, or to guess among many. */
+enum guess_plan guess_tcp_plan(const struct nat *own, const struct nat *peer);
 const char *guess_plan_word(enum guess_plan plan);
 
 /* How many sockets the side with random ports opens: in a block an eighth of what earlier guesses

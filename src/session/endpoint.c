@@ -98,10 +98,15 @@ static void on_path_proven(void *ctx, struct quic_conn *c, const struct quic_pat
 
 static void on_streams(void *ctx, struct quic_conn *c)
 {
-    (void)ctx;
+    struct endpoint *e = endpoint_of(ctx);
     struct session *s = session_of_conn(c);
-    if (s)
-        session_open_waiting(s);
+    if (!s)
+        return;
+    bool first = !s->keyed;
+    s->keyed = true;
+    if (first && e->host.keyed)
+        e->host.keyed(e->ctx, s);
+    session_open_waiting(s);
 }
 
 static void on_opened(void *ctx, struct quic_conn *c, int64_t id)

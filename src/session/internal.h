@@ -80,7 +80,7 @@ struct session {
     uint64_t streams_total, lost;
     uint64_t held, owed; /* received and not taken yet; of these, not given back to the peer */
     uint64_t up_ns;
-    bool incoming, up;
+    bool incoming, keyed, up;
     void *user;
 };
 

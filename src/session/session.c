@@ -92,6 +92,11 @@ bool session_is_client(const struct session *s)
     return !s->incoming;
 }
 
+bool session_is_keyed(const struct session *s)
+{
+    return s->keyed;
+}
+
 bool session_is_up(const struct session *s)
 {
     return s->up;

@@ -54,6 +54,9 @@ struct session_host {
     /* Is this key known to be let in at all? */
     bool (*may_connect)(void *ctx, const struct key *peer);
 
+    /* The keys are agreed: what is sent from now on goes with the end of the handshake. The other
+     * side may still refuse ours. May be NULL. */
+    void (*keyed)(void *ctx, struct session *s);
     /* A session is up: both sides have accepted each other's keys. For those of session_connect()
      * and for incoming ones, which are first seen here. */
     void (*up)(void *ctx, struct session *s);
@@ -113,6 +116,8 @@ int session_connect(struct endpoint *e, const struct key *peer, const struct qui
 void session_close(struct session *s, const char *reason);
 const struct key *session_peer(const struct session *s);
 bool session_is_client(const struct session *s); /* only a client may move */
+/* What host->keyed tells. */
+bool session_is_keyed(const struct session *s);
 bool session_is_up(const struct session *s);
 struct endpoint *session_endpoint(const struct session *s);
 void session_set_user(struct session *s, void *user);

@@ -12,9 +12,9 @@ EIM = {"pub", "eif", "adf", "apdf", "linux", "linuxrej", "linuxopen", "cgn"}
 
 
 def _by_tcp(a, b):
-    # Nobody guesses over TCP: whoever has random ports has to be let in as it comes.
+    # Who has random ports has to be let in as it comes, or has its ports guessed where UDP is blocked.
     behind = {a, b} & SYMMETRIC - {"symseq"}
-    return "tcp443" not in (a, b) and (not behind or bool({a, b} & {"pub", "eif", "adf"}))
+    return "tcp443" not in (a, b) and (not behind or bool({a, b} & {"pub", "eif", "adf", "udpblock"}))
 
 
 def _by_ipv6(a, b):

@@ -23,7 +23,7 @@ TARGETS_STARTS, CALLS = 16, 48
 QUIET_SECONDS, LIFE_SECONDS = 1.5, 15
 HOST, REFLEXIVE, MAPPED = 1, 2, 3
 UDP, TCP = 1, 2
-APDM, RANDOM = 4, 3  # as src/punch/classify.h has it
+APDM, BLOCKED, RANDOM = 4, 5, 3  # as src/punch/classify.h has it
 
 
 class Caller(Peer):
@@ -221,6 +221,51 @@ def test_an_offer_in_a_bad_box_moves_nothing(world, tap, what):
     assert not isinstance(calling, bytes), calling
     wait_until(lambda: len(tap.to(world.lab.b.address)) > begun, 10, "the invitation")
     assert not _wait_quiet(tap, world.victim, world.lab.a.address)
+
+
+@pytest.fixture
+def guessing(request):
+    """home behind such a NAT; the caller's host answers no SYN, so each is repeated as often as it ever is."""
+    made = peered.LabWorld(peered.built_folder(), "pub", request.param, port=443)
+    try:
+        made.home.start("berthd", "berth-peer")
+        made.home.publish("data", "127.0.0.1:9", "--allow", "anyone")
+        made.lab.a.run(["nft", "-f", "-"], text=True, input=(
+            "table inet quiet {\n chain c {\n type filter hook input priority 0;\n tcp flags syn drop\n }\n }\n"))
+        made.victim = made.lab.server_addresses[2]
+        made.caller = Caller(made.lab.a, (made.lab.server_addresses[0], 443))
+        made.home_key = _key_of(made)
+        log = made.home.daemons["berth-peer"]
+        wait_until(lambda: "nat behaves" in log.output() or "transport=2" in log.output(), 20, "what home's NAT is")
+        yield made
+    finally:
+        made.close()
+
+
+def _most_in_a_second(packets):
+    times = sorted(p.at for p in packets)
+    return max((sum(begin <= t < begin + 1 for t in times[i:]) for i, begin in enumerate(times)), default=0)
+
+
+# mapping, allocation, step of the caller; how many SYNs home may send in all, and in one second
+@pytest.mark.parametrize("guessing, nat, most, most_second", [
+    ("udpblock", (APDM, RANDOM, 0), 1000, 500),
+    ("sym", (BLOCKED, 0, 0), 2 * 256, 2 * 256),
+], indirect=["guessing"], ids=["it guesses", "it waits"])
+def test_ports_are_guessed_over_tcp_only_where_the_server_sees_the_caller(guessing, nat, most, most_second):
+    tap = Tap(guessing.lab.b, "eth0")
+    own = (guessing.lab.a.address, 5000)
+    for number in (1, 2):  # the second breaks the first off
+        lies = [(REFLEXIVE, TCP, own), *_lies(guessing.victim, transports=(TCP,))[:15]]
+        _call(guessing, number, lies, nat)
+        wait_until(lambda: len(tap.to(own[0], True)) >= 200 * number, 10, "guesses")
+    packets = _wait_quiet(tap, guessing.victim, own[0])
+    tap.close()
+    hit, guessed = ([p for p in packets if p.target[0] == host] for host in (guessing.victim, own[0]))
+    print(f"the victim got {len(hit)} packets, the caller {len(guessed)}, {_most_in_a_second(guessed)} in a second")
+    assert len(hit) <= 2 * 2 * PROBES_MAX  # two calls, and the kernel repeats a SYN once
+    assert len(guessed) <= 2 * most + 2 * 2 * PROBES_MAX
+    assert _most_in_a_second(guessed) <= most_second + 2 * PROBES_MAX
 
 
 def test_a_victim_that_is_listed_again_and_again_gets_a_bounded_share(world, tap):

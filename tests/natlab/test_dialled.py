@@ -17,6 +17,8 @@ CELLS = [
     ("symseq", "symseq", 0, "udp", "lockstep"),
     ("v6fw", "v6fw", 0, "udp", None),
     ("udpblock", "linux", 0, "tcp", None),
+    ("udpblock", "sym", 0, "tcp", "birthday-probe"),
+    ("udpblock", "cgnsym", 0, "tcp", "birthday-probe"),
     ("tcp443", "linux", 0, "", None),
     ("sym", "sym", 0, "", None),
 ]

@@ -1,27 +1,6 @@
 /* Lookups, calls and channels at rendezvous servers, in simulated time. */
 #include "presence-time.h"
 
-static const struct offer OFFER = {.secret = {1, 2, 3}, .mapping = 5};
-
-/* Both are registered everywhere, and everybody may call. */
-static struct rig *rig_ready(uint32_t servers)
-{
-    struct rig *g = rig_new(servers);
-    for (size_t i = 0; i < RIG_PEERS; i++)
-        CHECK_INT(presence_allow(g->peers[i].presence, NULL, 0, true), 0);
-    rig_run(g, 1 * RIG_S);
-    return g;
-}
-
-static uint64_t dial(struct rig *g)
-{
-    uint64_t call = 0;
-    CHECK_INT(
-        presence_call(g->peers[LAPTOP].presence, &g->peers[HOME].id.key, 0, &OFFER, &call, &call),
-        0);
-    return call;
-}
-
 TEST("a lookup by name finds the key, its record and where it is registered")
 {
     struct rig *g = rig_ready(2);
@@ -138,8 +117,8 @@ TEST("there is no room for more than so many lookups and calls, and each ends")
         CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), 0);
     CHECK_INT(presence_lookup(e->presence, STR("home"), NULL, e), -EAGAIN);
     for (int i = 0; i < PRESENCE_CALLS_MAX; i++)
-        (void)dial(g);
-    CHECK_INT(presence_call(e->presence, &g->peers[HOME].id.key, 0, &OFFER, e, &call), -EAGAIN);
+        (void)rig_dial(g);
+    CHECK_INT(presence_call(e->presence, &g->peers[HOME].id.key, 0, &RIG_OFFER, e, &call), -EAGAIN);
     rig_run(g, 13 * RIG_S);
     CHECK_INT(e->found, PRESENCE_LOOKUPS_MAX);
     CHECK_INT(e->failed, PRESENCE_CALLS_MAX);
@@ -151,7 +130,7 @@ TEST("a call reaches the callee in one round trip, and both fire together")
 {
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
-    uint64_t begin = g->now_us, call = dial(g);
+    uint64_t begin = g->now_us, call = rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(e->calling, 1);
     CHECK_INT(e->answered, 1);
@@ -178,14 +157,14 @@ TEST("a callee that is not told when to fire asks again, and its caller does not
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
     g->servers[0].lost[RDVMSG_START] = 1;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 300 * RIG_MS);
     CHECK_INT(h->invited, 1);
     CHECK_INT(h->started, 1);
     CHECK_INT(e->answered, 1);
     CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 2);
     g->servers[0].lost[RDVMSG_START] = 99;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 5 * RIG_S);
     CHECK_INT(h->started, 1);
     CHECK_INT(g->servers[0].got[RDVMSG_ANSWER], 5); /* and leaves it at that */
@@ -198,7 +177,7 @@ static uint64_t answered_after(enum rdvmsg_type lost)
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
     g->servers[0].lost[lost] = 1;
     uint64_t begin = g->now_us;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 2 * RIG_S);
     CHECK_INT(e->calling, 1);
     CHECK_INT(e->answered, 1);
@@ -224,7 +203,7 @@ TEST("a callee that is far away is not disturbed by a caller that cannot wait")
     h->away_us = 150 * RIG_MS;
     CHECK_INT(presence_allow(h->presence, NULL, 0, true), 0);
     rig_run(g, 3 * RIG_S);
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 5 * RIG_S);
     CHECK_INT(e->answered, 1);
     CHECK_INT(h->invited, 1);
@@ -238,7 +217,7 @@ TEST("a callee that is silent is not called more and more often")
 {
     struct rig *g = rig_ready(1);
     g->peers[HOME].mute = true;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 13 * RIG_S);
     CHECK(g->servers[0].got[RDVMSG_CALL] <= 14);
     CHECK_INT(g->peers[LAPTOP].failed, 1);
@@ -255,7 +234,7 @@ TEST("how both NATs behave goes with the call, a hint comes back, and what worke
     presence_nat(h->presence, &prints[1]);
     rig_run(g, 120 * RIG_S); /* four refreshes */
     g->servers[1].hint = TECHNIQUE_PREDICTED;
-    uint64_t call = dial(g);
+    uint64_t call = rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK(nat_print_equal(&g->servers[1].prints[0], &prints[0]));
     CHECK(nat_print_equal(&g->servers[1].prints[1], &prints[1]));
@@ -273,7 +252,7 @@ TEST("how both NATs behave goes with the call, a hint comes back, and what worke
     /* Another network, and a server that says nonsense. */
     presence_nat(e->presence, &prints[1]);
     g->servers[1].hint = 200;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK(nat_print_equal(&g->servers[1].prints[0], &prints[1]));
     CHECK_INT(e->last_answered.hint, TECHNIQUE_UNKNOWN);
@@ -284,7 +263,7 @@ TEST("both sides open their channel, and again, from wherever they are")
 {
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(e->opened, 1);
     CHECK_INT(h->opened, 1);
@@ -310,7 +289,7 @@ TEST("a channel that the relay does not know any more is reported once")
 {
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP], *h = &g->peers[HOME];
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     g->servers[0].channel = 500;
     rig_run(g, 60 * RIG_S);
@@ -325,7 +304,7 @@ TEST("a relay that does not know where relay data is from is told at once")
     struct rig_peer *e = &g->peers[LAPTOP];
     const struct presence_way way = {.server = 0};
     uint8_t buf[RDVMSG_MAX];
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     addr_set_port(&e->addr, 2002);
     struct rdvmsg m = {.type = RDVMSG_ERROR, .reason = RDV_UNKNOWN_CHANNEL, .number = 100};
@@ -344,7 +323,7 @@ TEST("calls get through a network that loses, doubles and delays packets")
     g->twice = 20;
     g->jitter_us = 60 * RIG_MS;
     for (int i = 0; i < 40; i++) {
-        (void)dial(g);
+        (void)rig_dial(g);
         rig_run(g, 12500 * RIG_MS);
         presence_channel_close(e->presence, &e->last_calling.channel);
         presence_channel_close(h->presence, &h->last_invite.channel);
@@ -361,7 +340,7 @@ TEST("who is not allowed in is refused, and the callee hears nothing")
     struct rig_peer *e = &g->peers[LAPTOP];
     CHECK_INT(presence_allow(g->peers[HOME].presence, &g->peers[HOME].id.key, 1, false), 0);
     rig_run(g, 1 * RIG_S);
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(e->failed, 1);
     CHECK_INT(e->last_failed, RDV_NOT_ALLOWED);
@@ -375,7 +354,7 @@ TEST("a call that the callee declines fails at once")
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP];
     g->peers[HOME].decline = true;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(e->failed, 1);
     CHECK_INT(e->last_failed, RDV_DECLINED);
@@ -388,7 +367,7 @@ TEST("a callee that never answers is given up, and its channel closed")
     struct rig *g = rig_ready(1);
     struct rig_peer *e = &g->peers[LAPTOP];
     g->peers[HOME].mute = true;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 13 * RIG_S);
     CHECK_INT(e->calling, 1);
     CHECK_INT(e->failed, 1);
@@ -409,7 +388,7 @@ TEST("a call goes to the nearest server, and on to the one where the callee is")
     presence_network_changed(e->presence, g->now_us);
     rig_run(g, 1 * RIG_S);
     g->servers[2].leases[HOME].there = false;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(e->answered, 1);
     CHECK_INT(e->last_answered.server, 1);
@@ -423,7 +402,7 @@ TEST("each copy of a call is told, to which server it goes, until there is a cha
     struct rig *g = rig_ready(2);
     struct rig_peer *e = &g->peers[LAPTOP];
     g->servers[0].dead = true;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_MS);
     CHECK_INT(e->called, 1);
     CHECK_INT(e->called_at, 0);
@@ -443,7 +422,7 @@ TEST("a call leaves a server that falls silent")
     rig_run(g, 1 * RIG_S);
     g->servers[0].dead = true;
     uint64_t begin = g->now_us;
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 4 * RIG_S);
     CHECK_INT(e->answered, 1);
     CHECK_INT(e->last_answered.server, 1);
@@ -459,7 +438,7 @@ TEST("a call gets through a server that was restarted just before")
     rig_restart(g, 0);
     presence_network_changed(g->peers[HOME].presence, g->now_us);
     rig_run(g, 200 * RIG_MS);
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(e->answered, 1);
     CHECK_INT(e->failed, 0);
@@ -474,184 +453,8 @@ TEST("a call that was made before the login waits for it")
     g->peers[LAPTOP].presence = NULL;
     rig_run(g, 1 * RIG_S);
     rig_peer_new(g, LAPTOP);
-    (void)dial(g);
+    (void)rig_dial(g);
     rig_run(g, 1 * RIG_S);
     CHECK_INT(g->peers[LAPTOP].answered, 1);
-    rig_free(g);
-}
-
-static void input(struct rig *g, unsigned peer, const struct rdvmsg *m)
-{
-    const struct presence_way way = {.server = 0};
-    uint8_t buf[RDVMSG_MAX];
-    int n = rdvmsg_encode(m, buf, sizeof buf);
-    CHECK(n > 0);
-    presence_input(g->peers[peer].presence, &way, buf, (size_t)n, g->now_us);
-}
-
-static uint64_t word_of(const struct rig *g, unsigned peer)
-{
-    return rig_word(&g->servers[0], &g->servers[0].leases[peer]);
-}
-
-static uint64_t passed_over(const struct rig *g, unsigned peer)
-{
-    struct presence_server s;
-    presence_server(g->peers[peer].presence, 0, &s);
-    return s.passed_over;
-}
-
-TEST("an invitation counts only with the word that the server has told")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *h = &g->peers[HOME], *e = &g->peers[LAPTOP];
-    uint8_t sealed[SEALED_OFFER_MAX];
-    struct offer o = {.call = 9, .unix_ms = rig_unix_ms(h)};
-    int n = sealed_offer_make(&e->id, &h->id.key, &o, sealed);
-    struct rdvmsg m = {.type = RDVMSG_INVITE, .call = 9, .offer = {(char *)sealed, (size_t)n}};
-    m.addr = e->addr;
-    memcpy(m.peer, e->id.key.b, sizeof m.peer);
-    m.transaction = word_of(g, LAPTOP); /* the caller's own, which it knows */
-    input(g, HOME, &m);
-    m.transaction = 0;
-    input(g, HOME, &m);
-    CHECK_INT(h->invited, 0);
-    CHECK_INT(passed_over(g, HOME), 2);
-    m.transaction = word_of(g, HOME);
-    input(g, HOME, &m);
-    CHECK_INT(h->invited, 1);
-    CHECK_INT(passed_over(g, HOME), 2);
-    rig_free(g);
-}
-
-TEST("nobody but the server answers a call, or ends it")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *h = &g->peers[HOME], *e = &g->peers[LAPTOP];
-    uint8_t sealed[SEALED_OFFER_MAX];
-    h->mute = true;
-    uint64_t call = dial(g);
-    rig_run(g, 100 * RIG_MS);
-    struct offer o = {.call = call, .unix_ms = rig_unix_ms(h)};
-    int n = sealed_offer_make(&h->id, &e->id.key, &o, sealed);
-    struct rdvmsg m = {.type = RDVMSG_ANSWERED, .call = call, .offer = {(char *)sealed, (size_t)n}};
-    m.addr = h->addr;
-    memcpy(m.peer, h->id.key.b, sizeof m.peer);
-    m.transaction = word_of(g, HOME);
-    input(g, LAPTOP, &m);
-    m.reason = RDV_DECLINED;
-    input(g, LAPTOP, &m);
-    CHECK_INT(e->answered + e->failed, 0);
-    CHECK_INT(passed_over(g, LAPTOP), 2);
-    m.transaction = word_of(g, LAPTOP);
-    m.reason = RDV_OK;
-    input(g, LAPTOP, &m);
-    CHECK_INT(e->answered, 1);
-    rig_free(g);
-}
-
-TEST("a start counts only as the answer to what the callee has answered")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *h = &g->peers[HOME];
-    uint64_t call = dial(g);
-    rig_run(g, 1 * RIG_S);
-    CHECK_INT(h->started, 1);
-    struct rdvmsg m = {.type = RDVMSG_START, .call = call, .addr = g->peers[LAPTOP].addr};
-    const uint64_t known[] = {0, 1, word_of(g, LAPTOP), word_of(g, HOME)};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        m.transaction = known[i];
-        input(g, HOME, &m);
-    }
-    CHECK_INT(h->started, 1);
-    CHECK_INT(passed_over(g, HOME), 4);
-    rig_free(g);
-}
-
-TEST("an invitation that overtakes the server's word comes again")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *h = &g->peers[HOME];
-    /* Its login at the new address has come, the answer was lost. */
-    CHECK_INT(addr_parse("198.51.100.77:77", &h->addr), 0);
-    g->servers[0].leases[HOME].addr = h->addr;
-    (void)dial(g);
-    rig_run(g, 100 * RIG_MS);
-    CHECK_INT(passed_over(g, HOME), 1);
-    CHECK_INT(h->invited, 0);
-    presence_network_changed(h->presence, g->now_us);
-    h->tick_us = 0;
-    rig_run(g, 1 * RIG_S);
-    CHECK_INT(h->invited, 1);
-    CHECK_INT(g->peers[LAPTOP].answered, 1);
-    CHECK_INT(h->started, 1);
-    rig_free(g);
-}
-
-TEST("a forged invitation is ignored, whatever else it says")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *h = &g->peers[HOME];
-    uint8_t sealed[SEALED_OFFER_MAX];
-    struct offer o = {.call = 9, .unix_ms = rig_unix_ms(h)};
-    struct identity stranger;
-    identity_make(&stranger);
-    int n = sealed_offer_make(&stranger, &h->id.key, &o, sealed);
-    struct rdvmsg m = {.type = RDVMSG_INVITE, .call = 9, .offer = {(char *)sealed, (size_t)n}};
-    m.addr = h->addr;
-    m.transaction = word_of(g, HOME);
-    memcpy(m.peer, g->peers[LAPTOP].id.key.b, sizeof m.peer); /* not who sealed it */
-    unsigned before = h->sent;
-    input(g, HOME, &m);
-    memcpy(m.peer, stranger.key.b, sizeof m.peer);
-    m.call = 10; /* another attempt's offer */
-    input(g, HOME, &m);
-    CHECK_INT(h->invited, 0);
-    rig_run(g, 1 * RIG_S);
-    CHECK_INT(h->sent, before);
-    rig_free(g);
-}
-
-TEST("a flood of invitations takes bounded time and memory")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *h = &g->peers[HOME], *e = &g->peers[LAPTOP];
-    uint8_t sealed[SEALED_OFFER_MAX];
-    h->mute = true;
-    for (unsigned i = 0; i < 1000; i++) {
-        struct offer o = {.call = i, .unix_ms = rig_unix_ms(h)};
-        int n = sealed_offer_make(&e->id, &h->id.key, &o, sealed);
-        struct rdvmsg m = {.type = RDVMSG_INVITE, .call = i, .channel = 1000 + i};
-        m.offer = (struct str){(char *)sealed, (size_t)n};
-        m.addr = h->addr;
-        m.transaction = word_of(g, HOME);
-        memcpy(m.peer, e->id.key.b, sizeof m.peer);
-        input(g, HOME, &m);
-    }
-    CHECK_INT(h->invited, 200);
-    rig_free(g);
-}
-
-TEST("a call that was ended has no more events, and its channel stays")
-{
-    struct rig *g = rig_ready(1);
-    struct rig_peer *e = &g->peers[LAPTOP];
-    g->peers[HOME].mute = true;
-    uint64_t call = dial(g);
-    rig_run(g, 200 * RIG_MS);
-    presence_call_end(e->presence, call);
-    rig_run(g, 20 * RIG_S);
-    CHECK_INT(e->failed + e->answered, 0);
-    CHECK_INT(e->opened, 1);
-    CHECK_INT(e->closed, 0);
-    rig_free(g);
-}
-
-TEST("nothing is sealed to what is no key")
-{
-    static const struct key none;
-    struct rig *g = rig_ready(1);
-    uint64_t call;
-    CHECK_INT(presence_call(g->peers[LAPTOP].presence, &none, 0, &OFFER, NULL, &call), -EINVAL);
     rig_free(g);
 }

@@ -122,3 +122,24 @@ static inline bool rig_is_there(struct rig *g, uint32_t peer, uint32_t server)
 {
     return rig_lease(g, &g->servers[server], g->peers[peer].id.key.b) != NULL;
 }
+
+static const struct offer RIG_OFFER = {.secret = {1, 2, 3}, .mapping = 5};
+
+/* Both are registered everywhere, and everybody may call. */
+static inline struct rig *rig_ready(uint32_t servers)
+{
+    struct rig *g = rig_new(servers);
+    for (size_t i = 0; i < RIG_PEERS; i++)
+        CHECK_INT(presence_allow(g->peers[i].presence, NULL, 0, true), 0);
+    rig_run(g, 1 * RIG_S);
+    return g;
+}
+
+static inline uint64_t rig_dial(struct rig *g)
+{
+    uint64_t call = 0;
+    CHECK_INT(presence_call(g->peers[LAPTOP].presence, &g->peers[HOME].id.key, 0, &RIG_OFFER, &call,
+                            &call),
+              0);
+    return call;
+}

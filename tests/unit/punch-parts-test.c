@@ -166,6 +166,21 @@ TEST("a guess visits every port of its range once, and never more than 500 in a 
     CHECK_INT(count, GUESS_PROBES_MAX);
 }
 
+TEST("ports are guessed over TCP where one side has no UDP and the other has random ports")
+{
+    const struct nat blocked = {.mapping = NAT_MAPPING_BLOCKED};
+    const struct nat random = {.mapping = NAT_MAPPING_ADM, .allocation = NAT_ALLOCATION_RANDOM};
+    const struct nat counting = {.mapping = NAT_MAPPING_APDM,
+                                 .allocation = NAT_ALLOCATION_SEQUENCE};
+    const struct nat easy = {.mapping = NAT_MAPPING_EIM, .allocation = NAT_ALLOCATION_RANDOM};
+    CHECK_INT(guess_tcp_plan(&blocked, &random), GUESS_PROBE);
+    CHECK_INT(guess_tcp_plan(&random, &blocked), GUESS_SOCKETS);
+    CHECK_INT(guess_tcp_plan(&blocked, &counting), GUESS_NOTHING);
+    CHECK_INT(guess_tcp_plan(&easy, &blocked), GUESS_NOTHING);
+    CHECK_INT(guess_tcp_plan(&blocked, &blocked), GUESS_NOTHING);
+    CHECK_INT(guess_tcp_plan(&easy, &random), GUESS_NOTHING);
+}
+
 TEST("a guess in a block stays in it")
 {
     struct nat peer = {NAT_MAPPING_APDM, NAT_FILTERING_APDF, NAT_ALLOCATION_BLOCK, 512, 65024};
