@@ -25,8 +25,9 @@ E2E = ROOT / "tests" / "e2e"
 NATLAB = ROOT / "tests" / "natlab"
 SANITIZERS = ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized", "-Db_lundef=false"]
 # What is not about our own daemons' memory is tested once.
-PLAIN_ONLY = {"test_abuse", "test_bench", "test_completion", "test_conf", "test_dialled", "test_fire",
-              "test_lab", "test_peers_net", "test_portmap", "test_programs", "test_punch", "test_shim",
+PLAIN_ONLY = {"test_abuse", "test_bench", "test_completion", "test_conf", "test_dead_path",
+              "test_dialled", "test_fire", "test_keeping", "test_lab", "test_learned",
+              "test_peers_net", "test_portmap", "test_programs", "test_punch", "test_shim",
               "test_shim_claims", "test_systemd", "test_why"}
 # What measures, looks at the whole machine or has names that all see runs alone; other files two at a time.
 SERIAL = {"test_bench", "test_crash", "test_dialled", "test_fire", "test_lab", "test_peers",
