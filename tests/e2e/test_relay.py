@@ -281,14 +281,14 @@ def test_a_packet_that_names_a_call_of_others_or_none_is_lost_without_a_word(wor
 
 def test_few_packets_name_a_call_and_all_count_against_the_rate(world):
     server = world.server("--relay-rate", 100, "--threads", 1)
-    a, b = peer(world, server), peer(world, server)
+    a, b, c = peer(world, server), peer(world, server), peer(world, server)
     calling, _ = connect(a, b, 7)
     for _ in range(50):
         a.asker.send(early_packet(7, b"x"))
     a.asker.cookie()
     assert server.counters()["relayed"] == 12
     flood(a.asker, calling.channel, 1000)
-    connect(a, b, 8)
+    connect(a, c, 8)  # what answers b would not get: its socket is full
     a.asker.send(early_packet(8, bytes(1400)))
     a.asker.cookie()
     counters = server.counters()
