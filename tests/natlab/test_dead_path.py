@@ -3,34 +3,11 @@ also when nothing was going on, when one direction alone is dead, and when the p
 
 import pytest
 
-from peered import LabWorld, Transfer, built_folder  # it knows the way to the following
-from harness import adopt_orphans
+from peered import Transfer
 
 # Within this; the machine may be busy.
 LIMIT, BUSY = 7, 1.5
 SIDES = {"a": "11.1.0.0/16", "b": "11.2.0.0/16"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def orphans():
-    adopt_orphans()
-
-
-@pytest.fixture
-def worlds(request):
-    made = []
-
-    def make(a, b):
-        made.append(LabWorld(built_folder(), a, b).up())
-        return made[-1]
-
-    failed = request.session.testsfailed
-    yield make
-    for world in made:
-        if request.session.testsfailed > failed:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-        world.close()
 
 
 def direct(world):
@@ -50,7 +27,7 @@ def goes_on(world, transfer, what):
 
 
 def test_a_path_that_died_while_idle_delays_a_dial_by_seconds_only(worlds):
-    world = worlds("apdf", "linux")
+    world = worlds("apdf", "linux").up()
     direct(world).finish()
     world.cut_between()
     goes_on(world, Transfer(world.laptop), "a dial over a path that had died idle")
@@ -58,7 +35,7 @@ def test_a_path_that_died_while_idle_delays_a_dial_by_seconds_only(worlds):
 
 @pytest.mark.parametrize("source", ["a", "b"])
 def test_one_dead_direction_is_enough(worlds, source):
-    world = worlds("apdf", "linux")
+    world = worlds("apdf", "linux").up()
     transfer = direct(world)
     to = "b" if source == "a" else "a"
     world.cut(f"ip saddr {SIDES[source]} ip daddr {SIDES[to]} drop")
@@ -66,7 +43,7 @@ def test_one_dead_direction_is_enough(worlds, source):
 
 
 def test_a_path_over_tcp_that_dies(worlds):
-    world = worlds("udpblock", "pub")
+    world = worlds("udpblock", "pub").up()
     transfer = direct(world)
     assert world.laptop.peers()["home"]["session"]["transport"] == "tcp"
     world.cut_between()

@@ -6,15 +6,11 @@ import json
 import pytest
 
 from peered import LabWorld, Transfer, built_folder  # it knows the way to the following
-from harness import adopt_orphans, wait_until
+from harness import wait_until
 
+pytestmark = pytest.mark.usefixtures("orphans")
 # Of what the two routers forget idle flows, in seconds.
 LAPTOP_S, HOME_S = 8, 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def orphans():
-    adopt_orphans()
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ import pytest
 
 import igd
 from peered import LabWorld, built_folder  # it knows the way to the following
-from harness import adopt_orphans, wait_until
+from harness import wait_until
 
-
-@pytest.fixture(scope="module", autouse=True)
-def orphans():
-    adopt_orphans()
+pytestmark = pytest.mark.usefixtures("orphans")
 
 
 @contextlib.contextmanager

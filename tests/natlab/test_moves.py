@@ -2,10 +2,8 @@
 
 import time
 
-import pytest
-
-from peered import LabWorld, Transfer, built_folder  # it knows the way to the following
-from harness import adopt_orphans, wait_until
+from peered import Transfer  # it knows the way to the following
+from harness import wait_until
 
 UNREACHABLE = """
 table inet away {
@@ -18,28 +16,6 @@ table inet away {
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def orphans():
-    adopt_orphans()
-
-
-@pytest.fixture
-def worlds(request):
-    made = []
-
-    def make(a, b):
-        made.append(LabWorld(built_folder(), a, b).up())
-        return made[-1]
-
-    failed = request.session.testsfailed
-    yield make
-    for world in made:
-        if request.session.testsfailed > failed:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-        world.close()
-
-
 def _calls(world):
     return world.laptop.peers()["home"]["session"]["calls"]
 
@@ -49,7 +25,7 @@ def _why(world):
 
 
 def test_a_callee_that_moves_is_called_again_however_long_the_caller_rests(worlds):
-    world = worlds("sym", "sym")
+    world = worlds("sym", "sym").up()
     transfer = Transfer(world.laptop)
     transfer.more(10)
     # Two introductions have failed: the next one would be a minute later.
@@ -62,7 +38,7 @@ def test_a_callee_that_moves_is_called_again_however_long_the_caller_rests(world
 
 
 def test_who_is_at_no_server_is_called_more_and_more_rarely(worlds):
-    world = worlds("apdf", "linux")
+    world = worlds("apdf", "linux").up()
     transfer = Transfer(world.laptop)
     transfer.more(10)
     world.wait_path("direct")

@@ -7,20 +7,15 @@ import pathlib
 import pytest
 
 from dialled import Pair, dial
-from harness import adopt_orphans, wait_until
+from harness import wait_until
 from lab import can_use_tun
-from peered import LabWorld, Transfer, built_folder
+from peered import Transfer
 
 pytestmark = pytest.mark.skipif(not can_use_tun(), reason="needs /dev/net/tun")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def orphans():
-    adopt_orphans()
-
-
 @pytest.fixture
-def pairs():
+def pairs(orphans):  # pylint: disable=unused-argument
     made = []
 
     def make(a, b):
@@ -30,23 +25,6 @@ def pairs():
     yield make
     for pair in made:
         pair.close()
-
-
-@pytest.fixture
-def worlds(request):
-    made = []
-
-    def make(a, b):
-        made.append(LabWorld(built_folder(), a, b))
-        return made[-1]
-
-    failed = request.session.testsfailed
-    yield make
-    for world in made:
-        if request.session.testsfailed > failed:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-        world.close()
 
 
 @pytest.mark.parametrize("a,b,plan", [("symseq", "symseq", "lockstep"), ("apdf", "symseq", "predict"),

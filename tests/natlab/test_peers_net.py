@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from peered import LabWorld, Transfer, built_folder  # it knows the way to the following
-from harness import adopt_orphans, wait_until
+from peered import Transfer  # it knows the way to the following
+from harness import wait_until
 from peers import started
 from programs import Postgresql, Redis, Sshd
 
@@ -19,27 +19,9 @@ HINDRANCES = {"udpblock": "UDP does not pass here", "sym": "both NATs"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def orphans():
-    adopt_orphans()
+def no_template_left():
     yield
     Postgresql.forget_template()
-
-
-@pytest.fixture
-def worlds(request):
-    made = []
-
-    def make(a, b):
-        made.append(LabWorld(built_folder(), a, b))
-        return made[-1]
-
-    failed = request.session.testsfailed
-    yield make
-    for world in made:
-        if request.session.testsfailed > failed:
-            for name, text in world.report():
-                print(f"--- {name}\n{text}")
-        world.close()
 
 
 @pytest.fixture
