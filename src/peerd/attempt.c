@@ -46,18 +46,9 @@ static struct attempt_pair *pair_get(struct attempt *t, enum candidate_transport
     return &t->pairs[t->count++];
 }
 
-static struct nat nat_of(const struct offer *o)
-{
-    static const struct addr nowhere = {.len = 0};
-    struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
-    if (o->filtering < NAT_FILTERING_END)
-        nat.filtering = (enum nat_filtering)o->filtering;
-    return nat;
-}
-
 static void peer_copy(struct attempt *t, const struct offer *o)
 {
-    t->peer = nat_of(o);
+    t->peer = punching_nat(o, NULL);
     t->peer_maps = o->flags & OFFER_MAPS;
     t->peer_guessing = o->flags & OFFER_MAY_GUESS;
     for (size_t i = 0; i < o->candidate_count; i++) {

@@ -206,15 +206,12 @@ static void ask_tcp(struct offering *g)
  * what the callee said last, and believes it until something fails. */
 static bool wants_sample(const struct offering *g, const struct nat *nat)
 {
-    static const struct addr nowhere = {.len = 0};
     const struct punching *p = &g->remote->punchings[g->role];
     bool callee = g->role == PUNCHING_CALLEE;
     const struct offer *o = callee ? &g->invite.offer : &p->theirs;
     if (!nat_counts(nat) || p->reason != PUNCH_NO_REASON || !(callee || p->known))
         return nat_counts(nat);
-    struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
-    if (o->filtering < NAT_FILTERING_END)
-        theirs.filtering = (enum nat_filtering)o->filtering;
+    struct nat theirs = punching_nat(o, NULL);
     enum guess_plan plan = guess_plan(&theirs, nat);
     return plan == GUESS_PREDICT || plan == GUESS_LOCKSTEP;
 }

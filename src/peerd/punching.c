@@ -231,6 +231,15 @@ void punching_own(struct remote *r, unsigned role, uint64_t call,
     memcpy(g->secret, secret, sizeof g->secret);
 }
 
+struct nat punching_nat(const struct offer *o, const struct addr *seen)
+{
+    static const struct addr nowhere = {.len = 0};
+    struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, seen ? seen : &nowhere);
+    if (o->filtering < NAT_FILTERING_END)
+        nat.filtering = (enum nat_filtering)o->filtering;
+    return nat;
+}
+
 void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o)
 {
     struct punching *g = &r->punchings[role];
@@ -328,9 +337,7 @@ static void config_fill(struct punching *g, struct punch_config *c, const struct
     seen_fill(c, seen);
     /* Both sides plan by the same words. */
     c->own = g->remote->offerings[g->role].nat;
-    c->peer = nat_from_wire(g->theirs.mapping, g->theirs.allocation, g->theirs.delta, seen);
-    if (g->theirs.filtering < NAT_FILTERING_END)
-        c->peer.filtering = (enum nat_filtering)g->theirs.filtering;
+    c->peer = punching_nat(&g->theirs, seen);
     c->ports_spent = guess_spent(&g->remote->peerd->net.guesses_spent, clock_now_us());
     randombytes_buf(&c->seed, sizeof c->seed);
 }

@@ -46,6 +46,8 @@ void punchings_forget(struct remote *r);
 void punching_own(struct remote *r, unsigned role, uint64_t call,
                   const uint8_t secret[OFFER_SECRET]);
 void punching_theirs(struct remote *r, unsigned role, uint64_t call, const struct offer *o);
+/* The NAT that an offer tells of; `seen` (NULL: not known) says where its ports lie. */
+struct nat punching_nat(const struct offer *o, const struct addr *seen);
 /* To be fired so long from now; the other side is seen there (len 0: not known). The hint is the
  * server's, of what worked between such NATs. */
 void punching_start(struct remote *r, unsigned role, const struct addr *seen, uint32_t wait_us,

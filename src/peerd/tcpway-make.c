@@ -217,8 +217,7 @@ static void target_add(struct making *m, const struct nat *nat, const struct rec
 /* First those that servers have seen: a NAT that counts gives the next port to the first. */
 static void targets_add(struct making *m, const struct offer *o, uint64_t at_ms)
 {
-    static const struct addr nowhere = {.len = 0};
-    struct nat nat = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    struct nat nat = punching_nat(o, NULL);
     /* What is predicted is guessed: with the consent of both. */
     if (!(o->flags & OFFER_MAY_GUESS) || m->all->net->no_guessing)
         nat.allocation = NAT_ALLOCATION_UNKNOWN;
@@ -236,8 +235,7 @@ static void targets_add(struct making *m, const struct offer *o, uint64_t at_ms)
  * sent to predicted ports, come first. Both sides know both NATs, and wait alike. */
 static uint64_t delay_ms(const struct net *n, const struct offer *o)
 {
-    static const struct addr nowhere = {.len = 0};
-    const struct nat theirs = nat_from_wire(o->mapping, o->allocation, o->delta, &nowhere);
+    const struct nat theirs = punching_nat(o, NULL);
     const struct nat own = gathering_nat(&n->gathering);
     if (own.mapping == NAT_MAPPING_BLOCKED || theirs.mapping == NAT_MAPPING_BLOCKED)
         return 0;
