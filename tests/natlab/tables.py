@@ -34,6 +34,8 @@ def _by_udp(a, b):
 
 def possible(a, b, transport="udp"):
     """Whether UDP (or TCP, or whichever: "berth") can pass directly between these two at all."""
+    if b == "samecgn":
+        return a.endswith("+hp")  # from one home to the other the carrier has to turn it round
     return _by_udp(a, b) or (transport.startswith("berth") and _by_tcp(a, b))
 
 
